@@ -1,0 +1,214 @@
+/* cpu: the arithmetic of the engine on plain pointers, sizes and strides.
+ *
+ * Nothing here knows arrays, graphs or handles. Every function chooses, at run
+ * time, the fastest code for this processor (scalar, AVX2, AVX-512, AVX-512
+ * VNNI, AVX-512 bf16); the environment variable MLX_RAG_CPU=scalar|avx2|avx512|
+ * avx512vnni|avx512bf16 sets an upper bound for tests and comparisons.
+ *
+ * Strides are in elements, never bytes, and may be negative or zero where they
+ * are ptrdiff_t. Storage is float32, float16 or bfloat16; arithmetic and sums
+ * are float32. Functions spread large work over base_parallel_for themselves
+ * and run serially when called from inside a parallel body. Sizes of 0 are
+ * fine everywhere. Output never overlaps input unless said. */
+#ifndef ENGINE_CPU_KERNELS_H
+#define ENGINE_CPU_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum { CPU_F32, CPU_F16, CPU_BF16, CPU_TYPES } CpuType;
+
+static inline size_t cpu_type_size(CpuType type) {
+    return type == CPU_F32 ? 4 : 2;
+}
+
+/* The instruction set in use: "scalar", "avx2", "avx512", "avx512vnni" or
+ * "avx512bf16". */
+const char *cpu_level(void);
+
+/* ---- one number --------------------------------------------------------- */
+
+/* Round to nearest even; NaN becomes 0x7FC0 (bf16) or sign|0x7D00 (f16). */
+uint16_t cpu_bf16_from_f32(float value);
+uint16_t cpu_f16_from_f32(float value);
+float cpu_f32_from_bf16(uint16_t bits);
+float cpu_f32_from_f16(uint16_t bits);
+/* Element `index` of an array of `type`. */
+float cpu_load(const void *array, CpuType type, size_t index);
+void cpu_store(void *array, CpuType type, size_t index, float value);
+
+/* ---- contiguous runs ---------------------------------------------------- */
+
+/* out[i] = in[i] in another type; out == in is fine when the sizes agree. */
+void cpu_convert(void *out, CpuType out_type, const void *in, CpuType in_type, size_t n);
+
+/* The names of functions of one argument follow mlx; silu(x) = x * sigmoid(x),
+ * gelu with erf, gelu_approx with tanh and 0.044715, gelu_fast = x *
+ * sigmoid(1.702 x), softplus = log(1 + exp(x)), round half to even. Relative
+ * error at most 4e-7 (float32) except near zeros of sin, cos and log, where it
+ * is absolute. NaN and infinity follow libm. */
+typedef enum {
+    CPU_ABS, CPU_CEIL, CPU_COS, CPU_ERF, CPU_EXP, CPU_EXPM1, CPU_FLOOR, CPU_GELU,
+    CPU_GELU_APPROX, CPU_GELU_FAST, CPU_LOG, CPU_LOG1P, CPU_NEGATIVE, CPU_RECIPROCAL,
+    CPU_RELU, CPU_ROUND, CPU_RSQRT, CPU_SIGMOID, CPU_SILU, CPU_SIN, CPU_SOFTPLUS,
+    CPU_SQRT, CPU_SQUARE, CPU_TANH, CPU_UNARY_COUNT
+} CpuUnary;
+/* out[i] = op(in[i]); out == in is fine. */
+void cpu_unary(CpuUnary op, CpuType type, void *out, const void *in, size_t n);
+
+/* maximum and minimum propagate NaN. The last three are the gated activations
+ * silu(a) * b, gelu(a) * b and gelu_approx(a) * b. */
+typedef enum {
+    CPU_ADD, CPU_SUBTRACT, CPU_MULTIPLY, CPU_DIVIDE, CPU_MAXIMUM, CPU_MINIMUM,
+    CPU_SILU_MUL, CPU_GELU_MUL, CPU_GELU_APPROX_MUL, CPU_BINARY_COUNT
+} CpuBinary;
+/* out[i] = op(a[i * a_step], b[i * b_step]); a step is 1, or 0 for one value
+ * used throughout. out == a or out == b is fine where that step is 1. */
+void cpu_binary(CpuBinary op, CpuType type, void *out, const void *a, int a_step, const void *b,
+                int b_step, size_t n);
+
+/* out[i] = a[i] + factor * b[i], in float32 before the one rounding. */
+void cpu_add_scaled(CpuType type, void *out, const void *a, float factor, const void *b, size_t n);
+
+/* Of n elements, summed in float32 by several partial sums. The maximum of
+ * none is -infinity, the minimum +infinity; both propagate NaN. */
+float cpu_sum(CpuType type, const void *in, size_t n);
+float cpu_sum_squares(CpuType type, const void *in, size_t n);
+float cpu_max(CpuType type, const void *in, size_t n);
+float cpu_min(CpuType type, const void *in, size_t n);
+float cpu_dot(CpuType type, const void *a, const void *b, size_t n);
+
+/* ---- rows: n contiguous elements, `rows` of them, strides between rows --- */
+
+typedef struct CpuRows {
+    CpuType type; /* of in and out */
+    size_t rows, n;
+    const void *in; /* [rows, n] */
+    void *out;      /* [rows, n]; may be `in` with the same stride */
+    ptrdiff_t in_stride, out_stride;
+} CpuRows;
+
+void cpu_softmax(const CpuRows *rows);
+/* out: [rows], one element a row, out_stride apart. A row of -infinity gives
+ * -infinity. */
+void cpu_logsumexp(const CpuRows *rows);
+/* x * rsqrt(mean(x^2) + eps) * weight. weight: [n] of weight_type or NULL. The
+ * normalised value is rounded to `type` before the weight multiplies it, as
+ * mlx does. */
+void cpu_rms_norm(const CpuRows *rows, const void *weight, CpuType weight_type, float eps);
+/* (x - mean) * rsqrt(variance + eps) * weight + bias; either may be NULL. */
+void cpu_layer_norm(const CpuRows *rows, const void *weight, const void *bias,
+                    CpuType weight_type, float eps);
+
+/* ---- rotary position embedding ------------------------------------------ */
+
+/* Fills cos, sin: [length, half] with the angles (offset + t) * scale *
+ * inv_freq[i], inv_freq: [half], angle and product in float32 as mlx does. */
+void cpu_rope_table(float *cosine, float *sine, const float *inv_freq, size_t half, size_t length,
+                    float offset, float scale);
+
+typedef struct CpuRope {
+    CpuType type;
+    size_t batch, heads, length, head_dim; /* x: [batch, heads, length, head_dim] */
+    size_t dims;      /* even, <= head_dim; the rest of a row passes through */
+    bool traditional; /* pairs (2i, 2i+1) instead of (i, i + dims/2) */
+    const void *in;
+    void *out; /* may be `in` with the same strides */
+    ptrdiff_t in_stride[3], out_stride[3]; /* batch, head, position; a row is contiguous */
+    const float *cosine, *sine;            /* [length, dims/2], as cpu_rope_table */
+    size_t table_stride; /* from one batch entry's table to the next; 0 = shared */
+} CpuRope;
+void cpu_rope(const CpuRope *rope);
+
+/* ---- quantised weights (mlx affine) ------------------------------------- */
+
+/* [rows, cols] weights, a row one little-endian bit stream of cols*bits/32
+ * words; w = q * scale + bias, one pair for `group` neighbours of a row. */
+typedef struct CpuQuant {
+    const uint32_t *words;       /* [rows, cols*bits/32] */
+    const void *scales, *biases; /* [rows, cols/group] */
+    CpuType type;                /* of scales and biases */
+    int bits;                    /* 2, 3, 4, 5, 6, 8 */
+    int group;                   /* 32, 64, 128 */
+    size_t rows, cols;           /* cols a multiple of group */
+} CpuQuant;
+
+/* Bit for bit what mlx does on the CPU. w: [rows, cols] contiguous of `type`,
+ * which is also the type of scales and biases. */
+void cpu_quantize(const void *w, CpuType type, size_t rows, size_t cols, int bits, int group,
+                  uint32_t *words, void *scales, void *biases);
+/* out: [rows, cols] contiguous of out_type; q * scale + bias in float32,
+ * rounded once. For a gather (an embedding), point a CpuQuant of one row at
+ * the row wanted: cpu_quant_row. */
+void cpu_dequantize(const CpuQuant *weights, CpuType out_type, void *out);
+CpuQuant cpu_quant_row(const CpuQuant *weights, size_t row);
+
+/* out[i, :] = row indices[i] of the weights; index < rows is the caller's duty. */
+void cpu_dequantize_gather(const CpuQuant *weights, const uint32_t *indices, size_t count,
+                           CpuType out_type, void *out);
+
+/* y = x * W^T. x: [m, cols] rows x_stride apart, y: [m, rows] rows y_stride
+ * apart. Few rows stream the packed weights (activations as 16-bit integers
+ * with a scale a group, relative error about 2e-5); many go through the
+ * blocked product. */
+void cpu_quant_matmul(const CpuQuant *weights, size_t m, const void *x, CpuType x_type,
+                      ptrdiff_t x_stride, void *y, CpuType y_type, ptrdiff_t y_stride);
+
+/* ---- matrix product ------------------------------------------------------ */
+
+/* C[m, n] = alpha * A[m, k] * B[k, n] + beta * D[m, n], float32 accumulation.
+ * Element (i, j) of A is a[i * a_row + j * a_col]; B, D and C likewise, except
+ * that a row of C is contiguous. B is either dense (b) or quantised (quant):
+ * with quant_transposed its rows are the n (groups run along k), else its rows
+ * are the k (groups run along n). D is absent when add is NULL; add_row = 0
+ * makes it a bias. k = 0 gives beta * D. */
+typedef struct CpuGemm {
+    size_t m, n, k;
+    const void *a;
+    CpuType a_type;
+    ptrdiff_t a_row, a_col;
+    const void *b;
+    CpuType b_type;
+    ptrdiff_t b_row, b_col;
+    const CpuQuant *quant;
+    bool quant_transposed;
+    void *c;
+    CpuType c_type;
+    ptrdiff_t c_row;
+    float alpha; /* 1 for a plain product */
+    const void *add;
+    CpuType add_type;
+    ptrdiff_t add_row, add_col;
+    float beta;
+} CpuGemm;
+/* One product, or a batch of independent ones. A product with few rows and a
+ * B that is contiguous one way streams B instead of packing it. */
+void cpu_gemm(const CpuGemm *product);
+void cpu_gemm_batch(const CpuGemm *products, size_t count);
+
+/* ---- attention ----------------------------------------------------------- */
+
+typedef enum { CPU_MASK_NONE, CPU_MASK_BOOL, CPU_MASK_ADDITIVE } CpuMask;
+
+/* softmax(scale * q * k^T + mask) * v, streaming: extra memory does not grow
+ * with the lengths. Query head h reads key head h / (q_heads / kv_heads).
+ * causal: query i sees key j when j <= i + (kv_len - q_len). A bool mask keeps
+ * where it is true (bytes); a row masked everywhere averages v, as mlx does. */
+typedef struct CpuAttention {
+    CpuType type; /* of q, k, v and out */
+    size_t batch, q_heads, kv_heads, q_len, kv_len, head_dim, value_dim;
+    const void *q, *k, *v;
+    void *out;
+    ptrdiff_t q_stride[3], k_stride[3], v_stride[3], out_stride[3]; /* batch, head, row */
+    float scale;
+    bool causal;
+    CpuMask mask_kind;
+    const void *mask; /* [batch, q_heads, q_len, kv_len] through mask_stride */
+    CpuType mask_type; /* of an additive mask */
+    ptrdiff_t mask_stride[4];
+    const float *sinks; /* [q_heads] extra logits in the denominator, or NULL */
+} CpuAttention;
+void cpu_attention(const CpuAttention *attention);
+
+#endif
