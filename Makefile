@@ -1,0 +1,54 @@
+# Short names for what people do with this repository. The real build is
+# CMakeLists.txt.
+BUILD  ?= build
+PREFIX ?= /usr/local
+JOBS   ?= $(shell getconf _NPROCESSORS_ONLN)
+FUZZ_SECONDS ?= 60
+
+.PHONY: all deps test demo bench asan tsan fuzz lint format install clean
+all:
+	@cmake -S . -B $(BUILD) > $(BUILD).log 2>&1 || { cat $(BUILD).log; echo "Missing libraries? Run: make deps"; exit 1; }
+	@rm -f $(BUILD).log
+	@cmake --build $(BUILD) -j$(JOBS)
+
+deps:
+	@scripts/deps.sh build
+
+test: deps all
+	ctest --test-dir $(BUILD) --output-on-failure
+
+demo: deps
+	@$(MAKE) --no-print-directory all
+	@scripts/demo.sh $(BUILD)
+
+bench: deps
+	@$(MAKE) --no-print-directory all
+	@scripts/bench.sh $(BUILD)
+
+# The whole suite again under the sanitizers.
+asan: deps
+	cmake -S . -B $(BUILD)-asan -DSANITIZE=address -DCMAKE_BUILD_TYPE=RelWithDebInfo > /dev/null
+	cmake --build $(BUILD)-asan -j$(JOBS)
+	ctest --test-dir $(BUILD)-asan --output-on-failure
+
+tsan: deps
+	cmake -S . -B $(BUILD)-tsan -DSANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo > /dev/null
+	cmake --build $(BUILD)-tsan -j$(JOBS)
+	TSAN_OPTIONS=halt_on_error=1 MLX_RAG_THREADS=4 ctest --test-dir $(BUILD)-tsan --output-on-failure
+
+fuzz:
+	@scripts/deps.sh build tools
+	@scripts/fuzz.sh $(BUILD)-fuzz $(FUZZ_SECONDS) $(JOBS)
+
+lint:
+	@scripts/deps.sh build tools
+	@scripts/lint.sh $(BUILD)-clang $(JOBS)
+
+format:
+	git ls-files '*.c' '*.h' | xargs clang-format -i
+
+install: all
+	cmake --install $(BUILD) --prefix $(PREFIX)
+
+clean:
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-clang

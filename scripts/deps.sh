@@ -1,0 +1,42 @@
+#!/bin/sh
+# Installs what is missing and nothing else: deps.sh build [tools] [demo].
+# On Debian and Ubuntu through apt-get (with sudo only when needed), on macOS
+# through brew. Silent and quick when everything is there.
+set -eu
+
+debian_build="gcc make cmake pkg-config libjansson-dev libpcre2-dev libutf8proc-dev libsqlite3-dev
+              libxml2-dev libedit-dev libssl-dev libcmocka-dev poppler-utils"
+debian_tools="clang libclang-rt-14-dev clang-tidy clang-format cppcheck"
+debian_demo="python3-pip unzip"
+brew_build="cmake pkg-config jansson pcre2 utf8proc sqlite libxml2 libedit openssl@3 cmocka poppler"
+brew_tools="llvm cppcheck"
+brew_demo="python3"
+
+wanted() {
+    for group in "$@"; do eval "echo \$$group"; done
+}
+
+if command -v apt-get > /dev/null; then
+    missing=
+    for package in $(for set in "$@"; do wanted "debian_$set"; done); do
+        dpkg-query -W -f='${Status}' "$package" 2> /dev/null | grep -q 'ok installed' || missing="$missing $package"
+    done
+    [ -n "$missing" ] || exit 0
+    echo "Installing:$missing"
+    sudo=
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo > /dev/null || { echo "Run this as root: apt-get install$missing" >&2; exit 1; }
+        sudo=sudo
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    $sudo apt-get update -qq
+    # shellcheck disable=SC2086
+    $sudo apt-get install -y -qq --no-install-recommends $missing > /dev/null
+elif command -v brew > /dev/null; then
+    for package in $(for set in "$@"; do wanted "brew_$set"; done); do
+        brew list "$package" > /dev/null 2>&1 || brew install "$package"
+    done
+else
+    echo "Neither apt-get nor brew is here. Install these libraries yourself: $brew_build" >&2
+    exit 1
+fi
