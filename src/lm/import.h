@@ -1,0 +1,16 @@
+/* import: a model file of another program becomes an MLX model folder. */
+#ifndef LM_IMPORT_H
+#define LM_IMPORT_H
+
+#include "base/base.h"
+
+typedef struct LmImport {
+    const char *dtype; /* of everything not packed: float16 (NULL), bfloat16, float32 */
+} LmImport;
+
+/* Turns a GGUF file into a model folder that mlx_lm.load opens: config, weights,
+ * tokenizer, chat template, stop ids. The folder appears whole or not at all;
+ * fails if `output` exists already. */
+bool lm_import_gguf(const char *gguf, const char *output, const LmImport *options, Error *err);
+
+#endif
