@@ -1,0 +1,94 @@
+/* Speed of generation: prefill of 512 tokens and decode of 128, medians of
+ * several runs, beside the memory bandwidth of this machine measured in the
+ * same process. Usage: bench_lm_generate MODEL_FOLDER [runs]. */
+#include "lm/lm.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { PROMPT = 512, DECODE = 128, MAX_RUNS = 64 };
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *values, int count) {
+    qsort(values, (size_t)count, sizeof *values, by_value);
+    return values[count / 2];
+}
+
+typedef struct ReadJob {
+    const uint64_t *words;
+    uint64_t sums[256];
+} ReadJob;
+
+static void read_words(void *context, size_t begin, size_t end, int thread) {
+    ReadJob *job = context;
+    uint64_t a = 0, b = 0, c = 0, d = 0;
+    for (size_t i = begin; i + 4 <= end; i += 4) {
+        a += job->words[i];
+        b += job->words[i + 1];
+        c += job->words[i + 2];
+        d += job->words[i + 3];
+    }
+    job->sums[thread & 255] += a + b + c + d;
+}
+
+/* Bytes a second that all threads together read from memory, best of seven. */
+static double read_bandwidth(void) {
+    size_t bytes = (size_t)512 << 20;
+    uint64_t *words = base_alloc(bytes);
+    memset(words, 1, bytes);
+    ReadJob job = {.words = words};
+    double best = 0;
+    for (int run = 0; run < 7; run++) {
+        double begun = base_now();
+        base_parallel_for(bytes / 8, 1024, read_words, &job);
+        double rate = (double)bytes / (base_now() - begun);
+        best = BASE_MAX(best, rate);
+    }
+    if (job.sums[0] == 42) puts("");
+    free(words);
+    return best;
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2) {
+        fprintf(stderr, "usage: %s MODEL_FOLDER [runs]\n", argv[0]);
+        return 2;
+    }
+    int runs = argc > 2 ? atoi(argv[2]) : 7;
+    runs = BASE_MIN(BASE_MAX(runs, 1), MAX_RUNS);
+    Error err = {0};
+    LmModel *model = lm_model_open(argv[1], NULL, &err);
+    int prompt[PROMPT];
+    for (int i = 0; i < PROMPT; i++) prompt[i] = 100 + i * 7919 % 20000;
+    LmGenerateOptions options = lm_generate_defaults();
+    options.max_tokens = DECODE;
+    options.ignore_stop = true;
+    double prefill[MAX_RUNS], decode[MAX_RUNS];
+    double bandwidth = read_bandwidth();
+    for (int run = 0; model && run < runs; run++) {
+        LmStats stats;
+        if (!lm_generate(model, prompt, PROMPT, &options, &stats, &err)) break;
+        prefill[run] = stats.prompt_tps;
+        if (!lm_generate(model, prompt, 8, &options, &stats, &err)) break;
+        decode[run] = stats.generation_tps;
+    }
+    if (err.code) {
+        fprintf(stderr, "%s\n", err.message);
+        return 1;
+    }
+    double limit = bandwidth / (double)lm_model_bytes(model);
+    double prefill_tps = median(prefill, runs), decode_tps = median(decode, runs);
+    printf("memory read                 %8.1f GB/s (%d threads)\n", bandwidth / 1e9, base_threads());
+    printf("weights touched a token     %8.1f MB\n", (double)lm_model_bytes(model) / 1e6);
+    printf("decode, read limit          %8.1f tokens/s\n", limit);
+    printf("decode, mlx-rag             %8.1f tokens/s = %.0f %% of the limit\n", decode_tps,
+           100 * decode_tps / limit);
+    printf("prefill of %d, mlx-rag     %8.1f tokens/s\n", PROMPT, prefill_tps);
+    printf("peak resident memory        %8.1f MiB\n", (double)base_peak_memory() / 1048576);
+    lm_model_close(model);
+    return 0;
+}
