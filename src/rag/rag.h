@@ -44,8 +44,10 @@ typedef struct RagEmbedder {
     /* out [count, dim]. Longer texts than max_tokens are cut. */
     bool (*embed)(void *context, const char *const *texts, size_t count, RagTextRole role,
                   float *out, Error *err);
-    /* Tokens of text[0..length) without special tokens. */
-    bool (*count_tokens)(void *context, const char *text, size_t length, size_t *count, Error *err);
+    /* Where each token of text[0..length) ends, special tokens left out: byte
+     * offsets, never descending, at most `length` of them. Caller frees *ends. */
+    bool (*token_ends)(void *context, const char *text, size_t length, size_t **ends, size_t *count,
+                       Error *err);
     void (*close)(void *context); /* may be NULL */
 } RagEmbedder;
 
