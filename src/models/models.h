@@ -1,0 +1,52 @@
+/* models: architectures. A table row or a file each, all made of nn/.
+ *
+ * decoder.c   one configurable decoder: the Llama-like families
+ * encoder.c   one configurable encoder: the BERT family, with its heads */
+#ifndef MODELS_MODELS_H
+#define MODELS_MODELS_H
+
+#include "hub/hub.h"
+#include "nn/nn.h"
+
+/* ---- what a folder holds ---------------------------------------------------- */
+
+typedef enum { MODEL_UNKNOWN, MODEL_DECODER, MODEL_ENCODER } ModelKind;
+/* By config.json's model_type. MODEL_UNKNOWN fills *err with the types known. */
+ModelKind model_kind(const json_t *config, Error *err);
+/* The tensors of an open folder as a parameter tree that borrows from it. */
+NnParams *model_params(const HubModel *folder);
+
+/* ---- decoders ---------------------------------------------------------------- */
+
+typedef struct Decoder Decoder;
+/* Lives in `params` and is freed with it. NULL on failure, which names the
+ * tensor or config key. `params` must hold the folder's tensors. */
+Decoder *model_decoder_load(NnParams *params, const json_t *config, Error *err);
+int model_decoder_layers(const Decoder *decoder);
+int model_decoder_vocab(const Decoder *decoder);
+/* Fills caches[0..layers) with growing caches, or rotating ones where max_size
+ * is not 0. */
+void model_decoder_caches(const Decoder *decoder, KvCache *caches, int max_size);
+/* ids int32 [B, L] -> final hidden states [B, L, D], normalised. caches: one a
+ * layer, or NULL. */
+mlx_array model_decoder_hidden(const Decoder *decoder, mlx_array ids, KvCache *caches);
+/* Hidden states [..., D] -> logits [..., V]. */
+mlx_array model_decoder_head(const Decoder *decoder, mlx_array hidden);
+
+/* ---- encoders ----------------------------------------------------------------- */
+
+typedef struct Encoder Encoder;
+Encoder *model_encoder_load(NnParams *params, const json_t *config, Error *err);
+int model_encoder_dim(const Encoder *encoder);
+int model_encoder_max_tokens(const Encoder *encoder); /* positions */
+int model_encoder_vocab(const Encoder *encoder);
+int model_encoder_labels(const Encoder *encoder);     /* 0: no classification head */
+int model_encoder_pad_id(const Encoder *encoder);
+/* ids and types int32 [B, L] (types may be {0}: all 0), lengths[B] real tokens a
+ * row, padding on the right -> last hidden states [B, L, D]. */
+mlx_array model_encoder_hidden(const Encoder *encoder, mlx_array ids, mlx_array types,
+                               const int *lengths);
+/* Hidden states -> [B, labels]. */
+mlx_array model_encoder_classify(const Encoder *encoder, mlx_array hidden);
+
+#endif

@@ -1,0 +1,203 @@
+/* nn: the layers that models are made of, and the parameters they hold.
+ *
+ * A model is loaded by asking a parameter tree for each tensor it needs, by
+ * path and shape; afterwards nn_params_check says whether all was found, had
+ * its shape, and nothing was left over. Layers are plain structs that borrow
+ * their arrays from the tree; nothing but the tree and the caches is freed.
+ * Layer calls follow the rules of mx.h: results belong to the open scope. */
+#ifndef NN_NN_H
+#define NN_NN_H
+
+#include "mx/mx.h"
+
+/* ---- the parameter tree --------------------------------------------------- */
+
+typedef struct NnParams NnParams;
+
+/* Says how the module at a dotted path is packed; false when it is dense. */
+typedef bool (*NnQuantRule)(const void *source, const char *path, MxQuant *quant);
+
+/* rule may be NULL: everything is dense. `name` is for messages (a folder).
+ * Caller frees with nn_params_free, after the layers' last use. */
+NnParams *nn_params_new(const char *name, NnQuantRule rule, const void *source);
+void nn_params_free(NnParams *params); /* NULL ok */
+
+/* Adds a tensor; the array is shared, the name copied. A later one replaces an
+ * earlier one of the same name. */
+void nn_params_add(NnParams *params, const char *name, mlx_array array);
+bool nn_params_has(const NnParams *params, const char *format, ...) BASE_PRINTF(2, 3);
+mlx_array nn_params_peek(const NnParams *params, const char *name); /* borrowed, not taken; or {0} */
+void nn_params_remove(NnParams *params, const char *name);           /* no-op when absent */
+/* Every tensor whose name ends (or begins) so is dropped. */
+void nn_params_remove_suffix(NnParams *params, const char *suffix);
+void nn_params_remove_prefix(NnParams *params, const char *prefix);
+/* Names that begin with `from` begin with `to` instead. */
+void nn_params_rename_prefix(NnParams *params, const char *from, const char *to);
+/* Calls visit for each tensor; the tree must not change meanwhile. */
+void nn_params_each(const NnParams *params, void (*visit)(void *context, const char *name, mlx_array array),
+                    void *context);
+/* From now on floating tensors are taken in this dtype (converted at first use). */
+void nn_params_cast(NnParams *params, mlx_dtype dtype);
+/* Low-rank adapters for the layers loaded from now on: `adapter` holds
+ * <path>.lora_a, <path>.lora_b and for DoRA <path>.m. Borrowed for the loading;
+ * check it with nn_params_check too, so that a foreign adapter is refused. */
+void nn_params_adapter(NnParams *params, NnParams *adapter, float scale);
+
+/* The tensor, of exactly this shape; borrowed, or {0} after a failure, which
+ * is remembered: wrong shape, or missing. */
+mlx_array nn_params_take(NnParams *params, const int *shape, size_t ndim, const char *format, ...)
+    BASE_PRINTF(4, 5);
+/* Lets the tree own a computed array (a frequency table, a norm's weight + 1). */
+mlx_array nn_params_adopt(NnParams *params, mlx_array array);
+/* Memory that lives as long as the tree; zeroed. */
+void *nn_params_alloc(NnParams *params, size_t count, size_t bytes);
+/* A message about the model that is no tensor's: the first one stays. */
+void nn_params_fail(NnParams *params, ErrorCode code, const char *format, ...) BASE_PRINTF(3, 4);
+/* True when nothing failed and every tensor was taken. */
+bool nn_params_check(NnParams *params, Error *err);
+
+/* ---- linear, embedding, norms --------------------------------------------- */
+
+/* a [in, r], b [r, out]: y + scale (x a) b. factor [out] (DoRA) or {0}. */
+typedef struct Lora {
+    mlx_array a, b, factor;
+    float scale;
+} Lora;
+
+typedef struct Linear {
+    mlx_array weight; /* dense: transposed, [in, out]; packed: [out, in bits/32] */
+    mlx_array scales, biases, bias;
+    MxQuant quant;    /* group_size 0: dense */
+    Lora lora;
+} Linear;
+
+/* <path>.weight [out, in] (with .scales and .biases when packed), <path>.bias
+ * [out] when has_bias. */
+Linear nn_linear_load(NnParams *params, int in, int out, bool has_bias, const char *format, ...)
+    BASE_PRINTF(5, 6);
+/* The same from a weight that lies as [in, out] (GPT-2's Conv1D). */
+Linear nn_linear_load_transposed(NnParams *params, int in, int out, bool has_bias, const char *format,
+                                 ...) BASE_PRINTF(5, 6);
+mlx_array nn_linear(const Linear *layer, mlx_array x); /* [..., in] -> [..., out] */
+
+typedef struct Embedding {
+    mlx_array weight, scales, biases; /* [count, dims], or packed */
+    MxQuant quant;
+    Lora lora;                        /* a [count, r], b [r, dims] */
+} Embedding;
+Embedding nn_embedding_load(NnParams *params, int count, int dims, const char *format, ...)
+    BASE_PRINTF(4, 5);
+mlx_array nn_embedding(const Embedding *layer, mlx_array ids);       /* [...] -> [..., dims] */
+mlx_array nn_embedding_as_linear(const Embedding *layer, mlx_array x); /* [..., dims] -> [..., count] */
+
+typedef enum {
+    NN_NORM_RMS,
+    NN_NORM_RMS_PLUS_ONE, /* weight + 1: Gemma */
+    NN_NORM_LAYER,        /* weight, no bias */
+    NN_NORM_LAYER_BIAS
+} NnNormKind;
+typedef struct Norm {
+    NnNormKind kind;
+    mlx_array weight, bias;
+    float eps;
+} Norm;
+Norm nn_norm_load(NnParams *params, NnNormKind kind, int size, float eps, const char *format, ...)
+    BASE_PRINTF(5, 6);
+mlx_array nn_norm(const Norm *norm, mlx_array x); /* over the last axis */
+
+/* ---- activations ------------------------------------------------------------ */
+
+typedef enum { NN_SILU, NN_GELU, NN_GELU_APPROX, NN_RELU, NN_RELU2, NN_TANH, NN_IDENTITY } NnActivation;
+/* Hugging Face's names: "silu", "gelu", "gelu_new", "gelu_pytorch_tanh", ... */
+bool nn_activation_parse(const char *name, NnActivation *activation);
+mlx_array nn_activate(NnActivation activation, mlx_array x);
+
+/* ---- rotary position embedding ------------------------------------------------ */
+
+/* Su et al., 2021 (RoFormer), and its stretched variants, as mlx_lm's
+ * rope_utils has them. */
+typedef struct Rope {
+    int dims;          /* the first dims features of a head rotate; 0: no rotation */
+    bool traditional;  /* pairs (2i, 2i+1) instead of (i, i + dims/2) */
+    float base, scale;
+    mlx_array freqs;   /* periods, [dims/2], or {0} */
+    float multiplier;  /* on the rotated features before rotation; 1 */
+    float dynamic_factor; /* dynamic NTK; 0 otherwise */
+    int max_position;
+} Rope;
+
+/* What config.json says about rotation, old form (rope_theta, rope_scaling) or
+ * new (rope_parameters, whose entries may be one object a layer type). */
+typedef struct RopeConfig {
+    double theta;
+    const json_t *scaling; /* object with rope_type or type, or NULL; borrowed */
+    double partial;        /* partial_rotary_factor */
+} RopeConfig;
+/* layer_type ("full_attention", "sliding_attention") may be NULL. */
+RopeConfig nn_rope_config(const json_t *config, const char *layer_type, double default_theta,
+                          double default_partial);
+/* Types: default, mrope, linear, dynamic, llama3, yarn (deepseek_yarn,
+ * telechat3-yarn), longrope (su), proportional. head_dim matters to the last.
+ * A malformed or unknown one is a failure of the tree. */
+Rope nn_rope_load(NnParams *params, const json_t *config, RopeConfig rope, int dims, bool traditional);
+/* x [B, heads, L, head_dim], its first row at position `offset`. */
+mlx_array nn_rope(const Rope *rope, mlx_array x, int offset);
+
+/* ---- masks, caches, attention --------------------------------------------------- */
+
+/* mode "": everything visible; "causal": aligned at the bottom right; "array":
+ * `array` is bool [L, keys] or broadcasts to [B, heads, L, keys]. */
+typedef struct Mask {
+    const char *mode;
+    mlx_array array;
+} Mask;
+#define NN_NO_MASK ((Mask){.mode = ""})
+
+/* Keys and values of one layer, [B, kv_heads, T, head_dim]. */
+typedef enum { KV_GROWING, KV_ROTATING, KV_QUANTIZED } KvKind;
+typedef struct KvCache {
+    KvKind kind;
+    mlx_array keys[3], values[3]; /* [0] alone, or packed, scales, biases */
+    int offset;                   /* tokens seen */
+    int capacity;                 /* rows allocated (growing, quantised) or in use (rotating) */
+    int max_size, keep, index;    /* rotating: size, first rows kept, where to write next */
+    MxQuant quant;
+} KvCache;
+
+void nn_kv_free(KvCache *cache);
+/* Empties a cache but keeps its kind. */
+void nn_kv_clear(KvCache *cache);
+/* The last `count` tokens never happened. False when a rotating cache is full. */
+bool nn_kv_can_trim(const KvCache *cache, int count);
+bool nn_kv_trim(KvCache *cache, int count);
+/* A growing cache becomes a quantised one. */
+void nn_kv_quantize(KvCache *cache, MxQuant quant);
+/* The mask for `length` new tokens on top of the cache (NULL: none before).
+ * window 0: causal; else each token sees itself and window - 1 before it. */
+Mask nn_kv_mask(const KvCache *cache, int length, int window);
+/* Appends keys and values [B, kv_heads, L, D]; *keys and *values become all that
+ * attention must see. Not for a quantised cache: nn_attention handles it. */
+void nn_kv_update(KvCache *cache, mlx_array *keys, mlx_array *values);
+
+/* Appends to the cache (NULL: none) and attends. queries [B, heads, L, D], keys
+ * and values [B, kv_heads, L, D] -> [B, heads, L, D]. softcap 0: none, else
+ * scores become softcap tanh(scores / softcap) before the mask. */
+mlx_array nn_attention(KvCache *cache, mlx_array queries, mlx_array keys, mlx_array values,
+                       float scale, Mask mask, float softcap);
+/* [B, L, heads*D] -> [B, heads, L, D] and back; a plain reshape when L is 1. */
+mlx_array nn_split_heads(mlx_array x, int heads, int head_dim);
+mlx_array nn_merge_heads(mlx_array x);
+
+/* ---- reading config.json ------------------------------------------------------- */
+
+/* The value, or the default when absent or null. A value of another type or out
+ * of range is a failure of the tree that names the key. */
+int nn_config_int(NnParams *params, const json_t *config, const char *key, int fallback);
+double nn_config_number(NnParams *params, const json_t *config, const char *key, double fallback);
+bool nn_config_bool(NnParams *params, const json_t *config, const char *key, bool fallback);
+const char *nn_config_string(NnParams *params, const json_t *config, const char *key,
+                             const char *fallback);
+/* The same without default: absent is a failure; at least 1. */
+int nn_config_size(NnParams *params, const json_t *config, const char *key);
+
+#endif
