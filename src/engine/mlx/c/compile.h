@@ -1,0 +1,30 @@
+/* Compiled functions. */
+#ifndef MLX_C_COMPILE_H
+#define MLX_C_COMPILE_H
+
+#include "mlx/c/array.h"
+#include "mlx/c/closure.h"
+#include "mlx/c/io_types.h"
+#include "mlx/c/map.h"
+#include "mlx/c/stream.h"
+#include "mlx/c/string.h"
+#include "mlx/c/vector.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+/* The result computes what fun computes. */
+int mlx_compile(mlx_closure *res, const mlx_closure fun, bool shapeless);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+
+#endif

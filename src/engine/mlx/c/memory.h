@@ -1,0 +1,38 @@
+/* Memory counters and limits, in bytes. A set_ function stores the previous value in
+ * *res. Active memory is what arrays hold; freed buffers stay in a cache up to its limit. */
+#ifndef MLX_C_MEMORY_H
+#define MLX_C_MEMORY_H
+
+#include "mlx/c/array.h"
+#include "mlx/c/closure.h"
+#include "mlx/c/io_types.h"
+#include "mlx/c/map.h"
+#include "mlx/c/stream.h"
+#include "mlx/c/string.h"
+#include "mlx/c/vector.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+int mlx_get_active_memory(size_t *res);
+int mlx_get_peak_memory(size_t *res);
+int mlx_reset_peak_memory(void);
+int mlx_get_cache_memory(size_t *res);
+int mlx_clear_cache(void);
+int mlx_get_memory_limit(size_t *res);
+int mlx_set_memory_limit(size_t *res, size_t limit);
+int mlx_set_cache_limit(size_t *res, size_t limit);
+int mlx_set_wired_limit(size_t *res, size_t limit);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+
+#endif
