@@ -1,0 +1,169 @@
+/* Linear and Embedding, dense or packed, with low-rank adapters on top.
+ *
+ * Which kind a layer is, the weights say; the model code does not know. A
+ * dense weight is kept as its transposed view, so a call is one matmul. */
+#include "nn/params.h"
+
+/* Columns of uint32 that hold `count` values. */
+static int packed_columns(int count, MxQuant quant) { return (int)((int64_t)count * quant.bits / 32); }
+
+/* weight, scales and biases of a packed [rows, columns] module. */
+static void take_packed(NnParams *params, int rows, int columns, MxQuant quant, const char *path,
+                        mlx_array *weight, mlx_array *scales, mlx_array *biases)
+{
+    char name[NN_PATH + 16];
+    if (columns % quant.group_size != 0) {
+        nn_params_fail(params, ERROR_INPUT, "%s has %d columns, not a multiple of its group size %d",
+                       path, columns, quant.group_size);
+        return;
+    }
+    int words[] = {rows, packed_columns(columns, quant)};
+    int groups[] = {rows, columns / quant.group_size};
+    snprintf(name, sizeof name, "%s.weight", path);
+    *weight = nn_params_take_raw(params, words, 2, name);
+    if (weight->ctx && mx_dtype(*weight) != MLX_UINT32) {
+        nn_params_fail(params, ERROR_INPUT, "tensor %s is %s, a packed weight is uint32", name,
+                       mx_dtype_name(mx_dtype(*weight)));
+    }
+    snprintf(name, sizeof name, "%s.scales", path);
+    *scales = nn_params_take_named(params, groups, 2, name);
+    snprintf(name, sizeof name, "%s.biases", path);
+    if (quant.mode[0] == 'a') *biases = nn_params_take_named(params, groups, 2, name);
+}
+
+/* DoRA (Liu et al., 2024): rows of W + scale b'a' are rescaled to length m. */
+static mlx_array dora_factor(NnParams *params, const Lora *lora, mlx_array rows, mlx_array magnitude)
+{
+    mx_scope s = mx_open();
+    mlx_array delta = mx_mul_scalar(mx_matmul(lora->a, lora->b), (double)lora->scale);
+    mlx_array adapted = mx_add(mx_cast(rows, MLX_FLOAT32), mx_cast(delta, MLX_FLOAT32));
+    mlx_array length = mx_sqrt(mx_sum(mx_square(adapted), 0, false));
+    mlx_array factor = nn_params_adopt(params, mx_div(mx_cast(magnitude, MLX_FLOAT32), length));
+    mx_drop(s);
+    return factor;
+}
+
+static Linear load(NnParams *params, int in, int out, bool has_bias, bool lies_transposed,
+                   const char *path)
+{
+    Linear layer = {0};
+    char name[NN_PATH + 16];
+    mx_scope s = mx_open();
+    if (nn_params_quant(params, path, &layer.quant)) {
+        take_packed(params, out, in, layer.quant, path, &layer.weight, &layer.scales, &layer.biases);
+    } else {
+        snprintf(name, sizeof name, "%s.weight", path);
+        int shape[] = {lies_transposed ? in : out, lies_transposed ? out : in};
+        mlx_array weight = nn_params_take_named(params, shape, 2, name);
+        layer.weight = weight;
+        if (weight.ctx && !lies_transposed) {
+            layer.weight = nn_params_adopt(params, mx_swapaxes(weight, 0, 1));
+        }
+    }
+    snprintf(name, sizeof name, "%s.bias", path);
+    if (has_bias) layer.bias = nn_params_take_named(params, &out, 1, name);
+
+    mlx_array magnitude;
+    layer.lora = nn_params_lora(params, in, out, path, &magnitude);
+    if (magnitude.ctx) {
+        mlx_array columns = layer.weight; /* [in, out] */
+        if (layer.quant.group_size) {
+            columns = mx_swapaxes(mx_dequantize(layer.weight, layer.scales, layer.biases, layer.quant), 0, 1);
+        }
+        layer.lora.factor = dora_factor(params, &layer.lora, columns, magnitude);
+    }
+    mx_drop(s);
+    return layer;
+}
+
+Linear nn_linear_load(NnParams *params, int in, int out, bool has_bias, const char *format, ...)
+{
+    char path[NN_PATH];
+    NN_FORMAT(path, format);
+    return load(params, in, out, has_bias, false, path);
+}
+
+Linear nn_linear_load_transposed(NnParams *params, int in, int out, bool has_bias, const char *format,
+                                 ...)
+{
+    char path[NN_PATH];
+    NN_FORMAT(path, format);
+    /* Packing always turns such a weight around first. */
+    bool packed = nn_params_has(params, "%s.scales", path);
+    return load(params, in, out, has_bias, !packed, path);
+}
+
+/* scale (x a) b in x's dtype. */
+static mlx_array low_rank(const Lora *lora, mlx_array xa)
+{
+    return mx_mul_scalar(mx_matmul(xa, lora->b), (double)lora->scale);
+}
+
+mlx_array nn_linear(const Linear *layer, mlx_array x)
+{
+    bool plain = !layer->lora.a.ctx;
+    mlx_array y;
+    if (layer->quant.group_size) {
+        y = mx_quantized_matmul(x, layer->weight, layer->scales, layer->biases, true, layer->quant);
+    } else if (layer->bias.ctx && plain) {
+        return mx_addmm(layer->bias, x, layer->weight);
+    } else {
+        y = mx_matmul(x, layer->weight);
+    }
+    if (!plain) {
+        mlx_array delta = low_rank(&layer->lora, mx_matmul(x, layer->lora.a));
+        y = mx_add(y, mx_cast(delta, mx_dtype(y)));
+        if (layer->lora.factor.ctx) y = mx_mul(y, mx_cast(layer->lora.factor, mx_dtype(y)));
+    }
+    return layer->bias.ctx ? mx_add(y, layer->bias) : y;
+}
+
+Embedding nn_embedding_load(NnParams *params, int count, int dims, const char *format, ...)
+{
+    char path[NN_PATH], name[NN_PATH + 16];
+    NN_FORMAT(path, format);
+    Embedding layer = {0};
+    if (nn_params_quant(params, path, &layer.quant)) {
+        take_packed(params, count, dims, layer.quant, path, &layer.weight, &layer.scales, &layer.biases);
+    } else {
+        snprintf(name, sizeof name, "%s.weight", path);
+        layer.weight = nn_params_take_named(params, (const int[]){count, dims}, 2, name);
+    }
+    mlx_array magnitude;
+    layer.lora = nn_params_lora(params, count, dims, path, &magnitude);
+    if (magnitude.ctx) {
+        nn_params_fail(params, ERROR_UNSUPPORTED, "a DoRA adapter on the embedding %s is not supported", path);
+    }
+    return layer;
+}
+
+mlx_array nn_embedding(const Embedding *layer, mlx_array ids)
+{
+    mlx_array y;
+    if (layer->quant.group_size) {
+        mlx_array biases = layer->biases.ctx ? mx_take(layer->biases, ids, 0) : layer->biases;
+        y = mx_dequantize(mx_take(layer->weight, ids, 0), mx_take(layer->scales, ids, 0), biases,
+                          layer->quant);
+    } else {
+        y = mx_take(layer->weight, ids, 0);
+    }
+    if (layer->lora.a.ctx) {
+        mlx_array delta = low_rank(&layer->lora, mx_take(layer->lora.a, ids, 0));
+        y = mx_add(y, mx_cast(delta, mx_dtype(y)));
+    }
+    return y;
+}
+
+mlx_array nn_embedding_as_linear(const Embedding *layer, mlx_array x)
+{
+    mlx_array y = layer->quant.group_size
+                      ? mx_quantized_matmul(x, layer->weight, layer->scales, layer->biases, true, layer->quant)
+                      : mx_matmul(x, mx_swapaxes(layer->weight, 0, 1));
+    if (layer->lora.a.ctx) {
+        mlx_array xb = mx_matmul(x, mx_swapaxes(layer->lora.b, 0, 1));
+        mlx_array delta = mx_mul_scalar(mx_matmul(xb, mx_swapaxes(layer->lora.a, 0, 1)),
+                                        (double)layer->lora.scale);
+        y = mx_add(y, mx_cast(delta, mx_dtype(y)));
+    }
+    return y;
+}

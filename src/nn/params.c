@@ -1,0 +1,337 @@
+/* The parameter tree: named tensors that are each taken once, by shape.
+ *
+ * A hash table from name to array. Loading a model takes what it needs;
+ * whatever is missing, misshapen or left over is one failure that names it. */
+#include "nn/params.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct Entry {
+    char *name; /* NULL: free slot */
+    mlx_array array;
+    bool taken, removed;
+} Entry;
+
+struct NnParams {
+    char *title;
+    NnQuantRule rule;
+    const void *source;
+    Entry *table; /* open addressing, a power of two */
+    size_t slots, used;
+    mlx_array *adopted;
+    size_t n_adopted, adopted_capacity;
+    Arena *arena;
+    bool casting;
+    mlx_dtype dtype;
+    NnParams *adapter;
+    float adapter_scale;
+    Error error;
+    bool failed;
+};
+
+/* ---- life ------------------------------------------------------------------ */
+
+NnParams *nn_params_new(const char *name, NnQuantRule rule, const void *source)
+{
+    NnParams *params = base_calloc(1, sizeof *params);
+    params->title = base_strdup(name);
+    params->rule = rule;
+    params->source = source;
+    params->slots = 256;
+    params->table = base_calloc(params->slots, sizeof *params->table);
+    params->arena = base_arena_new();
+    return params;
+}
+
+void nn_params_free(NnParams *params)
+{
+    if (!params) return;
+    for (size_t i = 0; i < params->slots; i++) {
+        if (!params->table[i].name) continue;
+        free(params->table[i].name);
+        mx_free(&params->table[i].array);
+    }
+    for (size_t i = 0; i < params->n_adopted; i++) mx_free(&params->adopted[i]);
+    free(params->adopted);
+    free(params->table);
+    free(params->title);
+    base_arena_free(params->arena);
+    free(params);
+}
+
+void nn_params_fail(NnParams *params, ErrorCode code, const char *format, ...)
+{
+    if (params->failed) return;
+    char message[768];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    base_fail(&params->error, code, "%s: %s", params->title, message);
+    params->failed = true;
+}
+
+void *nn_params_alloc(NnParams *params, size_t count, size_t bytes)
+{
+    if (bytes && count > SIZE_MAX / bytes) {
+        nn_params_fail(params, ERROR_MEMORY, "%zu items of %zu bytes are too many", count, bytes);
+        return NULL;
+    }
+    void *memory = base_arena_alloc(params->arena, count * bytes);
+    memset(memory, 0, count * bytes);
+    return memory;
+}
+
+mlx_array nn_params_adopt(NnParams *params, mlx_array array)
+{
+    mlx_array kept = mx_keep(array);
+    if (!kept.ctx) return kept;
+    if (params->n_adopted == params->adopted_capacity) {
+        params->adopted = base_grow(params->adopted, &params->adopted_capacity, params->n_adopted + 1,
+                                    sizeof *params->adopted);
+    }
+    params->adopted[params->n_adopted++] = kept;
+    return kept;
+}
+
+/* ---- the table --------------------------------------------------------------- */
+
+static Entry *slot_of(const NnParams *params, const char *name)
+{
+    size_t at = base_hash(name, strlen(name)) & (params->slots - 1);
+    while (params->table[at].name && strcmp(params->table[at].name, name) != 0) {
+        at = (at + 1) & (params->slots - 1);
+    }
+    return &params->table[at];
+}
+
+static void insert(NnParams *params, char *name, mlx_array array)
+{
+    Entry *entry = slot_of(params, name);
+    if (entry->name) {
+        free(name);
+        mx_free(&entry->array);
+        entry->array = array;
+        entry->removed = false;
+        return;
+    }
+    *entry = (Entry){.name = name, .array = array};
+    params->used++;
+}
+
+static void grow(NnParams *params)
+{
+    Entry *old = params->table;
+    size_t old_slots = params->slots;
+    params->slots *= 2;
+    params->table = base_calloc(params->slots, sizeof *params->table);
+    for (size_t i = 0; i < old_slots; i++) {
+        if (old[i].name) *slot_of(params, old[i].name) = old[i];
+    }
+    free(old);
+}
+
+void nn_params_add(NnParams *params, const char *name, mlx_array array)
+{
+    if (!array.ctx) {
+        nn_params_fail(params, ERROR_INPUT, "tensor %s cannot be read", name);
+        return;
+    }
+    if (params->used * 2 >= params->slots) grow(params);
+    insert(params, base_strdup(name), mx_keep(array));
+}
+
+static Entry *find(const NnParams *params, const char *name)
+{
+    Entry *entry = slot_of(params, name);
+    return entry->name && !entry->removed ? entry : NULL;
+}
+
+bool nn_params_has(const NnParams *params, const char *format, ...)
+{
+    char name[NN_PATH];
+    NN_FORMAT(name, format);
+    return find(params, name) != NULL;
+}
+
+mlx_array nn_params_peek(const NnParams *params, const char *name)
+{
+    Entry *entry = find(params, name);
+    return entry ? entry->array : (mlx_array){0};
+}
+
+void nn_params_remove(NnParams *params, const char *name)
+{
+    Entry *entry = find(params, name);
+    if (entry) entry->removed = true;
+}
+
+void nn_params_remove_suffix(NnParams *params, const char *suffix)
+{
+    for (size_t i = 0; i < params->slots; i++) {
+        Entry *entry = &params->table[i];
+        if (entry->name && base_ends_with(entry->name, suffix)) entry->removed = true;
+    }
+}
+
+void nn_params_remove_prefix(NnParams *params, const char *prefix)
+{
+    for (size_t i = 0; i < params->slots; i++) {
+        Entry *entry = &params->table[i];
+        if (entry->name && base_starts_with(entry->name, prefix)) entry->removed = true;
+    }
+}
+
+void nn_params_rename_prefix(NnParams *params, const char *from, const char *to)
+{
+    Entry *old = params->table;
+    size_t old_slots = params->slots;
+    params->table = base_calloc(params->slots, sizeof *params->table);
+    params->used = 0;
+    for (size_t i = 0; i < old_slots; i++) {
+        if (!old[i].name) continue;
+        if (old[i].removed) {
+            free(old[i].name);
+            mx_free(&old[i].array);
+        } else if (base_starts_with(old[i].name, from)) {
+            insert(params, base_format("%s%s", to, old[i].name + strlen(from)), old[i].array);
+            free(old[i].name);
+        } else {
+            insert(params, old[i].name, old[i].array);
+        }
+    }
+    free(old);
+}
+
+void nn_params_each(const NnParams *params,
+                    void (*visit)(void *context, const char *name, mlx_array array), void *context)
+{
+    for (size_t i = 0; i < params->slots; i++) {
+        const Entry *entry = &params->table[i];
+        if (entry->name && !entry->removed) visit(context, entry->name, entry->array);
+    }
+}
+
+void nn_params_cast(NnParams *params, mlx_dtype dtype)
+{
+    params->casting = true;
+    params->dtype = dtype;
+}
+
+void nn_params_adapter(NnParams *params, NnParams *adapter, float scale)
+{
+    params->adapter = adapter;
+    params->adapter_scale = scale;
+}
+
+/* ---- taking -------------------------------------------------------------------- */
+
+static void describe_shape(const int *shape, size_t ndim, char *text, size_t bytes)
+{
+    size_t used = (size_t)snprintf(text, bytes, ndim ? "" : "a scalar");
+    for (size_t i = 0; i < ndim && used < bytes; i++) {
+        used += (size_t)snprintf(text + used, bytes - used, "%s%d", i ? "x" : "", shape[i]);
+    }
+}
+
+static bool same_shape(mlx_array array, const int *shape, size_t ndim)
+{
+    if ((size_t)mx_ndim(array) != ndim) return false;
+    for (size_t i = 0; i < ndim; i++) {
+        if (mx_dim(array, (int)i) != shape[i]) return false;
+    }
+    return true;
+}
+
+mlx_array nn_params_take_raw(NnParams *params, const int *shape, size_t ndim, const char *name)
+{
+    if (params->failed) return (mlx_array){0};
+    Entry *entry = find(params, name);
+    if (!entry) {
+        nn_params_fail(params, ERROR_INPUT, "tensor %s is missing", name);
+        return (mlx_array){0};
+    }
+    if (!same_shape(entry->array, shape, ndim)) {
+        char have[128], want[128];
+        describe_shape(mlx_array_shape(entry->array), mlx_array_ndim(entry->array), have, sizeof have);
+        describe_shape(shape, ndim, want, sizeof want);
+        nn_params_fail(params, ERROR_INPUT, "tensor %s is %s, the model needs %s", name, have, want);
+        return (mlx_array){0};
+    }
+    entry->taken = true;
+    return entry->array;
+}
+
+mlx_array nn_params_take_named(NnParams *params, const int *shape, size_t ndim, const char *name)
+{
+    mlx_array array = nn_params_take_raw(params, shape, ndim, name);
+    if (!array.ctx || !params->casting || !mx_is_float(mx_dtype(array)) ||
+        mx_dtype(array) == params->dtype) {
+        return array;
+    }
+    mx_scope s = mx_open();
+    mlx_array converted = nn_params_adopt(params, mx_cast(array, params->dtype));
+    mx_drop(s);
+    return converted;
+}
+
+mlx_array nn_params_take(NnParams *params, const int *shape, size_t ndim, const char *format, ...)
+{
+    char name[NN_PATH];
+    NN_FORMAT(name, format);
+    return nn_params_take_named(params, shape, ndim, name);
+}
+
+bool nn_params_quant(const NnParams *params, const char *path, MxQuant *quant)
+{
+    *quant = (MxQuant){0};
+    return params->rule && params->rule(params->source, path, quant) && quant->group_size > 0;
+}
+
+/* ---- adapters --------------------------------------------------------------------- */
+
+Lora nn_params_lora(NnParams *params, int in, int out, const char *path, mlx_array *magnitude)
+{
+    Lora lora = {0};
+    *magnitude = (mlx_array){0};
+    NnParams *adapter = params->adapter;
+    if (!adapter || !nn_params_has(adapter, "%s.lora_a", path)) return lora;
+    char name[NN_PATH + 8];
+    snprintf(name, sizeof name, "%s.lora_a", path);
+    int rank = mx_dim(nn_params_peek(adapter, name), 1);
+    lora.a = nn_params_take_named(adapter, (const int[]){in, rank}, 2, name);
+    snprintf(name, sizeof name, "%s.lora_b", path);
+    lora.b = nn_params_take_named(adapter, (const int[]){rank, out}, 2, name);
+    snprintf(name, sizeof name, "%s.m", path);
+    if (find(adapter, name)) *magnitude = nn_params_take_named(adapter, &out, 1, name);
+    lora.scale = params->adapter_scale;
+    return lora;
+}
+
+/* ---- the verdict -------------------------------------------------------------------- */
+
+bool nn_params_check(NnParams *params, Error *err)
+{
+    Error engine = {0};
+    if (!mx_check(&engine)) nn_params_fail(params, engine.code, "%s", engine.message);
+    if (params->failed) {
+        return base_fail(err, params->error.code, "%s", params->error.message);
+    }
+    size_t extra = 0;
+    const char *first = NULL;
+    for (size_t i = 0; i < params->slots; i++) {
+        const Entry *entry = &params->table[i];
+        if (!entry->name || entry->removed || entry->taken) continue;
+        extra++;
+        if (!first || strcmp(entry->name, first) < 0) first = entry->name;
+    }
+    if (extra == 0) return true;
+    if (extra == 1) {
+        base_fail(err, ERROR_INPUT, "%s: tensor %s is not part of this model", params->title, first);
+    } else {
+        base_fail(err, ERROR_INPUT, "%s: tensor %s and %zu more are not part of this model",
+                  params->title, first, extra - 1);
+    }
+    return base_hint(err, "Do config.json and the weights belong together?");
+}
