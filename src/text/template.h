@@ -29,14 +29,14 @@ typedef struct TextTemplate TextTemplate;
 
 /* Bytes [start, end) of the output that the template marked as the
  * assistant's with {% generation %}. */
-typedef struct TextSpan {
+typedef struct TextTemplateSpan {
     size_t start, end;
-} TextSpan;
+} TextTemplateSpan;
 
 /* What a render reports besides the text. Start with {0}. */
 typedef struct TextTemplateReport {
     size_t length;    /* bytes of the text; it may hold NUL bytes */
-    TextSpan *spans;  /* in order of appearance; freed by text_template_report_free */
+    TextTemplateSpan *spans;  /* in order of appearance; freed by text_template_report_free */
     size_t n_spans;
 } TextTemplateReport;
 void text_template_report_free(TextTemplateReport *report);
