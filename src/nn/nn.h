@@ -53,6 +53,7 @@ mlx_array nn_params_adopt(NnParams *params, mlx_array array);
 void *nn_params_alloc(NnParams *params, size_t count, size_t bytes);
 /* A message about the model that is no tensor's: the first one stays. */
 void nn_params_fail(NnParams *params, ErrorCode code, const char *format, ...) BASE_PRINTF(3, 4);
+bool nn_params_failed(const NnParams *params);
 /* True when nothing failed and every tensor was taken. */
 bool nn_params_check(NnParams *params, Error *err);
 

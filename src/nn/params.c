@@ -72,6 +72,8 @@ void nn_params_fail(NnParams *params, ErrorCode code, const char *format, ...)
     params->failed = true;
 }
 
+bool nn_params_failed(const NnParams *params) { return params->failed; }
+
 void *nn_params_alloc(NnParams *params, size_t count, size_t bytes)
 {
     if (bytes && count > SIZE_MAX / bytes) {
