@@ -103,20 +103,20 @@ struct Node {
     uint8_t state; /* NodeState */
     uint8_t dtype; /* mlx_dtype */
     uint8_t ndim;
-    bool contiguous;     /* the items fill [offset, offset + data_size) without holes, in some order */
+    bool contiguous; /* the items fill [offset, offset + data_size) without holes, in some order */
     bool row_contiguous; /* in row-major order (last axis fastest) */
     bool col_contiguous; /* in column-major order */
     uint16_t itemsize;   /* bytes */
     uint32_t n_inputs;
-    uint32_t visited;    /* evaluation: inputs walked so far */
-    size_t size;         /* items by the shape */
-    size_t data_size;    /* items spanned in the buffer; less than size when broadcast */
-    size_t offset;       /* bytes into the buffer */
-    Buffer *buffer;      /* NULL until ready */
-    const Op *op;        /* NULL once ready */
+    uint32_t visited; /* evaluation: inputs walked so far */
+    size_t size;      /* items by the shape */
+    size_t data_size; /* items spanned in the buffer; less than size when broadcast */
+    size_t offset;    /* bytes into the buffer */
+    Buffer *buffer;   /* NULL until ready */
+    const Op *op;     /* NULL once ready */
     Node **inputs;
-    const void *param;   /* copy of what the op function gave; NULL without */
-    Node *link;          /* evaluation order, release list, pool */
+    const void *param; /* copy of what the op function gave; NULL without */
+    Node *link;        /* evaluation order, release list, pool */
     int shape[NODE_DIMS];
     int64_t strides[NODE_DIMS]; /* in items, may be 0 or negative; row major until ready */
     Node *own_inputs[NODE_INPUTS];
@@ -147,8 +147,7 @@ Node *node_scalar(double value, mlx_dtype dtype);
 Node *node_part(Node *whole, size_t offset, mlx_dtype dtype, const int *shape, int ndim);
 
 static inline Node *node_retain(Node *node) { /* NULL ok */
-    if (node)
-        atomic_fetch_add_explicit(&node->refs, 1, memory_order_relaxed);
+    if (node) atomic_fetch_add_explicit(&node->refs, 1, memory_order_relaxed);
     return node;
 }
 void node_release_last(Node *node);
@@ -223,7 +222,7 @@ mlx_dtype dtype_promote(mlx_dtype a, mlx_dtype b);
 static inline mlx_dtype dtype_at_least_float(mlx_dtype dtype) {
     return dtype_is_float(dtype) ? dtype : MLX_FLOAT32;
 }
-bool dtype_valid(int dtype); /* is it one of the enum's values */
+bool dtype_valid(mlx_dtype dtype); /* is it one of the values of the enum */
 
 /* ---- shapes ------------------------------------------------------------ */
 

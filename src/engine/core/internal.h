@@ -1,0 +1,68 @@
+/* What the files of core share and operations do not need. */
+#ifndef ENGINE_CORE_INTERNAL_H
+#define ENGINE_CORE_INTERNAL_H
+
+#include "engine/core/engine.h"
+
+/* After evaluation: forgets operation, inputs and parameters. */
+void node_detach(Node *node);
+
+/* What mlx_array.ctx points to. It stays when another value is assigned, so
+ * copies of the mlx_array struct see the new value. */
+typedef struct Handle {
+    Node *node;
+} Handle;
+
+/* ---- containers -------------------------------------------------------- */
+
+/* How a container keeps an element, which is a pointer or an int in a pointer. */
+typedef struct ElementKind {
+    void *(*retain)(const void *element); /* share or copy */
+    void (*release)(void *element);
+} ElementKind;
+extern const ElementKind element_node, element_vector, element_int, element_text;
+
+typedef struct Vector {
+    const ElementKind *kind;
+    void **items;
+    size_t count, capacity;
+} Vector;
+
+Vector *vector_new(const ElementKind *kind);
+void vector_free(Vector *vector); /* NULL ok */
+void vector_clear(Vector *vector);
+void vector_append(Vector *vector, const void *element); /* retains */
+void vector_append_owned(Vector *vector, void *element);
+void vector_assign(Vector *vector, const Vector *source);
+
+/* A map from text in order of insertion. Values may be of several kinds; each
+ * entry knows its own. */
+typedef struct MapEntry {
+    char *key;
+    void *value;
+    const ElementKind *kind;
+} MapEntry;
+typedef struct Map {
+    MapEntry *entries;
+    size_t count, capacity;
+    uint32_t *slots; /* entry number + 1; 0 is free */
+    size_t slot_count;
+} Map;
+
+Map *map_new(void);
+void map_free(Map *map); /* NULL ok */
+void map_clear(Map *map);
+void map_assign(Map *map, const Map *source);
+const MapEntry *map_find(const Map *map, const char *key);
+/* Takes over value; replaces what was there. */
+void map_insert_owned(Map *map, const char *key, const ElementKind *kind, void *value);
+
+/* The container behind a handle of any of the container types; NULL after
+ * reporting "expected a non-empty <type>". */
+void *handle_ctx(const char *file, int line, const void *ctx, const char *type);
+#define ctx_of(handle, type) handle_ctx(__FILE__, __LINE__, (handle).ctx, #type)
+
+/* A new handle that takes over a reference. */
+mlx_array array_from_node(Node *node);
+
+#endif
