@@ -39,7 +39,8 @@ const char *hub_model_folder(const HubModel *model); /* borrowed */
  * borrowed. */
 const json_t *hub_model_config(const HubModel *model);
 
-size_t hub_model_count(const HubModel *model); /* tensors */
+size_t hub_model_count(const HubModel *model);  /* tensors */
+size_t hub_model_shards(const HubModel *model); /* files that hold them */
 /* The names in byte order; borrowed; NULL past the end. */
 const char *hub_model_name(const HubModel *model, size_t index);
 /* Borrowed; an empty array when the model has no tensor of that name. */
@@ -89,9 +90,10 @@ typedef struct HubTensor {
 
 /* Writes model.safetensors (or model-00001-of-0000N.safetensors ... when more
  * than shard_bytes; 0 means 5 GiB) and model.safetensors.index.json into an
- * existing folder, tensors in the order given. Borrows everything. */
+ * existing folder, tensors in the order given. config (may be NULL) tells how
+ * wide packed weights are, for the index's count of parameters. Borrows all. */
 bool hub_weights_save(const char *folder, const HubTensor *tensors, size_t count,
-                      uint64_t shard_bytes, Error *err);
+                      const json_t *config, uint64_t shard_bytes, Error *err);
 /* config.json as mlx-lm writes it: sorted, quantization_config repeating
  * quantization, without _name_or_path and vision_config. */
 bool hub_config_save(const char *folder, const json_t *config, Error *err);
@@ -102,7 +104,9 @@ bool hub_config_save(const char *folder, const json_t *config, Error *err);
 typedef struct HubGguf HubGguf;
 
 typedef struct HubGgufOptions {
-    const char *dtype;    /* of everything not packed: float16 (NULL), bfloat16, float32 */
+    /* Of every floating tensor: "float16", "bfloat16", "float32". NULL: float16,
+     * or float32 when every matrix of the file is float32. */
+    const char *dtype;
     uint64_t shard_bytes; /* 0: 5 GiB */
 } HubGgufOptions;
 
@@ -111,15 +115,20 @@ typedef struct HubGgufOptions {
  * not have and on one that is missing. NULL on failure. */
 HubGguf *hub_gguf_open(const char *file, const HubGgufOptions *options, Error *err);
 void hub_gguf_free(HubGguf *gguf); /* NULL ok */
-/* All metadata of the file as one JSON object: GGUF key -> number, bool, string
- * or list. Borrowed. */
-const json_t *hub_gguf_metadata(const HubGguf *gguf);
+/* Metadata by GGUF key. The texts and lists live as long as the HubGguf; what
+ * is absent, or of another kind, is NULL, 0 or false. */
+const char *hub_gguf_string(HubGguf *gguf, const char *key);
+const char *const *hub_gguf_strings(HubGguf *gguf, const char *key, size_t *count);
+const float *hub_gguf_floats(HubGguf *gguf, const char *key, size_t *count);
+const int32_t *hub_gguf_ints(HubGguf *gguf, const char *key, size_t *count);
+bool hub_gguf_number(HubGguf *gguf, const char *key, double *value); /* flags are 0 and 1 */
 /* The config of the model folder; borrowed. */
 const json_t *hub_gguf_config(const HubGguf *gguf);
 /* The tensors of the model folder; borrowed. */
 const HubTensor *hub_gguf_tensors(const HubGguf *gguf, size_t *count);
-/* Writes config.json, generation_config.json and the weights into an existing
- * folder (the tokenizer is text/'s: see lm/import.h). */
-bool hub_gguf_save(const HubGguf *gguf, const char *folder, Error *err);
+/* Writes config.json, generation_config.json (modules.json and its folders for an
+ * encoder) and the weights into an existing folder. The tokenizer is text/'s: see
+ * lm/import.h. */
+bool hub_gguf_save(HubGguf *gguf, const char *folder, Error *err);
 
 #endif

@@ -1,0 +1,230 @@
+/* A model folder, opened: its config and the tensors of all its shards under
+ * their names. The shards stay mapped; nothing is copied. */
+#include "hub/internal.h"
+#include "mx/thread.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A tensor and the file that it came from. */
+typedef struct Entry {
+    HubTensor tensor;
+    size_t shard;
+} Entry;
+
+struct HubModel {
+    char *folder;
+    json_t *config;
+    const json_t *quantization; /* of config, or NULL */
+    MxQuant global;             /* group_size 0 when there is none */
+    Entry *entries;             /* by name */
+    char **shards;              /* file names */
+    size_t count, capacity, shard_count, shard_capacity;
+};
+
+/* ---- helpers of the room ------------------------------------------------- */
+
+bool hub_engine_failed(const char *context, Error *err) {
+    mx_settle(1, MX_NONE, "reading", NULL, 0);
+    Error failure = {0};
+    mx_check(&failure);
+    const char *message = failure.message;
+    static const char frame[] = "reading(): ";
+    if (base_starts_with(message, frame)) message += strlen(frame);
+    if (strstr(message, context)) return base_fail(err, ERROR_INPUT, "%s", message);
+    return base_fail(err, ERROR_INPUT, "%s: %s", context, message);
+}
+
+uint64_t hub_logical_size(mlx_array weight, int bits) {
+    uint64_t size = mlx_array_size(weight);
+    return bits > 0 ? size * 32 / (uint64_t)bits : size;
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const HubTensor *)a)->name, ((const HubTensor *)b)->name);
+}
+
+void hub_tensors_sort(HubTensor *tensors, size_t count) {
+    if (count > 1) qsort(tensors, count, sizeof *tensors, by_name);
+}
+
+void hub_tensors_free(HubTensor *tensors, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        free(tensors[i].name);
+        mlx_array_free(tensors[i].array);
+    }
+    free(tensors);
+}
+
+/* ---- loading -------------------------------------------------------------- */
+
+static bool load_shard(HubModel *model, size_t shard, Error *err) {
+    char *path = base_path_join(model->folder, model->shards[shard]);
+    mlx_map_string_to_array arrays = mlx_map_string_to_array_new();
+    mlx_map_string_to_string texts = mlx_map_string_to_string_new();
+    bool loaded = mlx_load_safetensors(&arrays, &texts, path, mx_stream()) == 0;
+    if (loaded) {
+        mlx_map_string_to_array_iterator it = mlx_map_string_to_array_iterator_new(arrays);
+        const char *name = NULL;
+        mlx_array array = mlx_array_new();
+        while (mlx_map_string_to_array_iterator_next(&name, &array, it) == 0) {
+            model->entries = base_grow(model->entries, &model->capacity, model->count + 1,
+                                       sizeof *model->entries);
+            model->entries[model->count++] =
+                (Entry){.tensor = {.name = base_strdup(name), .array = array}, .shard = shard};
+            array = mlx_array_new();
+        }
+        mlx_array_free(array);
+        mlx_map_string_to_array_iterator_free(it);
+    } else {
+        hub_engine_failed(path, err);
+        base_hint(err, "The file may be truncated: download or convert the model again.");
+    }
+    mlx_map_string_to_array_free(arrays);
+    mlx_map_string_to_string_free(texts);
+    free(path);
+    return loaded;
+}
+
+static bool find_shards(HubModel *model, Error *err) {
+    char **names = NULL;
+    size_t count = 0;
+    if (!base_list_dir(model->folder, &names, &count, err)) return false;
+    for (size_t i = 0; i < count; i++) {
+        if (!base_starts_with(names[i], "model") || !base_ends_with(names[i], ".safetensors")) {
+            free(names[i]);
+            continue;
+        }
+        model->shards = base_grow(model->shards, &model->shard_capacity, model->shard_count + 1,
+                                  sizeof *model->shards);
+        model->shards[model->shard_count++] = names[i];
+    }
+    free(names);
+    if (model->shard_count == 0)
+        return base_fail(err, ERROR_INPUT, "%s: no model*.safetensors in this folder", model->folder);
+    return true;
+}
+
+static bool has_shard(const HubModel *model, const char *name) {
+    for (size_t i = 0; i < model->shard_count; i++)
+        if (strcmp(model->shards[i], name) == 0) return true;
+    return false;
+}
+
+/* Every shard that the index names must be there: a download that stopped
+ * half-way is the usual reason that it is not. */
+static bool check_index(const HubModel *model, Error *err) {
+    char *path = base_path_join(model->folder, "model.safetensors.index.json");
+    bool good = true;
+    if (base_is_file(path)) {
+        json_t *index = base_json_load(path, err);
+        json_t *map = json_object_get(index, "weight_map");
+        good = index != NULL;
+        if (good && !json_is_object(map))
+            good = base_fail(err, ERROR_INPUT, "%s: weight_map is not an object", path);
+        const char *tensor;
+        json_t *file;
+        json_object_foreach(map, tensor, file) {
+            const char *shard = json_string_value(file);
+            if (good && !shard)
+                good = base_fail(err, ERROR_INPUT, "%s: weight_map of %s is not a file name", path,
+                                 tensor);
+            if (good && !has_shard(model, shard)) {
+                good = base_fail(err, ERROR_INPUT, "%s: shard %s is missing", path, shard);
+                base_hint(err, "Download or convert the model again.");
+            }
+        }
+        json_decref(index);
+    }
+    free(path);
+    return good;
+}
+
+static int by_entry_name(const void *a, const void *b) {
+    return strcmp(((const Entry *)a)->tensor.name, ((const Entry *)b)->tensor.name);
+}
+
+static bool load_weights(HubModel *model, Error *err) {
+    if (!find_shards(model, err) || !check_index(model, err)) return false;
+    for (size_t i = 0; i < model->shard_count; i++)
+        if (!load_shard(model, i, err)) return false;
+    if (model->count > 1)
+        qsort(model->entries, model->count, sizeof *model->entries, by_entry_name);
+    for (size_t i = 1; i < model->count; i++) {
+        const Entry *one = &model->entries[i - 1], *other = &model->entries[i];
+        if (strcmp(one->tensor.name, other->tensor.name) != 0) continue;
+        base_fail(err, ERROR_INPUT, "%s: both %s and %s hold tensor %s", model->folder,
+                  model->shards[one->shard], model->shards[other->shard], one->tensor.name);
+        return base_hint(err, "Remove the file that does not belong to this model.");
+    }
+    return true;
+}
+
+/* ---- the face -------------------------------------------------------------- */
+
+HubModel *hub_model_open(const char *folder, Error *err) {
+    json_t *config = hub_config_load(folder, err);
+    if (!config) return NULL;
+    HubModel *model = base_calloc(1, sizeof *model);
+    model->folder = base_strdup(folder);
+    model->config = config;
+    model->quantization = hub_config_quantization(config);
+    hub_quantization_global(model->quantization, &model->global);
+    mx_scope scope = mx_open();
+    bool loaded = load_weights(model, err);
+    mx_drop(scope);
+    if (!loaded) {
+        hub_model_free(model);
+        return NULL;
+    }
+    return model;
+}
+
+void hub_model_free(HubModel *model) {
+    if (!model) return;
+    for (size_t i = 0; i < model->count; i++) {
+        free(model->entries[i].tensor.name);
+        mlx_array_free(model->entries[i].tensor.array);
+    }
+    for (size_t i = 0; i < model->shard_count; i++) free(model->shards[i]);
+    free(model->entries);
+    free(model->shards);
+    free(model->folder);
+    json_decref(model->config);
+    free(model);
+}
+
+const char *hub_model_folder(const HubModel *model) { return model->folder; }
+
+const json_t *hub_model_config(const HubModel *model) { return model->config; }
+
+size_t hub_model_count(const HubModel *model) { return model->count; }
+
+size_t hub_model_shards(const HubModel *model) { return model->shard_count; }
+
+const char *hub_model_name(const HubModel *model, size_t index) {
+    return index < model->count ? model->entries[index].tensor.name : NULL;
+}
+
+mlx_array hub_model_tensor(const HubModel *model, const char *name) {
+    Entry wanted = {.tensor = {.name = (char *)name}};
+    const Entry *found = model->count ? bsearch(&wanted, model->entries, model->count,
+                                                sizeof *model->entries, by_entry_name)
+                                      : NULL;
+    return found ? found->tensor.array : (mlx_array){0};
+}
+
+bool hub_model_quantization(const HubModel *model, const char *path, MxQuant *quant) {
+    if (!model->quantization) return false;
+    HubQuantEntry entry = hub_quantization_entry(model->quantization, path, quant);
+    if (entry != HUB_ENTRY_ABSENT) return entry == HUB_ENTRY_QUANTISED;
+    char *scales = base_format("%s.scales", path);
+    bool packed = hub_model_tensor(model, scales).ctx != NULL;
+    free(scales);
+    if (packed) *quant = model->global;
+    return packed;
+}
+
+size_t hub_model_eos(const HubModel *model, int *ids, size_t capacity) {
+    return hub_config_eos(model->config, ids, capacity);
+}
