@@ -129,6 +129,9 @@ typedef struct RagIngestOptions {
     bool force;          /* read and embed again what did not change */
     void (*on_file)(void *context, const RagFileEvent *event); /* may be NULL */
     void *on_file_context;
+    /* While embedding: chunks embedded so far in this run. May be NULL. */
+    void (*on_chunks)(void *context, size_t chunks_embedded);
+    void *on_chunks_context;
 } RagIngestOptions;
 
 typedef struct RagFileNote {
@@ -247,6 +250,7 @@ typedef struct RagAnswer {
     RagSource *sources; /* the passages given to the model, or the nearest ones on refusal */
     size_t n_sources;
     size_t invalid_citations; /* numbers outside 1..n that were removed */
+    size_t n_unsupported;     /* sentences of the draft that no passage supports, left out */
     RagGeneration generation;
     double total_seconds;
 } RagAnswer;

@@ -1,0 +1,295 @@
+/* One question against the index: the dense list, the lexical list, their
+ * fusion, the chunks behind the best, and whether any of it is relevant.
+ *
+ * Relevance is never read off the fused score. A question is taken as answered
+ * by the documents when its best cosine reaches the embedder's threshold; a
+ * little below it, the words must make up for what is missing. The numbers were
+ * measured with all-MiniLM-L6-v2: docs/ARCHITECTURE.md says how. */
+#include <math.h>
+#include <string.h>
+
+#include "rag/fusion.h"
+#include "rag/match.h"
+#include "rag/show.h"
+#include "rag/store.h"
+#include "rag/words.h"
+
+#define DEFAULT_TOP_K 5
+#define DEFAULT_CANDIDATES 100
+#define RESCORE_FACTOR 2       /* int8 candidates for each exact one */
+#define DEFAULT_THRESHOLD 0.45 /* cosine */
+#define LEXICAL_RELIEF 0.15    /* how far below it words can carry */
+#define LEXICAL_OVERLAP 0.80   /* share of the question's words in one chunk for that */
+#define SNIPPET_BYTES 240
+
+typedef struct Search {
+    RagIndex *index;
+    const RagSearchOptions *options;
+    size_t candidates;
+    uint8_t *allowed; /* one bit a chunk id, or NULL */
+    size_t allowed_bits;
+    float *vector; /* of the query, when dense search ran */
+    RagScored *dense, *lexical;
+    size_t n_dense, n_lexical;
+    RagTerms terms;
+} Search;
+
+/* ---- filter ----------------------------------------------------------------- */
+
+static bool filter_by_path(Search *s, Error *err) {
+    const char *prefix = s->options->path_prefix;
+    if (!prefix || !*prefix) return true;
+    sqlite3_stmt *most = rag_store_prepare(s->index, "SELECT coalesce(max(id), 0) + 1 FROM chunks", err);
+    if (!most) return false;
+    bool ok = sqlite3_step(most) == SQLITE_ROW || rag_store_fail(s->index, err, "reading the index");
+    int64_t bits = ok ? sqlite3_column_int64(most, 0) : 0;
+    sqlite3_finalize(most);
+    if (ok && (bits < 1 || bits > (int64_t)1 << 40)) ok = base_fail(err, ERROR_INPUT, "%s: the index is damaged", s->index->path);
+    if (!ok) return false;
+    s->allowed_bits = (size_t)bits;
+    s->allowed = base_calloc(s->allowed_bits / 8 + 1, 1);
+    sqlite3_stmt *ids = rag_store_prepare(
+        s->index, "SELECT c.id FROM documents d JOIN chunks c ON c.document = d.id"
+                  " WHERE substr(d.path, 1, length(?1)) = ?1", err);
+    if (!ids) return false;
+    sqlite3_bind_text(ids, 1, prefix, -1, SQLITE_STATIC);
+    int rc = SQLITE_ROW;
+    while ((rc = sqlite3_step(ids)) == SQLITE_ROW) {
+        int64_t id = sqlite3_column_int64(ids, 0);
+        if (id > 0 && id < bits) s->allowed[id / 8] |= (uint8_t)(1u << (id % 8));
+    }
+    ok = rc == SQLITE_DONE || rag_store_fail(s->index, err, "reading the index");
+    sqlite3_finalize(ids);
+    return ok;
+}
+
+static bool is_allowed(const Search *s, int64_t id) {
+    return !s->allowed || (id > 0 && (size_t)id < s->allowed_bits && (s->allowed[id / 8] >> (id % 8) & 1));
+}
+
+/* ---- dense -------------------------------------------------------------------- */
+
+static bool embed_query(const RagEmbedder *embedder, const char *query, float *vector, Error *err) {
+    if (!embedder->embed(embedder->context, &query, 1, RAG_QUERY, vector, err)) return false;
+    double sum = 0;
+    for (size_t i = 0; i < embedder->dim; i++) sum += (double)vector[i] * (double)vector[i];
+    if (!isfinite(sum) || sum < 1e-12)
+        return base_fail(err, ERROR_INPUT, "the embedder %s gives a vector of zeros or not-a-number", embedder->name);
+    float factor = (float)(1.0 / sqrt(sum));
+    for (size_t i = 0; i < embedder->dim; i++) vector[i] *= factor;
+    return true;
+}
+
+static bool search_dense(Search *s, const RagEmbedder *embedder, const char *query, RagSearch *result, Error *err) {
+    double started = base_now();
+    s->vector = base_calloc(s->index->dim, sizeof *s->vector);
+    bool ok = embed_query(embedder, query, s->vector, err);
+    double embedded = base_now();
+    result->embed_seconds = embedded - started;
+    RagMatrix matrix = {0};
+    ok = ok && rag_matrix_load(s->index, &matrix, err);
+    if (ok) {
+        size_t wide = s->candidates * RESCORE_FACTOR;
+        s->dense = base_calloc(wide, sizeof *s->dense);
+        s->n_dense = rag_matrix_search(&matrix, s->vector, s->allowed, s->allowed_bits, s->dense, wide);
+        ok = rag_store_rescore(s->index, s->vector, s->dense, s->n_dense, err);
+        rag_scored_sort(s->dense, s->n_dense);
+        s->n_dense = BASE_MIN(s->n_dense, s->candidates);
+        if (ok && s->n_dense) result->best_cosine = s->dense[0].score;
+    }
+    rag_matrix_free(&matrix);
+    result->dense_seconds = base_now() - embedded;
+    return ok;
+}
+
+/* ---- lexical -------------------------------------------------------------------- */
+
+/* Rows that hold each term, and its idf in a form that is never negative. */
+static bool weigh_terms(Search *s, size_t n_rows, Error *err) {
+    sqlite3_stmt *count = rag_store_prepare(s->index, "SELECT count(*) FROM words WHERE words MATCH ?1", err);
+    bool ok = count != NULL;
+    for (size_t i = 0; ok && i < s->terms.count; i++) {
+        StrBuf quoted = {0};
+        rag_fts_quote(&quoted, s->terms.items[i].phrase);
+        sqlite3_bind_text(count, 1, quoted.data, (int)quoted.length, SQLITE_STATIC);
+        ok = sqlite3_step(count) == SQLITE_ROW || rag_store_fail(s->index, err, "searching words");
+        if (ok) {
+            double rows = (double)sqlite3_column_int64(count, 0);
+            s->terms.items[i].rows = (size_t)rows;
+            s->terms.items[i].idf = log(1 + ((double)n_rows - rows + 0.5) / (rows + 0.5));
+        }
+        sqlite3_reset(count);
+        base_str_free(&quoted);
+    }
+    sqlite3_finalize(count);
+    return ok;
+}
+
+/* OR of the terms. A term of very many rows adds almost nothing to any score
+ * and costs the most, so it is asked for only when there is no better one. */
+static char *match_expression(const RagTerms *terms, size_t n_rows) {
+    size_t common = BASE_MAX((size_t)2000, n_rows / 10), fewest = SIZE_MAX;
+    for (size_t i = 0; i < terms->count; i++)
+        if (terms->items[i].rows) fewest = BASE_MIN(fewest, terms->items[i].rows);
+    StrBuf out = {0};
+    for (size_t i = 0; i < terms->count; i++) {
+        size_t rows = terms->items[i].rows;
+        if (!rows || (rows > common && rows > fewest)) continue;
+        if (out.length) base_str_append(&out, " OR ");
+        rag_fts_quote(&out, terms->items[i].phrase);
+    }
+    return base_str_detach(&out);
+}
+
+static bool search_lexical(Search *s, size_t n_rows, RagSearch *result, Error *err) {
+    double started = base_now();
+    bool ok = weigh_terms(s, n_rows, err);
+    char *expression = ok ? match_expression(&s->terms, n_rows) : NULL;
+    if (ok && *expression && s->options->mode != RAG_DENSE) {
+        s->lexical = base_calloc(s->candidates, sizeof *s->lexical);
+        /* With a filter every row is looked at until enough are allowed. */
+        sqlite3_stmt *q = rag_store_prepare(
+            s->index, "SELECT rowid, rank FROM words WHERE words MATCH ?1 ORDER BY rank LIMIT ?2", err);
+        ok = q != NULL;
+        if (ok) {
+            sqlite3_bind_text(q, 1, expression, -1, SQLITE_STATIC);
+            sqlite3_bind_int64(q, 2, s->allowed ? -1 : (int64_t)s->candidates);
+            int rc = SQLITE_ROW;
+            while (s->n_lexical < s->candidates && (rc = sqlite3_step(q)) == SQLITE_ROW) {
+                int64_t id = sqlite3_column_int64(q, 0);
+                if (is_allowed(s, id)) s->lexical[s->n_lexical++] = (RagScored){id, -sqlite3_column_double(q, 1)};
+            }
+            ok = rc == SQLITE_ROW || rc == SQLITE_DONE || rag_store_fail(s->index, err, "searching words");
+            rag_scored_sort(s->lexical, s->n_lexical);
+        }
+        sqlite3_finalize(q);
+    }
+    free(expression);
+    result->lexical_seconds = base_now() - started;
+    return ok;
+}
+
+/* ---- hits ------------------------------------------------------------------------- */
+
+static char *column_copy(sqlite3_stmt *statement, int column) {
+    const unsigned char *text = sqlite3_column_text(statement, column);
+    return rag_clean(text ? (const char *)text : "");
+}
+
+static void free_hit(RagHit *hit) {
+    free(hit->document), free(hit->title), free(hit->heading), free(hit->text), free(hit->snippet);
+}
+
+static bool is_repeated(const RagSearch *result, const char *text) {
+    for (size_t i = 0; i < result->n_hits; i++)
+        if (strcmp(result->hits[i].text, text) == 0) return true;
+    return false;
+}
+
+/* The chunks behind the best of the fused list; the same text once. */
+static bool load_hits(Search *s, const RagFused *fused, size_t count, size_t top_k, const RagStems *wanted,
+                      RagSearch *result, Error *err) {
+    sqlite3_stmt *q = rag_store_prepare(
+        s->index, "SELECT d.path, d.title, c.heading, c.text, c.page, c.first_byte, c.end_byte, c.header FROM chunks c"
+                  " JOIN documents d ON d.id = c.document WHERE c.id = ?1", err);
+    if (!q) return false;
+    result->hits = base_calloc(top_k, sizeof *result->hits);
+    bool ok = true;
+    for (size_t i = 0; ok && i < count && result->n_hits < top_k; i++) {
+        sqlite3_bind_int64(q, 1, fused[i].chunk);
+        ok = sqlite3_step(q) == SQLITE_ROW;
+        if (!ok) {
+            base_fail(err, ERROR_INPUT, "%s: the index is damaged (chunk %lld is gone)", s->index->path, (long long)fused[i].chunk);
+            break;
+        }
+        RagHit hit = {.chunk = fused[i].chunk, .document = column_copy(q, 0), .title = column_copy(q, 1),
+                      .heading = column_copy(q, 2), .text = column_copy(q, 3), .page = sqlite3_column_int(q, 4),
+                      .start = (size_t)sqlite3_column_int64(q, 5), .end = (size_t)sqlite3_column_int64(q, 6),
+                      .score = fused[i].score, .cosine = fused[i].cosine, .bm25 = fused[i].bm25,
+                      .dense_rank = fused[i].dense_rank, .lexical_rank = fused[i].lexical_rank};
+        if (is_repeated(result, hit.text)) {
+            free_hit(&hit);
+        } else {
+            char *header = column_copy(q, 7);
+            char *whole = base_format("%s\n%s", header, hit.text);
+            result->best_overlap = fmax(result->best_overlap, rag_overlap(wanted, whole, strlen(whole), NULL));
+            hit.snippet = rag_snippet(wanted, hit.text, SNIPPET_BYTES);
+            result->hits[result->n_hits++] = hit;
+            free(header);
+            free(whole);
+        }
+        sqlite3_reset(q);
+    }
+    sqlite3_finalize(q);
+    return ok;
+}
+
+/* Hits that only the lexical list found get their cosine too. */
+static bool complete_cosines(Search *s, RagSearch *result, Error *err) {
+    bool ok = true;
+    for (size_t i = 0; s->vector && ok && i < result->n_hits; i++) {
+        if (result->hits[i].cosine > -2) continue;
+        RagScored one = {result->hits[i].chunk, 0};
+        ok = rag_store_rescore(s->index, s->vector, &one, 1, err);
+        result->hits[i].cosine = one.score;
+    }
+    return ok;
+}
+
+static bool is_relevant(const RagSearch *result, bool dense_ran) {
+    if (!result->n_hits) return false;
+    if (!dense_ran) return result->best_overlap >= LEXICAL_OVERLAP;
+    if (result->best_cosine >= result->threshold) return true;
+    return result->best_cosine >= result->threshold - LEXICAL_RELIEF && result->best_overlap >= LEXICAL_OVERLAP;
+}
+
+static double or_default(double value, double fallback) {
+    return value > 0 ? value : fallback;
+}
+
+bool rag_search(RagIndex *index, const RagEmbedder *embedder, const char *query, const RagSearchOptions *options,
+                RagSearch *result, Error *err) {
+    double started = base_now();
+    size_t top_k = options->top_k ? BASE_MIN(options->top_k, (size_t)1000) : DEFAULT_TOP_K;
+    *result = (RagSearch){.query = rag_clean(query), .best_cosine = -2};
+    if (options->mode == RAG_DENSE && !embedder) return base_fail(err, ERROR_INPUT, "dense search needs an embedder");
+    Search s = {.index = index, .options = options};
+    s.candidates = options->candidates ? BASE_MIN(options->candidates, (size_t)10000) : DEFAULT_CANDIDATES;
+    s.candidates = BASE_MAX(s.candidates, top_k);
+    s.terms = rag_terms_of(query);
+    double own = embedder && embedder->relevance_threshold > 0 ? (double)embedder->relevance_threshold : DEFAULT_THRESHOLD;
+    result->threshold = or_default((double)options->relevance_threshold, own);
+    bool blank = !*result->query || strspn(result->query, " \t\n") == strlen(result->query);
+    bool dense = options->mode != RAG_LEXICAL && embedder && !blank;
+    RagIndexInfo info;
+    /* One transaction, so that an ingest going on beside changes nothing below. */
+    bool ok = rag_store_run(index, "BEGIN", err) && rag_index_info(index, &info, err) && filter_by_path(&s, err);
+    if (ok) result->n_chunks = info.n_chunks;
+    ok = ok && (!dense || search_dense(&s, embedder, result->query, result, err)) &&
+         search_lexical(&s, info.n_chunks, result, err);
+    if (ok) {
+        RagStems wanted = rag_stems_of_terms(&s.terms);
+        size_t n_fused = 0;
+        RagFused *fused = rag_fuse(s.dense, s.n_dense, or_default((double)options->dense_weight, 1), s.lexical, s.n_lexical,
+                                   or_default((double)options->lexical_weight, 1), &n_fused);
+        ok = load_hits(&s, fused, n_fused, top_k, &wanted, result, err) && complete_cosines(&s, result, err);
+        if (ok) result->relevant = is_relevant(result, dense);
+        free(fused);
+        rag_stems_free(&wanted);
+    }
+    sqlite3_exec(index->db, "COMMIT", NULL, NULL, NULL);
+    free(s.allowed);
+    free(s.vector);
+    free(s.dense);
+    free(s.lexical);
+    rag_terms_free(&s.terms);
+    result->total_seconds = base_now() - started;
+    return ok;
+}
+
+void rag_search_free(RagSearch *result) {
+    for (size_t i = 0; i < result->n_hits; i++) free_hit(&result->hits[i]);
+    free(result->hits);
+    free(result->query);
+    *result = (RagSearch){0};
+}
