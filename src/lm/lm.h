@@ -106,8 +106,8 @@ typedef struct LmSampling {
     int top_k;                  /* active when > 0; < vocabulary */
     float xtc_probability;      /* active when > 0; [0, 1] */
     float xtc_threshold;        /* [0, 0.5] */
-    /* Penalties look at the last *_context tokens: the last prompt token and
-     * what was generated (20 when 0). Off when 0. */
+    /* Penalties look at the last *_context tokens (0: 20, -1: all) of the last
+     * prompt token and what was generated. A penalty of 0 is off. */
     float repetition_penalty;   /* > 0: divides positive and multiplies negative logits */
     float presence_penalty, frequency_penalty;
     int repetition_context, presence_context, frequency_context;
@@ -186,8 +186,8 @@ void lm_embedder_close(LmEmbedder *embedder); /* NULL ok */
 int lm_embedder_dim(const LmEmbedder *embedder);
 int lm_embedder_max_tokens(const LmEmbedder *embedder); /* special tokens included */
 struct TextTokenizer *lm_embedder_tokenizer(const LmEmbedder *embedder); /* borrowed */
-/* A stable name of the model: hex SHA-like digest of config and weights' headers
- * and sizes, 16 characters; borrowed. An index records it. */
+/* A name of the model's content, 16 hex characters, from its configuration and
+ * the names, shapes and first bytes of its tensors; borrowed. An index records it. */
 const char *lm_embedder_identity(const LmEmbedder *embedder);
 /* texts[0..count), UTF-8, NUL-terminated -> out [count, dim], rows of unit length
  * when the folder says so. kind picks the folder's prompt (none when it has

@@ -117,6 +117,12 @@ int model_decoder_layers(const Decoder *decoder) { return decoder->n_layers; }
 
 int model_decoder_vocab(const Decoder *decoder) { return decoder->vocab_size; }
 
+void model_decoder_kv_shape(const Decoder *decoder, int *kv_heads, int *head_dim)
+{
+    *kv_heads = decoder->kv_heads;
+    *head_dim = decoder->head_dim;
+}
+
 void model_decoder_caches(const Decoder *d, KvCache *caches, int max_size)
 {
     for (int i = 0; i < d->n_layers; i++) {

@@ -24,6 +24,7 @@ typedef struct Decoder Decoder;
 Decoder *model_decoder_load(NnParams *params, const json_t *config, Error *err);
 int model_decoder_layers(const Decoder *decoder);
 int model_decoder_vocab(const Decoder *decoder);
+void model_decoder_kv_shape(const Decoder *decoder, int *kv_heads, int *head_dim);
 /* Fills caches[0..layers) with growing caches, or rotating ones where max_size
  * is not 0. */
 void model_decoder_caches(const Decoder *decoder, KvCache *caches, int max_size);

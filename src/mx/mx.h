@@ -201,6 +201,21 @@ void mx_seed(uint64_t seed);
 mlx_array mx_categorical(mlx_array logits, int axis);
 mlx_array mx_uniform(double low, double high, const int *shape, size_t ndim, mlx_dtype dtype);
 
+/* ---- files ------------------------------------------------------------------ */
+
+/* Each tensor and each metadata entry of a safetensors file is shown once, in
+ * no particular order; arrays and strings are borrowed for the call (mx_keep).
+ * Tensors are mapped, not read. Either function may be NULL. */
+typedef struct MxFileVisitor {
+    void (*tensor)(void *context, const char *name, mlx_array array);
+    void (*metadata)(void *context, const char *key, const char *value);
+    void *context;
+} MxFileVisitor;
+bool mx_load_safetensors(const char *path, MxFileVisitor visitor, Error *err);
+/* names[i] with arrays[i]; metadata: object of strings, or NULL. */
+bool mx_save_safetensors(const char *path, const char *const *names, const mlx_array *arrays,
+                         size_t count, const json_t *metadata, Error *err);
+
 /* ---- reaching the host (these evaluate) ---------------------------------- */
 
 /* false after a failure, now or before. */

@@ -1,0 +1,39 @@
+/* Inside lm: what an open model consists of, for the files of this room. */
+#ifndef LM_MODEL_H
+#define LM_MODEL_H
+
+#include "lm/lm.h"
+#include "models/models.h"
+#include "text/text.h"
+
+struct LmModel {
+    HubModel *folder;
+    NnParams *params, *adapter;
+    Decoder *decoder;
+    TextTokenizer *tokenizer;
+    TextChatTemplate *chat; /* opened on first use */
+    int *stop_ids;
+    size_t n_stop_ids;
+    size_t parameters, bytes;
+};
+
+struct LmCache {
+    LmCacheOptions options;
+    int n_layers;
+    KvCache *layers;
+};
+
+/* Quantises what has become long enough. After every forward pass. */
+void lm_cache_settle(LmCache *cache);
+/* Evaluates everything the cache holds. */
+bool lm_cache_eval(const LmCache *cache);
+
+/* Sets the parameter tree's dtype from a name ("float32"); NULL: nothing. */
+bool lm_params_dtype(NnParams *params, const char *dtype, Error *err);
+/* The tokenizer of a folder, checked against the model's rows. *tokenizer is
+ * NULL, and that is fine, when the folder has none. */
+bool lm_open_tokenizer(const char *folder, int rows, TextTokenizer **tokenizer, Error *err);
+/* Attaches the adapter in `folder` to the layers that will be loaded. */
+bool lm_adapter_attach(const char *folder, NnParams *params, NnParams **adapter, Error *err);
+
+#endif
