@@ -25,7 +25,7 @@ int mlx_save(const char *file, const mlx_array a);
 
 /* Tensors into res_0, the __metadata__ texts into res_1. The file is mapped and the
  * arrays are views of it; it must not change while they live. save writes the file
- * whole or not at all, tensors in name order. */
+ * whole or not at all, larger item sizes first, then by name. */
 int mlx_load_safetensors(mlx_map_string_to_array *res_0, mlx_map_string_to_string *res_1,
                          const char *file, const mlx_stream s);
 int mlx_save_safetensors(const char *file, const mlx_map_string_to_array param,

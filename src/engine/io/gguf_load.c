@@ -1,0 +1,373 @@
+/* Reading GGUF, versions 2 and 3: metadata, a list of tensors, then their data.
+ * Plain types are views of the mapped file; Q4_0, Q4_1 and Q8_0 are repacked
+ * into MLX's affine layout without a change of value; the other block types
+ * become float16. Dimensions are stored innermost first and come out reversed.
+ * Every length is checked against the file before it is used. */
+#include "engine/cpu/kernels.h"
+#include "engine/io/gguf_blocks.h"
+#include "engine/io/gguf_object.h"
+#include "engine/io/io.h"
+#include "mlx/c/io.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { GGUF_DIMS = 8, DEFAULT_ALIGNMENT = 32 };
+
+/* The types of metadata values, by their number in the file. */
+enum { VALUE_BOOL = 7, VALUE_STRING = 8, VALUE_ARRAY = 9, VALUE_FLOAT64 = 12, VALUE_TYPES };
+static const mlx_dtype value_dtypes[VALUE_TYPES] = {
+    [0] = MLX_UINT8,
+    [1] = MLX_INT8,
+    [2] = MLX_UINT16,
+    [3] = MLX_INT16,
+    [4] = MLX_UINT32,
+    [5] = MLX_INT32,
+    [6] = MLX_FLOAT32,
+    [VALUE_BOOL] = MLX_BOOL,
+    [10] = MLX_UINT64,
+    [11] = MLX_INT64,
+    [VALUE_FLOAT64] = MLX_FLOAT64,
+};
+
+typedef struct Reader {
+    SharedMap *map;
+    const uint8_t *data;
+    size_t length, at;
+    size_t claimed; /* bytes of the tensors so far */
+    uint64_t alignment;
+    Gguf *gguf;
+    Error *err;
+} Reader;
+
+/* ---- bytes ---- */
+
+/* The next `bytes` bytes, or NULL and an error when the file ends before. */
+static const uint8_t *take(Reader *reader, size_t bytes) {
+    if (bytes > reader->length - reader->at) {
+        base_fail(reader->err, ERROR_INPUT,
+                  "the file ends inside its header (byte %zu of %zu); is the download complete?",
+                  reader->at, reader->length);
+        return NULL;
+    }
+    const uint8_t *data = reader->data + reader->at;
+    reader->at += bytes;
+    return data;
+}
+
+static bool take_u32(Reader *reader, uint32_t *value) {
+    const uint8_t *bytes = take(reader, 4);
+    if (!bytes) return false;
+    *value = (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
+             (uint32_t)bytes[3] << 24;
+    return true;
+}
+
+static bool take_u64(Reader *reader, uint64_t *value) {
+    uint32_t low, high;
+    if (!take_u32(reader, &low) || !take_u32(reader, &high)) return false;
+    *value = (uint64_t)high << 32 | low;
+    return true;
+}
+
+/* A copy, ended by NUL; NULL and an error when the file ends before. Caller frees. */
+static char *take_string(Reader *reader) {
+    uint64_t length;
+    if (!take_u64(reader, &length)) return NULL;
+    const uint8_t *bytes = take(reader, length > SIZE_MAX ? SIZE_MAX : (size_t)length);
+    return bytes ? base_strndup((const char *)bytes, (size_t)length) : NULL;
+}
+
+/* ---- metadata ---- */
+
+static Node *take_numbers(Reader *reader, uint32_t type, size_t count, bool list) {
+    const mlx_dtype dtype = value_dtypes[type];
+    const size_t itemsize = dtype_info[dtype].size;
+    if (count > (reader->length - reader->at) / itemsize || count > INT_MAX) {
+        take(reader, SIZE_MAX);
+        return NULL;
+    }
+    const uint8_t *bytes = take(reader, count * itemsize);
+    const int shape[1] = {(int)count};
+    if (type != VALUE_FLOAT64 && type != VALUE_BOOL)
+        return node_from_data(bytes, dtype, shape, list ? 1 : 0);
+
+    /* MLX has doubles as float32 here; a bool may be any byte. */
+    Node *node =
+        node_from_data(NULL, type == VALUE_BOOL ? MLX_BOOL : MLX_FLOAT32, shape, list ? 1 : 0);
+    for (size_t i = 0; node && i < count; i++) {
+        double value;
+        if (type == VALUE_BOOL) {
+            ((bool *)node_data(node))[i] = bytes[i] != 0;
+        } else {
+            memcpy(&value, bytes + i * sizeof value, sizeof value);
+            ((float *)node_data(node))[i] = (float)value;
+        }
+    }
+    return node;
+}
+
+static Vector *take_string_list(Reader *reader, size_t count) {
+    Vector *texts = vector_new(&element_text);
+    for (size_t i = 0; i < count; i++) {
+        char *text = take_string(reader);
+        if (!text) {
+            vector_free(texts);
+            return NULL;
+        }
+        vector_append_owned(texts, text);
+    }
+    return texts;
+}
+
+static bool take_value(Reader *reader, const char *key, const ElementKind **kind, void **value) {
+    uint32_t type, item_type;
+    uint64_t count = 1;
+    if (!take_u32(reader, &type)) return false;
+    const bool list = type == VALUE_ARRAY;
+    item_type = type;
+    if (list && (!take_u32(reader, &item_type) || !take_u64(reader, &count))) return false;
+    if (item_type >= VALUE_TYPES || item_type == VALUE_ARRAY)
+        return base_fail(reader->err, ERROR_UNSUPPORTED, "metadata %s: unknown type %u", key,
+                         item_type);
+    if (count > reader->length) return take(reader, SIZE_MAX) != NULL;
+    if (item_type != VALUE_STRING) {
+        *kind = &element_node;
+        *value = take_numbers(reader, item_type, (size_t)count, list);
+    } else if (list) {
+        *kind = &element_vector;
+        *value = take_string_list(reader, (size_t)count);
+    } else {
+        *kind = &element_text;
+        *value = take_string(reader);
+    }
+    return *value != NULL;
+}
+
+static bool take_metadata(Reader *reader) {
+    const ElementKind *kind = NULL;
+    void *value = NULL;
+    char *key = take_string(reader);
+    if (!key) return false;
+    const bool ok = take_value(reader, key, &kind, &value);
+    if (ok) map_insert_owned(reader->gguf->metadata, key, kind, value);
+    if (!ok) base_fail(reader->err, ERROR_MEMORY, "metadata %s: out of memory", key);
+    free(key);
+    return ok;
+}
+
+static bool find_alignment(Reader *reader) {
+    reader->alignment = DEFAULT_ALIGNMENT;
+    const MapEntry *entry = map_find(reader->gguf->metadata, "general.alignment");
+    if (!entry) return true;
+    const Node *node = entry->kind == &element_node ? entry->value : NULL;
+    if (node && node->dtype == MLX_UINT32 && node->size == 1)
+        reader->alignment = *(const uint32_t *)node_data(node);
+    else
+        reader->alignment = 0;
+    if (reader->alignment == 0 || (reader->alignment & (reader->alignment - 1)))
+        return base_fail(reader->err, ERROR_INPUT, "general.alignment is not a power of two");
+    return true;
+}
+
+/* ---- tensors ---- */
+
+typedef struct Tensor {
+    char *name;
+    const GgufType *type;
+    uint64_t offset;
+    int shape[GGUF_DIMS], ndim;
+    size_t size, bytes;
+} Tensor;
+
+static bool take_tensor(Reader *reader, Tensor *tensor) {
+    uint32_t ndim, type;
+    if (!(tensor->name = take_string(reader)) || !take_u32(reader, &ndim)) return false;
+    if (ndim > GGUF_DIMS)
+        return base_fail(reader->err, ERROR_INPUT, "tensor %s: %u dimensions", tensor->name, ndim);
+    tensor->ndim = (int)ndim;
+    for (uint32_t i = ndim; i-- > 0;) {
+        uint64_t dimension;
+        if (!take_u64(reader, &dimension)) return false;
+        if (dimension > INT_MAX)
+            return base_fail(reader->err, ERROR_INPUT, "tensor %s: a dimension of %llu",
+                             tensor->name, (unsigned long long)dimension);
+        tensor->shape[i] = (int)dimension;
+    }
+    if (!take_u32(reader, &type) || !take_u64(reader, &tensor->offset)) return false;
+    tensor->type = gguf_type(type);
+    if (!tensor->type)
+        return base_fail(reader->err, ERROR_UNSUPPORTED, "tensor %s: GGUF type %u is not supported",
+                         tensor->name, type);
+    return true;
+}
+
+static bool check_tensor(Reader *reader, Tensor *tensor, size_t data_start) {
+    const size_t items = tensor->type->items, available = reader->length - data_start;
+    if (!shape_size(tensor->shape, tensor->ndim, &tensor->size))
+        return base_fail(reader->err, ERROR_INPUT, "tensor %s: shape %s is too large", tensor->name,
+                         shape_text(&(ShapeText){{0}}, tensor->shape, tensor->ndim));
+    if (items > 1 && (tensor->ndim == 0 || (size_t)tensor->shape[tensor->ndim - 1] % items != 0))
+        return base_fail(reader->err, ERROR_INPUT, "tensor %s: rows are not whole %s blocks of %zu",
+                         tensor->name, tensor->type->name, items);
+    const size_t blocks = tensor->size / items;
+    if (blocks > SIZE_MAX / tensor->type->bytes || tensor->offset > available ||
+        blocks * tensor->type->bytes > available - tensor->offset)
+        return base_fail(reader->err, ERROR_INPUT,
+                         "tensor %s lies beyond the end of the file; is the download complete?",
+                         tensor->name);
+    tensor->bytes = blocks * tensor->type->bytes;
+    reader->claimed += tensor->bytes;
+    if (reader->claimed > available)
+        return base_fail(reader->err, ERROR_INPUT, "tensor %s overlaps another one", tensor->name);
+    return true;
+}
+
+typedef struct BlockJob {
+    const GgufType *type;
+    const uint8_t *in;
+    uint16_t *halves;
+    uint32_t *packed;
+    uint16_t *scales, *biases;
+} BlockJob;
+
+static void expand_blocks(void *context, size_t begin, size_t end, int thread) {
+    const BlockJob *job = context;
+    const size_t items = job->type->items;
+    float values[GGUF_BLOCK_MAX];
+    (void)thread;
+    for (size_t block = begin; block < end; block++) {
+        job->type->expand(job->in + block * job->type->bytes, values);
+        for (size_t i = 0; i < items; i++)
+            job->halves[block * items + i] = cpu_f16_from_f32(values[i]);
+    }
+}
+
+static void repack_blocks(void *context, size_t begin, size_t end, int thread) {
+    const BlockJob *job = context;
+    (void)thread;
+    for (size_t block = begin; block < end; block++)
+        job->type->repack(job->in + block * job->type->bytes, job->packed + block * job->type->bits,
+                          job->scales + block, job->biases + block);
+}
+
+enum { BLOCK_GRAIN = 4096 };
+
+static bool insert_array(Reader *reader, const char *name, Node *node) {
+    if (!node) return base_fail(reader->err, ERROR_MEMORY, "tensor %s: out of memory", name);
+    map_insert_owned(reader->gguf->arrays, name, &element_node, node);
+    return true;
+}
+
+static bool load_expanded(Reader *reader, const Tensor *tensor, const uint8_t *data) {
+    Node *node = node_from_data(NULL, MLX_FLOAT16, tensor->shape, tensor->ndim);
+    if (node) {
+        BlockJob job = {.type = tensor->type, .in = data, .halves = node_data(node)};
+        base_parallel_for(tensor->size / tensor->type->items, BLOCK_GRAIN, expand_blocks, &job);
+    }
+    return insert_array(reader, tensor->name, node);
+}
+
+/* X.weight becomes X.weight, X.scales and X.biases. */
+static bool load_affine(Reader *reader, const Tensor *tensor, const uint8_t *data) {
+    const int last = tensor->ndim - 1;
+    int packed_shape[GGUF_DIMS], group_shape[GGUF_DIMS];
+    memcpy(packed_shape, tensor->shape, sizeof packed_shape);
+    memcpy(group_shape, tensor->shape, sizeof group_shape);
+    group_shape[last] = tensor->shape[last] / GGUF_AFFINE_GROUP;
+    packed_shape[last] = group_shape[last] * tensor->type->bits;
+
+    Node *packed = node_from_data(NULL, MLX_UINT32, packed_shape, tensor->ndim);
+    Node *scales = packed ? node_from_data(NULL, MLX_FLOAT16, group_shape, tensor->ndim) : NULL;
+    Node *biases = scales ? node_from_data(NULL, MLX_FLOAT16, group_shape, tensor->ndim) : NULL;
+    if (biases) {
+        BlockJob job = {.type = tensor->type,
+                        .in = data,
+                        .packed = node_data(packed),
+                        .scales = node_data(scales),
+                        .biases = node_data(biases)};
+        base_parallel_for(tensor->size / GGUF_AFFINE_GROUP, BLOCK_GRAIN, repack_blocks, &job);
+    } else {
+        node_release(packed);
+        node_release(scales);
+        packed = scales = NULL;
+    }
+    const size_t length = strlen(tensor->name);
+    const int stem = base_ends_with(tensor->name, ".weight") ? (int)length - 7 : (int)length;
+    char *scales_name = base_format("%.*s.scales", stem, tensor->name);
+    char *biases_name = base_format("%.*s.biases", stem, tensor->name);
+    const bool ok = insert_array(reader, tensor->name, packed) &&
+                    insert_array(reader, scales_name, scales) &&
+                    insert_array(reader, biases_name, biases);
+    free(scales_name);
+    free(biases_name);
+    return ok;
+}
+
+static bool load_tensor(Reader *reader, Tensor *tensor, size_t data_start) {
+    if (!check_tensor(reader, tensor, data_start)) return false;
+    const uint8_t *data = reader->data + data_start + tensor->offset;
+    if (tensor->type->repack) return load_affine(reader, tensor, data);
+    if (tensor->type->expand) return load_expanded(reader, tensor, data);
+    return insert_array(
+        reader, tensor->name,
+        shared_map_array(reader->map, data, tensor->type->dtype, tensor->shape, tensor->ndim));
+}
+
+static bool load_tensors(Reader *reader, size_t count) {
+    Tensor *tensors = base_try_alloc(count + 1, sizeof *tensors, reader->err);
+    if (!tensors) return false;
+    memset(tensors, 0, (count + 1) * sizeof *tensors);
+    bool ok = true;
+    for (size_t i = 0; i < count && ok; i++) ok = take_tensor(reader, &tensors[i]);
+    const uint64_t past = reader->at % reader->alignment;
+    const uint64_t padding = past ? reader->alignment - past : 0;
+    if (ok && count) ok = take(reader, (size_t)padding) != NULL;
+    for (size_t i = 0; i < count && ok; i++) ok = load_tensor(reader, &tensors[i], reader->at);
+    for (size_t i = 0; i < count; i++) free(tensors[i].name);
+    free(tensors);
+    return ok;
+}
+
+static bool load_file(Reader *reader) {
+    uint32_t version;
+    uint64_t tensor_count, metadata_count;
+    const uint8_t *magic = take(reader, 4);
+    if (!magic || memcmp(magic, "GGUF", 4) != 0) {
+        base_error_clear(reader->err);
+        return base_fail(reader->err, ERROR_INPUT, "not a GGUF file");
+    }
+    if (!take_u32(reader, &version)) return false;
+    if (version != 2 && version != 3)
+        return base_fail(reader->err, ERROR_UNSUPPORTED, "GGUF version %u is not supported",
+                         version);
+    if (!take_u64(reader, &tensor_count) || !take_u64(reader, &metadata_count)) return false;
+    /* The shortest tensor entry has 24 bytes. */
+    if (tensor_count > reader->length / 24) return take(reader, SIZE_MAX) != NULL;
+    for (uint64_t i = 0; i < metadata_count; i++)
+        if (!take_metadata(reader)) return false;
+    return find_alignment(reader) && load_tensors(reader, (size_t)tensor_count);
+}
+
+int mlx_load_gguf(mlx_io_gguf *gguf, const char *file, const mlx_stream s) {
+    Error err = {0};
+    if (!stream_ok(s)) return 1;
+    Reader reader = {.map = shared_map_open(file, &err), .err = &err};
+    bool ok = reader.map != NULL;
+    if (ok) {
+        reader.data = reader.map->file.data;
+        reader.length = reader.map->file.length;
+        reader.gguf = gguf_new();
+        ok = load_file(&reader);
+        shared_map_release(reader.map);
+    }
+    if (!ok) {
+        op_error("[load_gguf] %s: %s", file, err.message);
+        gguf_free(reader.gguf);
+        return 1;
+    }
+    gguf_free(gguf->ctx);
+    gguf->ctx = reader.gguf;
+    return 0;
+}

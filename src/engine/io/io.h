@@ -1,0 +1,27 @@
+/* io: what the file formats share. */
+#ifndef ENGINE_IO_IO_H
+#define ENGINE_IO_IO_H
+
+#include "engine/core/internal.h"
+
+/* A mapped file whose parts become arrays: each array holds a reference, the
+ * last one unmaps. */
+typedef struct SharedMap {
+    _Atomic uint32_t refs;
+    MappedFile file;
+} SharedMap;
+
+SharedMap *shared_map_open(const char *path, Error *err); /* NULL on failure; one reference */
+void shared_map_release(void *map);
+/* An array of `bytes` at data, inside the mapping: a view when the items lie on
+ * their natural alignment, otherwise a copy. NULL after reporting. */
+Node *shared_map_array(SharedMap *map, const uint8_t *data, mlx_dtype dtype, const int *shape,
+                       int ndim);
+
+/* Writes the items in row-major order. */
+bool write_items(AtomicFile *file, const Node *node, Error *err);
+
+/* path, with the extension added when it does not end in it; caller frees. */
+char *path_with_extension(const char *path, const char *extension);
+
+#endif
