@@ -31,7 +31,7 @@ static void set_limit(int which, rlim_t value) {
 /* Between fork and exec only calls that are safe after a fork in a program with
  * threads. */
 static void become_pdftotext(const char *path, int output, int complaints) {
-    char *const arguments[] = {"pdftotext", "-enc", "UTF-8", "-eol", "unix", "-q", (char *)path, "-", NULL};
+    char *const arguments[] = {"pdftotext", "-enc", "UTF-8", "-eol", "unix", (char *)path, "-", NULL};
     char *const environment[] = {"PATH=/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin", "LC_ALL=C", NULL};
     static const char *const places[] = {"/usr/bin/pdftotext", "/usr/local/bin/pdftotext",
                                          "/opt/homebrew/bin/pdftotext", "/bin/pdftotext"};
