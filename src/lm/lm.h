@@ -186,8 +186,11 @@ void lm_embedder_close(LmEmbedder *embedder); /* NULL ok */
 int lm_embedder_dim(const LmEmbedder *embedder);
 int lm_embedder_max_tokens(const LmEmbedder *embedder); /* special tokens included */
 struct TextTokenizer *lm_embedder_tokenizer(const LmEmbedder *embedder); /* borrowed */
-/* A name of the model's content, 16 hex characters, from its configuration and
- * the names, shapes and first bytes of its tensors; borrowed. An index records it. */
+/* "mean", "cls", ... (several joined by "+"); borrowed. */
+const char *lm_embedder_pooling(const LmEmbedder *embedder);
+/* A name of the model's content, 16 hex characters, from its configuration, the
+ * names and shapes of its tensors, and the values of the one-dimensional ones;
+ * borrowed. An index records it. */
 const char *lm_embedder_identity(const LmEmbedder *embedder);
 /* texts[0..count), UTF-8, NUL-terminated -> out [count, dim], rows of unit length
  * when the folder says so. kind picks the folder's prompt (none when it has
