@@ -94,6 +94,8 @@ typedef struct HubTensor {
  * wide packed weights are, for the index's count of parameters. Borrows all. */
 bool hub_weights_save(const char *folder, const HubTensor *tensors, size_t count,
                       const json_t *config, uint64_t shard_bytes, Error *err);
+/* One safetensors file, atomically. */
+bool hub_tensors_save(const char *file, const HubTensor *tensors, size_t count, Error *err);
 /* config.json as mlx-lm writes it: sorted, quantization_config repeating
  * quantization, without _name_or_path and vision_config. */
 bool hub_config_save(const char *folder, const json_t *config, Error *err);

@@ -31,24 +31,39 @@ static void shard_name(size_t index, size_t shards, char name[NAME_BYTES]) {
         snprintf(name, NAME_BYTES, "model-%05zu-of-%05zu.safetensors", index + 1, shards);
 }
 
+/* The tensors whose shard is `index`; all of them when `shard` is NULL. */
+static bool save_file(const char *path, const HubTensor *tensors, size_t count, const size_t *shard,
+                      size_t index, Error *err) {
+    mlx_map_string_to_array arrays = mlx_map_string_to_array_new();
+    mlx_map_string_to_string texts = mlx_map_string_to_string_new();
+    mlx_map_string_to_string_insert(texts, "format", "mlx");
+    for (size_t i = 0; i < count; i++)
+        if (!shard || shard[i] == index)
+            mlx_map_string_to_array_insert(arrays, tensors[i].name, tensors[i].array);
+    bool saved = mlx_save_safetensors(path, arrays, texts) == 0;
+    if (!saved) {
+        Error failure = {0};
+        hub_engine_failed(path, &failure);
+        base_fail(err, ERROR_IO, "%s", failure.message);
+    }
+    mlx_map_string_to_array_free(arrays);
+    mlx_map_string_to_string_free(texts);
+    return saved;
+}
+
+bool hub_tensors_save(const char *file, const HubTensor *tensors, size_t count, Error *err) {
+    mx_scope scope = mx_open();
+    bool saved = save_file(file, tensors, count, NULL, 0, err);
+    mx_drop(scope);
+    return saved;
+}
+
 static bool save_shard(const char *folder, const HubTensor *tensors, size_t count,
                        const size_t *shard, size_t index, size_t shards, Error *err) {
     char name[NAME_BYTES];
     shard_name(index, shards, name);
     char *path = base_path_join(folder, name);
-    mlx_map_string_to_array arrays = mlx_map_string_to_array_new();
-    mlx_map_string_to_string texts = mlx_map_string_to_string_new();
-    mlx_map_string_to_string_insert(texts, "format", "mlx");
-    for (size_t i = 0; i < count; i++)
-        if (shard[i] == index)
-            mlx_map_string_to_array_insert(arrays, tensors[i].name, tensors[i].array);
-    bool saved = mlx_save_safetensors(path, arrays, texts) == 0;
-    if (!saved) {
-        hub_engine_failed(path, err);
-        if (err && err->code == ERROR_INPUT) err->code = ERROR_IO;
-    }
-    mlx_map_string_to_array_free(arrays);
-    mlx_map_string_to_string_free(texts);
+    bool saved = save_file(path, tensors, count, shard, index, err);
     free(path);
     return saved;
 }

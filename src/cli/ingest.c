@@ -1,0 +1,118 @@
+/* ingest: documents into an index. */
+#include "cli/commands.h"
+#include "rag/rag.h"
+
+#include <string.h>
+
+typedef struct IngestArguments {
+    OptionList paths;
+    const char *index, *embedder;
+    OptionInt chunk_tokens;
+    bool force, quiet, json;
+} IngestArguments;
+#define ARGUMENTS IngestArguments
+
+static const Option option_table[] = {
+    POSITIONAL("PATH", LIST, paths, true, "files and folders: PDF, HTML, Markdown, plain text"),
+    OPTION_REQUIRED("index", NULL, TEXT, index, "FILE", "index file; made when missing"),
+    OPTION_REQUIRED("embedder", NULL, TEXT, embedder, "DIR", "folder of the embedding model"),
+    OPTION("chunk-tokens", NULL, INT, chunk_tokens, "0", "N",
+           "size of a chunk in the embedder's tokens; 0: as suits the model"),
+    OPTION("force", NULL, FLAG, force, NULL, NULL, "read again what did not change"),
+    OPTION("quiet", NULL, FLAG, quiet, NULL, NULL, "no progress"),
+    OPTION("json", NULL, FLAG, json, NULL, NULL, "a JSON object for each file and for the whole"),
+};
+
+typedef struct Watch {
+    const IngestArguments *arguments;
+    Progress progress;
+} Watch;
+
+static const char *status_name(RagFileStatus status) {
+    static const char *const names[] = {"added", "changed", "unchanged", "removed", "skipped",
+                                        "failed"};
+    return (size_t)status < BASE_COUNT(names) ? names[status] : "?";
+}
+
+static void on_file(void *context, const RagFileEvent *event) {
+    Watch *watch = context;
+    if (watch->arguments->json)
+        output_json(json_pack("{s:s,s:o,s:s,s:o,s:I}", "event", "file", "path",
+                              output_string(event->path, strlen(event->path)), "status",
+                              status_name(event->status), "reason",
+                              output_string(event->reason, strlen(event->reason)), "chunks",
+                              (json_int_t)event->n_chunks));
+    watch->progress.total = (double)event->files_total;
+    base_progress_update(&watch->progress, (double)event->files_done);
+}
+
+static void print_json(const RagIngestReport *report) {
+    output_json(json_pack(
+        "{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:f,s:f,s:f}", "event", "done",
+        "added", (json_int_t)report->added, "changed", (json_int_t)report->changed, "unchanged",
+        (json_int_t)report->unchanged, "removed", (json_int_t)report->removed, "skipped",
+        (json_int_t)report->skipped, "failed", (json_int_t)report->failed, "chunks_embedded",
+        (json_int_t)report->chunks_embedded, "chunks_removed", (json_int_t)report->chunks_removed,
+        "chunks_split_hard", (json_int_t)report->chunks_split_hard, "bytes_read",
+        (json_int_t)report->bytes_read, "text_bytes", (json_int_t)report->text_bytes,
+        "read_seconds", report->read_seconds, "chunk_seconds", report->chunk_seconds,
+        "embed_seconds", report->embed_seconds, "store_seconds", report->store_seconds,
+        "total_seconds", report->total_seconds));
+}
+
+static void print_text(const RagIngestReport *report) {
+    for (size_t i = 0; i < report->n_notes; i++) {
+        const RagFileNote *note = &report->notes[i];
+        printf("%s %s: %s\n", status_name(note->status), note->path, note->reason);
+    }
+    printf("%zu added, %zu changed, %zu unchanged, %zu removed, %zu skipped, %zu failed\n",
+           report->added, report->changed, report->unchanged, report->removed, report->skipped,
+           report->failed);
+    double embed = report->embed_seconds;
+    printf("%zu chunks of %s of text embedded in %.2f s (%.1f chunks/s), %.2f s in all\n",
+           report->chunks_embedded, output_bytes(report->text_bytes), embed,
+           embed > 0 ? (double)report->chunks_embedded / embed : 0, report->total_seconds);
+}
+
+static int run(const void *given, Error *err) {
+    const IngestArguments *arguments = given;
+    if (arguments->chunk_tokens.value < 0 || arguments->chunk_tokens.value > 1 << 20) {
+        base_fail(err, ERROR_INPUT, "--chunk-tokens must be between 0 and %d", 1 << 20);
+        return 1;
+    }
+    RagEmbedder embedder = {0};
+    if (!rag_embedder_open(arguments->embedder, &embedder, err)) return 1;
+    RagIndex *index = rag_index_open(arguments->index, RAG_CREATE, &embedder, err);
+    bool good = index != NULL;
+    if (good) {
+        Watch watch = {.arguments = arguments,
+                       .progress = base_progress_start("ingest", "files", 0)};
+        watch.progress.quiet = arguments->quiet;
+        watch.progress.json = arguments->json;
+        RagIngestOptions how = {.chunk_tokens = (size_t)arguments->chunk_tokens.value,
+                                .force = arguments->force,
+                                .on_file = on_file,
+                                .on_file_context = &watch};
+        RagIngestReport report = {0};
+        good = rag_ingest(index, &embedder, arguments->paths.items, arguments->paths.count, &how,
+                          &report, err);
+        base_progress_end(&watch.progress);
+        if (arguments->json)
+            print_json(&report);
+        else
+            print_text(&report);
+        rag_ingest_report_free(&report);
+    }
+    rag_index_close(index);
+    rag_embedder_close(&embedder);
+    return good ? 0 : 1;
+}
+
+const Command ingest_command = {
+    .name = "ingest",
+    .summary = "Reads documents into an index.",
+    .details = "Reading again does only what changed. A file that cannot be read is named and "
+               "skipped.",
+    OPTIONS(option_table),
+    .arguments_size = sizeof(IngestArguments),
+    .run = run};

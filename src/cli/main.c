@@ -1,0 +1,142 @@
+/* mlx-rag: finds the command that was meant, reads its options, runs it, and
+ * turns a failure into one line on standard error.
+ *
+ * Exit status: 0 done, 1 failed, 2 the words were wrong, 130 interrupted. */
+#include "cli/commands.h"
+
+#include <locale.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+const Command *const all_commands[] = {
+    &generate_command,      &chat_command,       &ingest_command,        &search_command,
+    &ask_command,           &embed_command,      &rerank_command,        &tokenize_command,
+    &template_command,      &model_convert_command, &model_info_command, &inspect_logits_command,
+    &commands_command,      NULL};
+
+static void complain(const Error *err) {
+    size_t length = strlen(err->message);
+    bool ended = length > 0 && strchr(".!?", err->message[length - 1]);
+    fprintf(stderr, "mlx-rag: %s", err->message);
+    if (err->hint[0]) fprintf(stderr, "%s %s", ended ? "" : ".", err->hint);
+    fputc('\n', stderr);
+}
+
+static void help(FILE *out) {
+    fputs("usage: mlx-rag COMMAND [options]\n\n"
+          "Language models and answers from your own documents, on this machine.\n\ncommands:\n",
+          out);
+    for (size_t i = 0; all_commands[i]; i++)
+        if (!all_commands[i]->hidden)
+            fprintf(out, "  %-16s %s\n", all_commands[i]->name, all_commands[i]->summary);
+    fputs("\n  mlx-rag COMMAND --help   options of a command\n"
+          "  mlx-rag --version        version of the program\n\n"
+          "MLX_RAG_THREADS in the environment sets the number of threads.\n",
+          out);
+}
+
+/* The command whose name is the first word or the first two; *used says how
+ * many words that took. */
+static const Command *find_command(int count, char **words, int *used) {
+    for (size_t i = 0; all_commands[i]; i++) {
+        const char *name = all_commands[i]->name, *space = strchr(name, ' ');
+        if (!space && strcmp(words[0], name) == 0) {
+            *used = 1;
+            return all_commands[i];
+        }
+        if (space && count > 1 && strlen(words[0]) == (size_t)(space - name) &&
+            strncmp(words[0], name, (size_t)(space - name)) == 0 &&
+            strcmp(words[1], space + 1) == 0) {
+            *used = 2;
+            return all_commands[i];
+        }
+    }
+    return NULL;
+}
+
+/* What follows a first word that only begins commands: "model". */
+static bool list_group(const char *word, FILE *out) {
+    size_t length = strlen(word);
+    bool any = false;
+    for (size_t i = 0; all_commands[i]; i++) {
+        const char *name = all_commands[i]->name;
+        if (strncmp(name, word, length) != 0 || name[length] != ' ') continue;
+        if (!any) fprintf(out, "usage: mlx-rag %s COMMAND [options]\n\ncommands:\n", word);
+        fprintf(out, "  %-16s %s\n", name, all_commands[i]->summary);
+        any = true;
+    }
+    return any;
+}
+
+static int unknown(int count, char **words) {
+    bool asks = count > 1 && (strcmp(words[1], "--help") == 0 || strcmp(words[1], "-h") == 0);
+    if (asks && list_group(words[0], stdout)) return 0;
+    StrBuf group = {0};
+    size_t length = strlen(words[0]);
+    for (size_t i = 0; all_commands[i]; i++)
+        if (strncmp(all_commands[i]->name, words[0], length) == 0 &&
+            all_commands[i]->name[length] == ' ')
+            base_str_appendf(&group, "%s%s", group.length ? ", " : "", all_commands[i]->name);
+    if (group.length)
+        fprintf(stderr, "mlx-rag: %s needs one of: %s\n", words[0], group.data);
+    else
+        fprintf(stderr, "mlx-rag: unknown command \"%s\", see mlx-rag --help\n", words[0]);
+    base_str_free(&group);
+    return 2;
+}
+
+static int run(const Command *command, int count, char **words) {
+    Error err = {0};
+    void *arguments = base_calloc(1, command->arguments_size ? command->arguments_size : 1);
+    int status;
+    switch (options_parse(command, count, words, arguments, &err)) {
+    case OPTIONS_HELP:
+        options_help(command, stdout);
+        status = 0;
+        break;
+    case OPTIONS_OK:
+        base_interrupt_install();
+        status = command->run(arguments, &err);
+        if (status == 0 && err.code == ERROR_NONE && !output_flush(&err)) status = 1;
+        break;
+    default:
+        base_error_context(&err, "%s", command->name);
+        if (!err.hint[0]) base_hint(&err, "See mlx-rag %s --help", command->name);
+        status = 2;
+    }
+    if (err.code == ERROR_INTERRUPTED) status = 130;
+    fflush(stdout);
+    if (err.code != ERROR_NONE) complain(&err);
+    options_free(command, arguments);
+    free(arguments);
+    return status;
+}
+
+int main(int count, char **words) {
+    setlocale(LC_CTYPE, "");
+    /* A reader that goes away ends the program quietly, whatever our parent set. */
+    signal(SIGPIPE, SIG_DFL);
+    if (count < 2) {
+        help(stderr);
+        return 2;
+    }
+    const char *first = words[1];
+    if (strcmp(first, "--version") == 0 || strcmp(first, "-V") == 0) {
+        puts("mlx-rag " MLX_RAG_VERSION);
+        return 0;
+    }
+    bool asks = strcmp(first, "help") == 0;
+    if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0 || (asks && count == 2)) {
+        help(stdout);
+        return 0;
+    }
+    int skip = asks ? 2 : 1, used = 0;
+    const Command *command = find_command(count - skip, words + skip, &used);
+    if (asks && command) {
+        options_help(command, stdout);
+        return 0;
+    }
+    if (!command) return unknown(count - skip, words + skip);
+    return run(command, count - skip - used, words + skip + used);
+}

@@ -1,0 +1,48 @@
+/* Words out: JSON lines, sizes, and the check that they arrived. */
+#include "cli/commands.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void output_json(json_t *value) {
+    char *text = value ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    json_decref(value);
+    if (!text) return;
+    puts(text);
+    free(text);
+    fflush(stdout);
+}
+
+json_t *output_string(const char *text, size_t length) {
+    if (base_utf8_valid(text, length)) return json_stringn(text, length);
+    StrBuf clean = {0};
+    base_str_append(&clean, "");
+    for (size_t at = 0; at < length;) {
+        uint32_t codepoint = 0;
+        at += base_utf8_decode(text + at, length - at, &codepoint, NULL);
+        base_str_append_codepoint(&clean, codepoint);
+    }
+    json_t *string = json_stringn(clean.data, clean.length);
+    base_str_free(&clean);
+    return string;
+}
+
+const char *output_bytes(uint64_t bytes) {
+    static _Thread_local char ring[4][32];
+    static _Thread_local int next;
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
+    double value = (double)bytes;
+    size_t unit = 0;
+    while (value >= 999.95 && unit + 1 < BASE_COUNT(units)) {
+        value /= 1000;
+        unit++;
+    }
+    char *text = ring[next++ & 3];
+    snprintf(text, sizeof ring[0], unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
+    return text;
+}
+
+bool output_flush(Error *err) {
+    if (fflush(stdout) == 0 && !ferror(stdout)) return true;
+    return base_fail_errno(err, "standard output");
+}
