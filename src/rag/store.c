@@ -211,6 +211,13 @@ static bool check_ours(RagIndex *index, const RagEmbedder *embedder, Error *err)
                   (long long)version, RAG_SCHEMA_VERSION);
         return base_hint(err, "ingest the documents again into a new index");
     }
+    /* SQLite runs what triggers and views say, so only ours may be there. (Its
+     * TRUSTED_SCHEMA switch would refuse FTS5 in our own triggers.) */
+    int64_t strange = 0;
+    if (!pragma_number(index, "SELECT count(*) FROM sqlite_master WHERE type = 'view' OR (type = 'trigger' AND"
+                              " (tbl_name <> 'chunks' OR sql NOT LIKE '%INSERT INTO words(%' OR length(sql) > 300))", &strange, err))
+        return false;
+    if (strange) return base_fail(err, ERROR_INPUT, "%s: the index is damaged (foreign triggers)", index->path);
     return check_embedder(index, embedder, err);
 }
 
@@ -238,7 +245,6 @@ static bool check_file(const char *path, RagOpenMode mode, Error *err) {
 static bool configure(RagIndex *index, Error *err) {
     sqlite3_busy_timeout(index->db, 10000);
     sqlite3_db_config(index->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-    sqlite3_db_config(index->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     sqlite3_db_config(index->db, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, NULL);
     sqlite3_extended_result_codes(index->db, 1);
     return rag_words_register(index->db, err);
