@@ -22,6 +22,9 @@ enum {
     RANGES = 4 * 64
 };
 
+/* No machine has this much; larger requests come from broken shapes. */
+#define MOST_BYTES ((size_t)1 << 39)
+
 /* An own buffer with the cache's links in front of its data. */
 typedef struct Slot {
     Buffer buffer;
@@ -124,7 +127,7 @@ static void count_active(size_t capacity) {
 }
 
 Buffer *buffer_new(size_t bytes, Error *err) {
-    if (bytes > (size_t)INT64_MAX / 2) {
+    if (bytes > MOST_BYTES) {
         base_fail(err, ERROR_MEMORY, "an array of %zu bytes is too large", bytes);
         return NULL;
     }
