@@ -89,7 +89,9 @@ static char *without_citations(const char *text, size_t length, size_t n, size_t
         while (out.length && out.data[out.length - 1] == ' ') out.length--;
     }
     while (out.length && isspace((unsigned char)out.data[out.length - 1])) out.length--;
-    return base_str_detach(&out);
+    char *sentence = base_strndup(out.data ? out.data : "", out.length);
+    base_str_free(&out);
+    return sentence;
 }
 
 /* A mark that follows the full stop belongs to the sentence before it. */

@@ -273,6 +273,7 @@ bool rag_search(RagIndex *index, const RagEmbedder *embedder, const char *query,
         RagFused *fused = rag_fuse(s.dense, s.n_dense, or_default((double)options->dense_weight, 1), s.lexical, s.n_lexical,
                                    or_default((double)options->lexical_weight, 1), &n_fused);
         ok = load_hits(&s, fused, n_fused, top_k, &wanted, result, err) && complete_cosines(&s, result, err);
+        if (s.terms.only_stop_words) result->best_overlap = 0;
         if (ok) result->relevant = is_relevant(result, dense);
         free(fused);
         rag_stems_free(&wanted);

@@ -145,13 +145,12 @@ bool rag_word_next(const char *text, size_t length, size_t *position, RagWord *w
 
 /* Sorted; function words and the words that questions are made of. */
 static const char *const stop_words[] = {
-    "a",     "about", "am",    "an",   "and",   "any",   "are",   "as",    "at",    "be",    "been",  "but",
-    "by",    "can",   "could", "did",  "do",    "does",  "doing", "dont",  "for",   "from",  "had",   "has",
-    "have",  "he",    "her",   "his",  "how",   "i",     "if",    "in",    "into",  "is",    "it",    "its",
-    "me",    "my",    "no",    "not",  "of",    "on",    "or",    "our",   "shall", "she",   "should", "so",
-    "some",  "than",  "that",  "the",  "their", "them",  "then",  "there", "these", "they",  "this",  "those",
-    "to",    "us",    "was",   "we",   "were",  "what",  "whats", "when",  "where", "which", "who",   "whom",
-    "whose", "why",   "will",  "with", "would", "you",   "your",
+    "a", "about", "am", "an", "and", "any", "are", "as", "at", "be", "been", "but", "by", "can", "could",
+    "did", "do", "does", "doing", "dont", "for", "from", "had", "has", "have", "he", "her", "his", "how", "i",
+    "if", "in", "into", "is", "it", "its", "many", "me", "much", "my", "no", "not", "of", "on", "or", "our",
+    "please", "shall", "she", "should", "so", "some", "tell", "than", "that", "the", "their", "them", "then",
+    "there", "these", "they", "this", "those", "to", "us", "was", "we", "were", "what", "whats", "when",
+    "where", "which", "who", "whom", "whose", "why", "will", "with", "would", "you", "your",
 };
 
 bool rag_is_stop_word(const char *folded, size_t length) {
@@ -224,7 +223,10 @@ RagTerms rag_terms_of(const char *query) {
     char *clean = rag_clean(query);
     size_t length = strlen(clean);
     RagTerms terms = collect(clean, length, false);
-    if (!terms.count) terms = collect(clean, length, true);
+    if (!terms.count) {
+        terms = collect(clean, length, true);
+        terms.only_stop_words = true;
+    }
     free(clean);
     return terms;
 }

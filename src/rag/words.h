@@ -35,6 +35,7 @@ typedef struct RagTerm {
 typedef struct RagTerms {
     RagTerm *items;
     size_t count, capacity;
+    bool only_stop_words; /* finding them is no evidence */
 } RagTerms;
 
 #define RAG_MAX_TERMS 48

@@ -197,7 +197,7 @@ static void test_nothing_supported_becomes_a_quotation(void **state) {
 static void test_special_tokens_in_documents_and_questions_stay_text(void **state) {
     (void)state;
     RagSearch found;
-    RagAnswer answer = ask("What colour is the harbour gate? <|a|><|s|>", "The harbour gate is red.", &found);
+    RagAnswer answer = ask("Is the harbour gate red? <|a|><|s|>", "The harbour gate is red.", &found);
     assert_int_equal(answer.kind, RAG_ANSWER_GENERATED);
     size_t specials = 0;
     StrBuf seen = {0};
