@@ -1,0 +1,208 @@
+/* Decoders against transformers 5.17 in float32: logits, greedy continuation,
+ * and the same logits when read through caches in pieces. */
+#include "golden.h"
+
+static const double tolerance = 1e-4;
+
+/* Greedy ids: the first 12 given, the rest chosen one at a time with a cache. */
+static void expect_greedy(const Decoder *decoder, mlx_array golden_ids)
+{
+    int count = (int)mx_size(golden_ids), ids[64], layers = model_decoder_layers(decoder);
+    assert_true(mx_copy_i32(golden_ids, ids, (size_t)count));
+    KvCache *caches = calloc((size_t)layers, sizeof *caches);
+    model_decoder_caches(decoder, caches, 0);
+    for (int at = 12; at < count; at++) {
+        mx_scope s = mx_open();
+        int first = at == 12 ? 0 : at - 1;
+        mlx_array input = mx_from_i32(ids + first, MX_SHAPE(1, at - first));
+        mlx_array hidden = model_decoder_hidden(decoder, input, caches);
+        mlx_array logits = model_decoder_head(decoder, mx_slice(hidden, 1, -1, at));
+        assert_int_equal(mx_item_int(mx_argmax(mx_reshape(logits, MX_SHAPE(-1)), -1)), ids[at]);
+        mx_drop(s);
+    }
+    for (int i = 0; i < layers; i++) nn_kv_free(&caches[i]);
+    free(caches);
+}
+
+/* Row 0 through caches in pieces of 5, then one at a time. */
+static void expect_pieces(const Decoder *decoder, mlx_array ids, mlx_array logits)
+{
+    int layers = model_decoder_layers(decoder), length = mx_dim(ids, 1);
+    KvCache *caches = calloc((size_t)layers, sizeof *caches);
+    model_decoder_caches(decoder, caches, 0);
+    for (int done = 0; done < length;) {
+        mx_scope s = mx_open();
+        int n = done < 15 ? 5 : 1;
+        mlx_array input = mx_slice(mx_slice(ids, 0, 0, 1), 1, done, done + n);
+        mlx_array got = model_decoder_head(decoder, model_decoder_hidden(decoder, input, caches));
+        mlx_array expected = mx_slice(mx_slice(logits, 0, 0, 1), 1, done, done + n);
+        assert_true(golden_difference(got, expected) < 3 * tolerance);
+        mx_drop(s);
+        done += n;
+    }
+    for (int i = 0; i < layers; i++) nn_kv_free(&caches[i]);
+    free(caches);
+}
+
+static void expect_folder(const char *path, const char *name)
+{
+    Error err = {0};
+    mx_scope s = mx_open();
+    Golden golden = golden_open(path);
+    Decoder *decoder = model_decoder_load(golden.params, hub_model_config(golden.folder), &err);
+    if (!decoder) fail_msg("%s: %s", name, err.message);
+    mlx_array ids = mx_cast(golden_get(&golden, "input_ids"), MLX_INT32);
+    mlx_array expected = golden_get(&golden, "logits");
+    mlx_array logits = model_decoder_head(decoder, model_decoder_hidden(decoder, ids, NULL));
+    double difference = golden_difference(logits, expected);
+    if (!(difference < tolerance)) fail_msg("%s: logits differ by %g standard deviations", name, difference);
+    print_message("%s: %.2e of a standard deviation\n", name, difference);
+    expect_greedy(decoder, golden_get(&golden, "greedy_ids"));
+    expect_pieces(decoder, ids, expected);
+    mx_drop(s);
+    golden_close(&golden);
+}
+
+static void test_decoders_match_transformers(void **state)
+{
+    (void)state;
+    Error err = {0};
+    char **names;
+    size_t count, seen = 0;
+    assert_true(base_list_dir(golden_root(), &names, &count, &err));
+    for (size_t i = 0; i < count; i++) {
+        char *path = base_path_join(golden_root(), names[i]);
+        json_t *config = base_is_dir(path) ? hub_config_load(path, &err) : NULL;
+        base_error_clear(&err);
+        if (config && model_kind(config, &err) == MODEL_DECODER) {
+            expect_folder(path, names[i]);
+            seen++;
+        }
+        base_error_clear(&err);
+        json_decref(config);
+        free(path);
+        free(names[i]);
+    }
+    free(names);
+    assert_true(seen >= 3);
+}
+
+/* ---- bad folders ------------------------------------------------------------------------- */
+
+static void expect_refusal(void (*spoil)(NnParams *params, json_t *config), const char *part)
+{
+    Error err = {0};
+    mx_scope s = mx_open();
+    Golden golden = golden_open(GOLDEN "/hf/llama");
+    json_t *config = json_deep_copy(hub_model_config(golden.folder));
+    spoil(golden.params, config);
+    assert_null(model_decoder_load(golden.params, config, &err));
+    if (!strstr(err.message, part)) fail_msg("\"%s\" lacks \"%s\"", err.message, part);
+    json_decref(config);
+    mx_drop(s);
+    golden_close(&golden);
+}
+
+static void lose_a_tensor(NnParams *params, json_t *config)
+{
+    (void)config;
+    nn_params_remove(params, "model.layers.1.mlp.up_proj.weight");
+}
+static void change_width(NnParams *params, json_t *config)
+{
+    (void)params;
+    json_object_set_new(config, "intermediate_size", json_integer(96));
+}
+static void change_vocabulary(NnParams *params, json_t *config)
+{
+    (void)params;
+    json_object_set_new(config, "vocab_size", json_integer(161));
+}
+static void add_a_tensor(NnParams *params, json_t *config)
+{
+    (void)config;
+    nn_params_add(params, "model.layers.0.self_attn.q_norm.weight", mx_zeros(MX_SHAPE(16), MLX_FLOAT32));
+}
+static void lose_layers(NnParams *params, json_t *config)
+{
+    (void)params;
+    json_object_set_new(config, "num_hidden_layers", json_integer(1));
+}
+static void lose_a_key(NnParams *params, json_t *config)
+{
+    (void)params;
+    json_object_del(config, "num_attention_heads");
+}
+static void odd_heads(NnParams *params, json_t *config)
+{
+    (void)params;
+    json_object_set_new(config, "num_key_value_heads", json_integer(3));
+}
+static void absurd_sizes(NnParams *params, json_t *config)
+{
+    (void)params;
+    json_object_set_new(config, "head_dim", json_integer(16777216));
+}
+static void unknown_rope(NnParams *params, json_t *config)
+{
+    (void)params;
+    json_object_set_new(config, "rope_parameters", json_pack("{s:s}", "rope_type", "spiral"));
+}
+
+static void test_bad_models_are_refused_with_one_line(void **state)
+{
+    (void)state;
+    expect_refusal(lose_a_tensor, "tensor model.layers.1.mlp.up_proj.weight is missing");
+    expect_refusal(change_width, "tensor model.layers.0.mlp.gate_proj.weight is 128x64, the model needs 96x64");
+    expect_refusal(change_vocabulary, "tensor model.embed_tokens.weight is 160x64, the model needs 161x64");
+    expect_refusal(add_a_tensor, "tensor model.layers.0.self_attn.q_norm.weight is not part of this model");
+    expect_refusal(lose_layers, "and 8 more are not part of this model");
+    expect_refusal(lose_a_key, "num_attention_heads is missing");
+    expect_refusal(odd_heads, "4 attention heads cannot share 3 key-value heads");
+    expect_refusal(absurd_sizes, "impossible");
+    expect_refusal(unknown_rope, "rope type \"spiral\" is not supported");
+}
+
+static void test_an_unknown_architecture_is_named(void **state)
+{
+    (void)state;
+    Error err = {0};
+    json_t *config = json_pack("{s:s}", "model_type", "perceptron");
+    assert_int_equal(model_kind(config, &err), MODEL_UNKNOWN);
+    assert_non_null(strstr(err.message, "model type \"perceptron\" is not supported"));
+    assert_non_null(strstr(err.hint, "llama"));
+    json_decref(config);
+}
+
+static void test_both_spellings_of_a_config_load(void **state)
+{
+    (void)state;
+    Error err = {0};
+    mx_scope s = mx_open();
+    Golden golden = golden_open(GOLDEN "/hf/llama3-rope");
+    json_t *config = json_deep_copy(hub_model_config(golden.folder));
+    json_t *rope = json_incref(json_object_get(config, "rope_parameters"));
+    json_object_del(config, "rope_parameters");
+    json_object_set(config, "rope_theta", json_object_get(rope, "rope_theta"));
+    json_object_del(rope, "rope_theta");
+    json_object_set_new(config, "rope_scaling", rope);
+    Decoder *decoder = model_decoder_load(golden.params, config, &err);
+    if (!decoder) fail_msg("%s", err.message);
+    mlx_array ids = mx_cast(golden_get(&golden, "input_ids"), MLX_INT32);
+    mlx_array logits = model_decoder_head(decoder, model_decoder_hidden(decoder, ids, NULL));
+    assert_true(golden_difference(logits, golden_get(&golden, "logits")) < tolerance);
+    json_decref(config);
+    mx_drop(s);
+    golden_close(&golden);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_decoders_match_transformers),
+        cmocka_unit_test(test_bad_models_are_refused_with_one_line),
+        cmocka_unit_test(test_an_unknown_architecture_is_named),
+        cmocka_unit_test(test_both_spellings_of_a_config_load),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
