@@ -24,12 +24,23 @@ struct HubModel {
 
 /* ---- helpers of the room ------------------------------------------------- */
 
+/* The engine ends a message with " at file.c:123", which says nothing to a
+ * person who gave a bad file. */
+static void cut_source_line(char *message) {
+    char *at = NULL;
+    for (char *next = strstr(message, " at "); next; next = strstr(next + 1, " at ")) at = next;
+    if (!at || strchr(at + 4, ' ')) return;
+    const char *colon = strrchr(at, ':');
+    if (colon && colon[1] && strspn(colon + 1, "0123456789") == strlen(colon + 1)) *at = '\0';
+}
+
 bool hub_engine_failed(const char *context, Error *err) {
+    static const char frame[] = "reading(): ";
     mx_settle(1, MX_NONE, "reading", NULL, 0);
     Error failure = {0};
     mx_check(&failure);
+    cut_source_line(failure.message);
     const char *message = failure.message;
-    static const char frame[] = "reading(): ";
     if (base_starts_with(message, frame)) message += strlen(frame);
     if (strstr(message, context)) return base_fail(err, ERROR_INPUT, "%s", message);
     return base_fail(err, ERROR_INPUT, "%s: %s", context, message);
