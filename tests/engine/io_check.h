@@ -11,14 +11,12 @@
 static char scratch[] = "/tmp/mlx-rag-io-XXXXXX";
 static mlx_stream cpu;
 
-static int io_setup(void **state)
-{
+static int io_setup(void **state) {
     cpu = mlx_default_cpu_stream_new();
     return mkdtemp(scratch) ? catch_errors(state) : 1;
 }
 
-static int io_teardown(void **state)
-{
+static int io_teardown(void **state) {
     (void)state;
     char **names;
     size_t count;
@@ -36,8 +34,7 @@ static int io_teardown(void **state)
 }
 
 /* The path of a scratch file, valid until the fourth next call. */
-static const char *scratch_path(const char *name)
-{
+static const char *scratch_path(const char *name) {
     static char paths[4][256];
     static int next;
     char *path = paths[next++ % 4];
@@ -45,8 +42,7 @@ static const char *scratch_path(const char *name)
     return path;
 }
 
-static inline const char *write_scratch(const char *name, const void *bytes, size_t length)
-{
+static inline const char *write_scratch(const char *name, const void *bytes, size_t length) {
     const char *path = scratch_path(name);
     FILE *file = fopen(path, "wb");
     assert_non_null(file);
@@ -55,8 +51,7 @@ static inline const char *write_scratch(const char *name, const void *bytes, siz
     return path;
 }
 
-static inline void read_bytes(const char *path, char **data, size_t *length)
-{
+static inline void read_bytes(const char *path, char **data, size_t *length) {
     assert_true(base_file_read(path, data, length, NULL));
 }
 

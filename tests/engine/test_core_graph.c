@@ -8,32 +8,27 @@
 static _Atomic int evaluations;
 
 /* y = x + 1, float32, in x's layout. */
-static bool increment_eval(Node *node, Error *err)
-{
+static bool increment_eval(Node *node, Error *err) {
     const Node *x = node->inputs[0];
     atomic_fetch_add(&evaluations, 1);
     const float *in = node_data(x);
     if (!x->contiguous) return base_fail(err, ERROR_UNSUPPORTED, "only packed arrays");
     if (!node_alloc_like(node, 0, err)) return false;
     float *out = node_data(node);
-    for (size_t i = 0; i < node->data_size; i++)
-        out[i] = in[i] + 1;
+    for (size_t i = 0; i < node->data_size; i++) out[i] = in[i] + 1;
     return true;
 }
 static const Op increment_op = {"increment", increment_eval};
 
-static Node *increment(Node *x)
-{
+static Node *increment(Node *x) {
     return x ? node_new(&increment_op, MLX_FLOAT32, x->shape, x->ndim, NODES(x)) : NULL;
 }
 
 /* Sum of any number of arrays of one item. */
-static bool total_eval(Node *node, Error *err)
-{
+static bool total_eval(Node *node, Error *err) {
     if (!node_alloc(node, err)) return false;
     float sum = 0;
-    for (uint32_t i = 0; i < node->n_inputs; i++)
-        sum += *(float *)node_data(node->inputs[i]);
+    for (uint32_t i = 0; i < node->n_inputs; i++) sum += *(float *)node_data(node->inputs[i]);
     *(float *)node_data(node) = sum;
     return true;
 }
@@ -45,8 +40,7 @@ typedef struct ViewParam {
     uint8_t filler[64]; /* larger than what fits inside a node */
 } ViewParam;
 
-static bool view_eval(Node *node, Error *err)
-{
+static bool view_eval(Node *node, Error *err) {
     (void)err;
     const ViewParam *param = node->param;
     node_share(node, node->inputs[0], param->strides, param->start);
@@ -54,28 +48,24 @@ static bool view_eval(Node *node, Error *err)
 }
 static const Op view_op = {"view", view_eval};
 
-static Node *view(Node *x, const int *shape, int ndim, const int64_t *strides, int64_t start)
-{
+static Node *view(Node *x, const int *shape, int ndim, const int64_t *strides, int64_t start) {
     ViewParam param = {.start = start};
     if (ndim) memcpy(param.strides, strides, (size_t)ndim * sizeof(int64_t));
     return node_new_param(&view_op, x->dtype, shape, ndim, &param, sizeof param, NODES(x));
 }
 
-static bool failing_eval(Node *node, Error *err)
-{
+static bool failing_eval(Node *node, Error *err) {
     return base_fail(err, ERROR_INTERNAL, "no luck with %zu items", node->size);
 }
 static const Op failing_op = {"failing", failing_eval};
 
-static Node *zeros(int n)
-{
+static Node *zeros(int n) {
     Node *node = node_from_data(NULL, MLX_FLOAT32, &n, 1);
     memset(node_data(node), 0, node_nbytes(node));
     return node;
 }
 
-static void test_nothing_is_computed_before_eval(void **state)
-{
+static void test_nothing_is_computed_before_eval(void **state) {
     (void)state;
     Node *x = zeros(4), *y = increment(x), *z = increment(y);
     evaluations = 0;
@@ -98,8 +88,7 @@ static void test_nothing_is_computed_before_eval(void **state)
     node_release(x);
 }
 
-static void test_live_handles_are_never_overwritten(void **state)
-{
+static void test_live_handles_are_never_overwritten(void **state) {
     (void)state;
     Node *x = zeros(4), *y = increment(x), *z = increment(y);
     assert_true(node_eval(z));
@@ -111,8 +100,7 @@ static void test_live_handles_are_never_overwritten(void **state)
     node_release(z);
 }
 
-static void test_dead_inputs_are_reused_in_place(void **state)
-{
+static void test_dead_inputs_are_reused_in_place(void **state) {
     (void)state;
     Node *x = zeros(1000);
     const void *memory = node_data(x);
@@ -136,8 +124,7 @@ static void test_dead_inputs_are_reused_in_place(void **state)
     node_release(y);
 }
 
-static void test_foreign_memory_is_never_written(void **state)
-{
+static void test_foreign_memory_is_never_written(void **state) {
     (void)state;
     float data[16] = {0};
     mlx_array a = mlx_array_new_data_managed(data, INTS(16), 1, MLX_FLOAT32, NULL);
@@ -149,8 +136,7 @@ static void test_foreign_memory_is_never_written(void **state)
     node_release(y);
 }
 
-static void test_deep_graphs_need_no_stack(void **state)
-{
+static void test_deep_graphs_need_no_stack(void **state) {
     (void)state;
     enum { DEPTH = 1000000 };
     Node *x = zeros(1);
@@ -169,8 +155,7 @@ static void test_deep_graphs_need_no_stack(void **state)
     node_release(x); /* never evaluated */
 }
 
-static void test_shared_subgraphs_are_computed_once(void **state)
-{
+static void test_shared_subgraphs_are_computed_once(void **state) {
     (void)state;
     evaluations = 0;
     Node *x = zeros(1), *y = increment(x);
@@ -184,16 +169,14 @@ static void test_shared_subgraphs_are_computed_once(void **state)
     node_release(x);
 }
 
-static void test_a_null_input_gives_null_silently(void **state)
-{
+static void test_a_null_input_gives_null_silently(void **state) {
     (void)state;
     error_count = 0;
     assert_null(node_new(&total_op, MLX_FLOAT32, NULL, 0, NODES(NULL)));
     assert_int_equal(error_count, 0);
 }
 
-static void test_failures_are_reported_and_leave_the_rest_usable(void **state)
-{
+static void test_failures_are_reported_and_leave_the_rest_usable(void **state) {
     (void)state;
     Node *x = zeros(3), *y = increment(x);
     Node *bad = node_new(&failing_op, MLX_FLOAT32, y->shape, 1, NODES(y));
@@ -211,8 +194,7 @@ static void test_failures_are_reported_and_leave_the_rest_usable(void **state)
     node_release(x);
 }
 
-static void test_parts_are_views_of_one_buffer(void **state)
-{
+static void test_parts_are_views_of_one_buffer(void **state) {
     (void)state;
     Node *x = zeros(64), *whole = increment(x);
     Node *second = node_part(whole, 64, MLX_FLOAT32, INTS(2, 2), 2);
@@ -224,8 +206,7 @@ static void test_parts_are_views_of_one_buffer(void **state)
 }
 
 static void check_flags(const int *shape, int ndim, const int64_t *strides, bool packed, bool row,
-                        bool col, size_t data_size)
-{
+                        bool col, size_t data_size) {
     Node *x = zeros(256), *y = view(x, shape, ndim, strides, 100);
     assert_true(node_eval(y));
     assert_int_equal(y->contiguous, packed);
@@ -236,8 +217,7 @@ static void check_flags(const int *shape, int ndim, const int64_t *strides, bool
     node_release(x);
 }
 
-static void test_layout_flags(void **state)
-{
+static void test_layout_flags(void **state) {
     (void)state;
     check_flags(INTS(2, 3), 2, (int64_t[]){3, 1}, true, true, false, 6);
     check_flags(INTS(2, 3), 2, (int64_t[]){1, 2}, true, false, true, 6);
@@ -254,8 +234,7 @@ static void test_layout_flags(void **state)
     check_flags(INTS(0), 0, NULL, true, true, true, 1);
 }
 
-static void test_outputs_inherit_packed_layouts(void **state)
-{
+static void test_outputs_inherit_packed_layouts(void **state) {
     (void)state;
     Node *x = zeros(6), *t = view(x, INTS(2, 3), 2, (int64_t[]){1, 2}, 0), *y = increment(t);
     assert_true(node_eval(y));
@@ -270,12 +249,10 @@ static void test_outputs_inherit_packed_layouts(void **state)
     node_read(z, rows);
     assert_float_equal(rows[8], 1, 0);
     Node *all[] = {x, t, y, scalar, wide, z};
-    for (int i = 0; i < 6; i++)
-        node_release(all[i]);
+    for (int i = 0; i < 6; i++) node_release(all[i]);
 }
 
-static void test_walk_visits_every_item_in_row_major_order(void **state)
-{
+static void test_walk_visits_every_item_in_row_major_order(void **state) {
     (void)state;
     const int shape[4] = {3, 1, 4, 5};
     const int64_t a[4] = {20, 999, 5, 1}, b[4] = {1, 0, 15, 3}, c[4] = {0, 0, 0, 1};
@@ -307,8 +284,7 @@ static void test_walk_visits_every_item_in_row_major_order(void **state)
     assert_int_equal(walk.rows * (size_t)walk.count, 1);
 }
 
-static void test_shapes_broadcast_by_the_trailing_rule(void **state)
-{
+static void test_shapes_broadcast_by_the_trailing_rule(void **state) {
     (void)state;
     int out[NODE_DIMS], ndim;
     assert_true(shape_broadcast(INTS(2, 1, 3), 3, INTS(4, 1), 2, out, &ndim));
@@ -329,15 +305,13 @@ static void test_shapes_broadcast_by_the_trailing_rule(void **state)
 /* Rows and columns in the order of the enum; made with mlx 0.32.4's
  * type promotion. b bool, 1248 uint, i..l int8..int64, h half, f float, d double,
  * B bfloat16, c complex. */
-static void test_promotion_table(void **state)
-{
+static void test_promotion_table(void **state) {
     (void)state;
     static const char letters[] = "b1248ijklhfdBc";
     static const char *const table[DTYPE_COUNT] = {
-        "b1248ijklhfdBc", "11248jjklhfdBc", "22248kkklhfdBc", "44448llllhfdBc",
-        "88888ffffhfdBc", "ijklfijklhfdBc", "jjklfjjklhfdBc", "kkklfkkklhfdBc",
-        "llllfllllhfdBc", "hhhhhhhhhhfdfc", "fffffffffffdfc", "dddddddddddddc",
-        "BBBBBBBBBffdBc", "cccccccccccccc",
+        "b1248ijklhfdBc", "11248jjklhfdBc", "22248kkklhfdBc", "44448llllhfdBc", "88888ffffhfdBc",
+        "ijklfijklhfdBc", "jjklfjjklhfdBc", "kkklfkkklhfdBc", "llllfllllhfdBc", "hhhhhhhhhhfdfc",
+        "fffffffffffdfc", "dddddddddddddc", "BBBBBBBBBffdBc", "cccccccccccccc",
     };
     for (int a = 0; a < DTYPE_COUNT; a++)
         for (int b = 0; b < DTYPE_COUNT; b++)
@@ -345,8 +319,7 @@ static void test_promotion_table(void **state)
                              strchr(letters, table[a][b]) - letters);
 }
 
-static void test_scalars_take_any_type(void **state)
-{
+static void test_scalars_take_any_type(void **state) {
     (void)state;
     for (int dtype = 0; dtype < DTYPE_COUNT; dtype++) {
         Node *node = node_scalar(1, (mlx_dtype)dtype);
@@ -360,8 +333,7 @@ static void test_scalars_take_any_type(void **state)
     node_release(minus);
 }
 
-static void test_memory_counters_and_cache(void **state)
-{
+static void test_memory_counters_and_cache(void **state) {
     (void)state;
     size_t before, active, peak, cached, limit, old;
     mlx_clear_cache();
@@ -391,8 +363,7 @@ static void test_memory_counters_and_cache(void **state)
     node_release(zeros(1 << 20));
     mlx_get_cache_memory(&cached);
     assert_int_equal(cached, 0);
-    for (int i = 1; i <= 20; i++)
-        node_release(zeros(i * 10000));
+    for (int i = 1; i <= 20; i++) node_release(zeros(i * 10000));
     mlx_get_cache_memory(&cached);
     assert_in_range(cached, 1, 1 << 20);
     mlx_set_cache_limit(&limit, old);
@@ -411,8 +382,7 @@ static void test_memory_counters_and_cache(void **state)
     assert_non_null(strstr(last_error, "too large"));
 }
 
-static void *build_and_evaluate(void *shared)
-{
+static void *build_and_evaluate(void *shared) {
     for (int round = 0; round < 200; round++) {
         Node *x = node_retain(shared), *y;
         for (int i = 0; i < 20; i++, x = y) {
@@ -425,8 +395,7 @@ static void *build_and_evaluate(void *shared)
     return NULL;
 }
 
-static void test_threads_evaluate_at_once(void **state)
-{
+static void test_threads_evaluate_at_once(void **state) {
     (void)state;
     enum { THREADS = 4 };
     pthread_t threads[THREADS];
@@ -442,8 +411,7 @@ static void test_threads_evaluate_at_once(void **state)
     node_release(shared);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nothing_is_computed_before_eval),
         cmocka_unit_test(test_live_handles_are_never_overwritten),

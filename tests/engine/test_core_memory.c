@@ -9,39 +9,34 @@ enum { HEADS = 4, ROOM = 1024, HEAD_DIM = 64 };
 
 static mlx_stream cpu;
 
-static mlx_array zero_cache(void)
-{
+static mlx_array zero_cache(void) {
     mlx_array cache = mlx_array_new();
-    assert_int_equal(
-        mlx_zeros(&cache, INTS(1, HEADS, ROOM, HEAD_DIM), 4, MLX_FLOAT32, cpu), 0);
+    assert_int_equal(mlx_zeros(&cache, INTS(1, HEADS, ROOM, HEAD_DIM), 4, MLX_FLOAT32, cpu), 0);
     assert_int_equal(mlx_array_eval(cache), 0);
     return cache;
 }
 
 /* The row of all heads at `position` becomes `value`. */
-static void write_row(mlx_array *cache, int position, float value)
-{
+static void write_row(mlx_array *cache, int position, float value) {
     mlx_array number = mlx_array_new_float(value), row = mlx_array_new();
     mlx_broadcast_to(&row, number, INTS(1, HEADS, 1, HEAD_DIM), 4, cpu);
     assert_int_equal(mlx_slice_update(cache, *cache, row, INTS(0, 0, position, 0), 4,
-                                      INTS(1, HEADS, position + 1, HEAD_DIM), 4,
-                                      INTS(1, 1, 1, 1), 4, cpu),
+                                      INTS(1, HEADS, position + 1, HEAD_DIM), 4, INTS(1, 1, 1, 1),
+                                      4, cpu),
                      0);
     mlx_array_free(number);
     mlx_array_free(row);
 }
 
-static mlx_array rows_until(mlx_array cache, int end)
-{
+static mlx_array rows_until(mlx_array cache, int end) {
     mlx_array view = mlx_array_new();
-    assert_int_equal(mlx_slice(&view, cache, INTS(0, 0, 0, 0), 4, INTS(1, HEADS, end, HEAD_DIM),
-                               4, INTS(1, 1, 1, 1), 4, cpu),
+    assert_int_equal(mlx_slice(&view, cache, INTS(0, 0, 0, 0), 4, INTS(1, HEADS, end, HEAD_DIM), 4,
+                               INTS(1, 1, 1, 1), 4, cpu),
                      0);
     return view;
 }
 
-static float total(mlx_array array)
-{
+static float total(mlx_array array) {
     mlx_array sum = mlx_array_new();
     float value;
     assert_int_equal(mlx_sum(&sum, array, false, cpu), 0);
@@ -50,8 +45,7 @@ static float total(mlx_array array)
     return value;
 }
 
-static void test_a_cache_is_updated_in_place_with_constant_memory(void **state)
-{
+static void test_a_cache_is_updated_in_place_with_constant_memory(void **state) {
     (void)state;
     const size_t bytes = (size_t)HEADS * ROOM * HEAD_DIM * sizeof(float);
     mlx_array cache = zero_cache();
@@ -72,21 +66,18 @@ static void test_a_cache_is_updated_in_place_with_constant_memory(void **state)
     mlx_array_free(cache);
 }
 
-static void test_many_updates_in_one_evaluation_stay_in_place(void **state)
-{
+static void test_many_updates_in_one_evaluation_stay_in_place(void **state) {
     (void)state;
     mlx_array cache = zero_cache();
     const void *memory = mlx_array_data_float32(cache);
-    for (int step = 0; step < 50; step++)
-        write_row(&cache, step, 2);
+    for (int step = 0; step < 50; step++) write_row(&cache, step, 2);
     assert_int_equal(mlx_array_eval(cache), 0);
     assert_ptr_equal(mlx_array_data_float32(cache), memory);
     assert_float_equal(total(cache), 2 * HEADS * HEAD_DIM * 50, 0);
     mlx_array_free(cache);
 }
 
-static void test_a_live_view_forces_a_copy(void **state)
-{
+static void test_a_live_view_forces_a_copy(void **state) {
     (void)state;
     mlx_array cache = zero_cache(), seen = rows_until(cache, 8);
     assert_int_equal(mlx_array_eval(seen), 0);
@@ -104,8 +95,7 @@ static void test_a_live_view_forces_a_copy(void **state)
     mlx_array_free(cache);
 }
 
-static void *work(void *weights)
-{
+static void *work(void *weights) {
     const mlx_array w = {weights};
     mlx_stream stream = mlx_default_cpu_stream_new();
     const char *problem = NULL;
@@ -128,13 +118,11 @@ static void *work(void *weights)
     return (void *)(uintptr_t)problem;
 }
 
-static void test_threads_share_weights_and_evaluate_at_once(void **state)
-{
+static void test_threads_share_weights_and_evaluate_at_once(void **state) {
     (void)state;
     enum { THREADS = 4 };
     float values[32 * 32];
-    for (int i = 0; i < 32 * 32; i++)
-        values[i] = 2.0f / 32;
+    for (int i = 0; i < 32 * 32; i++) values[i] = 2.0f / 32;
     mlx_array weights = floats(values, INTS(32, 32), 2);
     pthread_t threads[THREADS];
     for (int i = 0; i < THREADS; i++)
@@ -147,8 +135,7 @@ static void test_threads_share_weights_and_evaluate_at_once(void **state)
     mlx_array_free(weights);
 }
 
-static void test_an_empty_program_holds_no_memory(void **state)
-{
+static void test_an_empty_program_holds_no_memory(void **state) {
     (void)state;
     size_t active, cached;
     mlx_clear_cache();
@@ -158,20 +145,17 @@ static void test_an_empty_program_holds_no_memory(void **state)
     assert_int_equal(cached, 0);
 }
 
-static int setup(void **state)
-{
+static int setup(void **state) {
     cpu = mlx_default_cpu_stream_new();
     return catch_errors(state);
 }
 
-static int teardown(void **state)
-{
+static int teardown(void **state) {
     (void)state;
     return mlx_stream_free(cpu);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_cache_is_updated_in_place_with_constant_memory),
         cmocka_unit_test(test_many_updates_in_one_evaluation_stay_in_place),

@@ -1,8 +1,7 @@
 /* Handles, strings, vectors, maps, closures, devices, streams, errors. */
 #include "engine/core_check.h"
 
-static void test_null_handles_are_made_and_freed(void **state)
-{
+static void test_null_handles_are_made_and_freed(void **state) {
     (void)state;
     assert_null(mlx_array_new().ctx);
     assert_null(mlx_string_new().ctx);
@@ -15,8 +14,7 @@ static void test_null_handles_are_made_and_freed(void **state)
     assert_int_equal(mlx_array_free(mlx_array_empty), 0);
 }
 
-static void test_null_inputs_are_reported_and_leave_the_output_alone(void **state)
-{
+static void test_null_inputs_are_reported_and_leave_the_output_alone(void **state) {
     (void)state;
     mlx_array kept = mlx_array_new_int(7), out = mlx_array_new();
     void *before = kept.ctx;
@@ -35,8 +33,7 @@ static void test_null_inputs_are_reported_and_leave_the_output_alone(void **stat
     mlx_array_free(kept);
 }
 
-static void test_assignment_is_seen_by_copies_of_the_handle(void **state)
-{
+static void test_assignment_is_seen_by_copies_of_the_handle(void **state) {
     (void)state;
     mlx_array a = mlx_array_new_int(1), copy = a;
     mlx_array b = mlx_array_new_int(2);
@@ -53,8 +50,7 @@ static void test_assignment_is_seen_by_copies_of_the_handle(void **state)
     mlx_array_free(a);
 }
 
-static void test_constructors_store_type_shape_and_values(void **state)
-{
+static void test_constructors_store_type_shape_and_values(void **state) {
     (void)state;
     const int16_t values[6] = {1, -2, 3, -4, 5, -6};
     mlx_array a = mlx_array_new_data(values, INTS(2, 3), 2, MLX_INT16);
@@ -87,18 +83,15 @@ static void test_constructors_store_type_shape_and_values(void **state)
     }
 }
 
-static void test_bad_shapes_are_refused(void **state)
-{
+static void test_bad_shapes_are_refused(void **state) {
     (void)state;
     int many[17];
-    for (int i = 0; i < 17; i++)
-        many[i] = 1;
+    for (int i = 0; i < 17; i++) many[i] = 1;
     last_error[0] = 0;
     assert_null(mlx_array_new_data("", many, 17, MLX_UINT8).ctx);
     assert_non_null(strstr(last_error, "17 dimensions"));
     assert_null(mlx_array_new_data("", INTS(-1), 1, MLX_UINT8).ctx);
-    assert_null(
-        mlx_array_new_data("", INTS(INT32_MAX, INT32_MAX, INT32_MAX), 3, MLX_UINT8).ctx);
+    assert_null(mlx_array_new_data("", INTS(INT32_MAX, INT32_MAX, INT32_MAX), 3, MLX_UINT8).ctx);
     assert_null(mlx_array_new_data("", INTS(1), 1, (mlx_dtype)99).ctx);
     mlx_array empty = mlx_array_new_data(NULL, INTS(3, 0), 2, MLX_FLOAT32);
     assert_text(empty, "array([[],\n       [],\n       []], dtype=float32)");
@@ -106,13 +99,11 @@ static void test_bad_shapes_are_refused(void **state)
 }
 
 static int destroyed;
-static void count_destroyed(void *payload)
-{
+static void count_destroyed(void *payload) {
     destroyed += *(int *)payload;
 }
 
-static void test_managed_data_is_released_once_at_the_end(void **state)
-{
+static void test_managed_data_is_released_once_at_the_end(void **state) {
     (void)state;
     int data[4] = {1, 2, 3, 4}, payload = 5;
     destroyed = 0;
@@ -130,8 +121,7 @@ static void test_managed_data_is_released_once_at_the_end(void **state)
     assert_int_equal(destroyed, 6);
 }
 
-static void test_text_form_is_that_of_mlx(void **state)
-{
+static void test_text_form_is_that_of_mlx(void **state) {
     (void)state;
     const float values[4] = {0, 1.5f, -2, 1e10f};
     mlx_array a = floats(values, INTS(2, 2), 2);
@@ -157,8 +147,7 @@ static void test_text_form_is_that_of_mlx(void **state)
     mlx_array_free(a);
 }
 
-static void test_item_reinterprets_and_never_reads_past_the_item(void **state)
-{
+static void test_item_reinterprets_and_never_reads_past_the_item(void **state) {
     (void)state;
     mlx_array a = mlx_array_new_float(2.5f);
     int32_t bits;
@@ -170,8 +159,7 @@ static void test_item_reinterprets_and_never_reads_past_the_item(void **state)
     mlx_array_free(a);
 }
 
-static void test_strings_are_copied_and_assigned(void **state)
-{
+static void test_strings_are_copied_and_assigned(void **state) {
     (void)state;
     mlx_string a = mlx_string_new_data("one"), b = mlx_string_new();
     assert_int_equal(mlx_string_set(&b, a), 0);
@@ -185,8 +173,7 @@ static void test_strings_are_copied_and_assigned(void **state)
     assert_non_null(strstr(last_error, "mlx_string"));
 }
 
-static void test_vectors_share_and_copy(void **state)
-{
+static void test_vectors_share_and_copy(void **state) {
     (void)state;
     mlx_array one = mlx_array_new_int(1), two = mlx_array_new_int(2);
     mlx_vector_array v = mlx_vector_array_new_data((mlx_array[]){one, two}, 2);
@@ -199,8 +186,8 @@ static void test_vectors_share_and_copy(void **state)
     mlx_array_item_int32(&value, got);
     assert_int_equal(value, 2);
     assert_fails(mlx_vector_array_get(&got, v, 2), "out of range");
-    assert_fails(
-        mlx_vector_array_append_data(v, (mlx_array[]){got, mlx_array_empty}, 2), "mlx_array");
+    assert_fails(mlx_vector_array_append_data(v, (mlx_array[]){got, mlx_array_empty}, 2),
+                 "mlx_array");
     assert_int_equal(mlx_vector_array_size(v), 2);
     assert_int_equal(mlx_vector_array_append_value(v, got), 0);
 
@@ -234,8 +221,7 @@ static void test_vectors_share_and_copy(void **state)
     assert_null(mlx_vector_array_new_value(mlx_array_empty).ctx);
 }
 
-static void test_maps_find_overwrite_and_iterate(void **state)
-{
+static void test_maps_find_overwrite_and_iterate(void **state) {
     (void)state;
     mlx_map_string_to_array map = mlx_map_string_to_array_new();
     char key[16];
@@ -258,8 +244,7 @@ static void test_maps_find_overwrite_and_iterate(void **state)
     mlx_map_string_to_array_iterator it = mlx_map_string_to_array_iterator_new(copy);
     const char *name;
     int count = 0;
-    while (mlx_map_string_to_array_iterator_next(&name, &got, it) == 0)
-        count++;
+    while (mlx_map_string_to_array_iterator_next(&name, &got, it) == 0) count++;
     assert_int_equal(count, 50);
     assert_int_equal(mlx_map_string_to_array_iterator_next(&name, &got, it), 2);
     mlx_map_string_to_array_iterator_free(it);
@@ -276,24 +261,20 @@ static void test_maps_find_overwrite_and_iterate(void **state)
     mlx_map_string_to_string_free(texts);
 }
 
-static int echo(mlx_vector_array *res, const mlx_vector_array input, void *payload)
-{
+static int echo(mlx_vector_array *res, const mlx_vector_array input, void *payload) {
     *(int *)payload += 1;
     return mlx_vector_array_set(res, input);
 }
-static int refuse(mlx_vector_array *res, const mlx_vector_array input)
-{
+static int refuse(mlx_vector_array *res, const mlx_vector_array input) {
     (void)res;
     (void)input;
     return 3;
 }
-static int same(mlx_array *res, const mlx_array input)
-{
+static int same(mlx_array *res, const mlx_array input) {
     return mlx_array_set(res, input);
 }
 
-static void test_closures_apply_share_payload_and_report_failure(void **state)
-{
+static void test_closures_apply_share_payload_and_report_failure(void **state) {
     (void)state;
     int calls = 1;
     destroyed = 0;
@@ -312,8 +293,7 @@ static void test_closures_apply_share_payload_and_report_failure(void **state)
 
     mlx_closure unary = mlx_closure_new_unary(same), bad = mlx_closure_new_func(refuse);
     assert_int_equal(mlx_closure_apply(&output, unary, input), 0);
-    assert_fails(mlx_closure_apply(&output, bad, input),
-                 "mlx_closure returned a non-zero value");
+    assert_fails(mlx_closure_apply(&output, bad, input), "mlx_closure returned a non-zero value");
     assert_int_equal(mlx_vector_array_size(output), 1);
     assert_fails(mlx_closure_apply(&output, mlx_closure_new(), input), "mlx_closure");
     mlx_closure_set(&compiled, unary);
@@ -326,8 +306,7 @@ static void test_closures_apply_share_payload_and_report_failure(void **state)
     mlx_array_free(five);
 }
 
-static void test_devices_and_streams_name_the_cpu(void **state)
-{
+static void test_devices_and_streams_name_the_cpu(void **state) {
     (void)state;
     mlx_device cpu = mlx_device_new(), gpu = mlx_device_new_type(MLX_GPU, 0);
     assert_int_equal(mlx_get_default_device(&cpu), 0);
@@ -379,14 +358,12 @@ static void test_devices_and_streams_name_the_cpu(void **state)
 }
 
 static void *handler_data;
-static void keep_data(const char *msg, void *data)
-{
+static void keep_data(const char *msg, void *data) {
     keep_error(msg, data);
     handler_data = data;
 }
 
-static void test_handler_gets_text_and_data(void **state)
-{
+static void test_handler_gets_text_and_data(void **state) {
     (void)state;
     int payload = 1;
     destroyed = 0;
@@ -402,8 +379,7 @@ static void test_handler_gets_text_and_data(void **state)
     assert_int_equal(destroyed, 1);
 }
 
-static void test_version_and_backends(void **state)
-{
+static void test_version_and_backends(void **state) {
     (void)state;
     bool flag = true;
     mlx_string version = mlx_string_new();
@@ -417,8 +393,7 @@ static void test_version_and_backends(void **state)
     assert_int_equal(mlx_dtype_size(MLX_COMPLEX64), 8);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_null_handles_are_made_and_freed),
         cmocka_unit_test(test_null_inputs_are_reported_and_leave_the_output_alone),

@@ -5,15 +5,13 @@
 
 #include <math.h>
 
-static mlx_io_gguf load(const char *path)
-{
+static mlx_io_gguf load(const char *path) {
     mlx_io_gguf gguf = mlx_io_gguf_new();
     assert_int_equal(mlx_load_gguf(&gguf, path, cpu), 0);
     return gguf;
 }
 
-static mlx_array array_of(mlx_io_gguf gguf, const char *format, const char *name)
-{
+static mlx_array array_of(mlx_io_gguf gguf, const char *format, const char *name) {
     char key[64];
     snprintf(key, sizeof key, format, name);
     mlx_array array = mlx_array_new();
@@ -21,8 +19,7 @@ static mlx_array array_of(mlx_io_gguf gguf, const char *format, const char *name
     return array;
 }
 
-static mlx_array expected_of(const char *name)
-{
+static mlx_array expected_of(const char *name) {
     mlx_map_string_to_array tensors = {NULL};
     mlx_map_string_to_string metadata = {NULL};
     mlx_array array = mlx_array_new();
@@ -34,9 +31,9 @@ static mlx_array expected_of(const char *name)
     return array;
 }
 
-static void check_affine(mlx_io_gguf gguf, const char *name, int bits)
-{
-    mlx_array packed = array_of(gguf, "%s.weight", name), scales = array_of(gguf, "%s.scales", name);
+static void check_affine(mlx_io_gguf gguf, const char *name, int bits) {
+    mlx_array packed = array_of(gguf, "%s.weight", name),
+              scales = array_of(gguf, "%s.scales", name);
     mlx_array biases = array_of(gguf, "%s.biases", name), expected = expected_of(name);
     assert_int_equal(mlx_array_dtype(packed), MLX_UINT32);
     assert_int_equal(mlx_array_dtype(scales), MLX_FLOAT16);
@@ -47,8 +44,8 @@ static void check_affine(mlx_io_gguf gguf, const char *name, int bits)
     const uint16_t *scale = mlx_array_data_uint16(scales), *bias = mlx_array_data_uint16(biases);
     for (int i = 0; i < 3 * 128; i++) {
         const int item = bits == 8 ? bytes[i] : bytes[i / 2] >> i % 2 * 4 & 15;
-        const float value = cpu_f32_from_f16(scale[i / 32]) * (float)item +
-                            cpu_f32_from_f16(bias[i / 32]);
+        const float value =
+            cpu_f32_from_f16(scale[i / 32]) * (float)item + cpu_f32_from_f16(bias[i / 32]);
         assert_float_equal(value, mlx_array_data_float32(expected)[i], 0);
     }
     mlx_array_free(packed);
@@ -57,8 +54,7 @@ static void check_affine(mlx_io_gguf gguf, const char *name, int bits)
     mlx_array_free(expected);
 }
 
-static void test_q4_and_q8_keep_their_exact_values(void **state)
-{
+static void test_q4_and_q8_keep_their_exact_values(void **state) {
     (void)state;
     mlx_io_gguf gguf = load(GOLDEN "/engine/blocks.gguf");
     check_affine(gguf, "Q4_0", 4);
@@ -67,8 +63,7 @@ static void test_q4_and_q8_keep_their_exact_values(void **state)
     mlx_io_gguf_free(gguf);
 }
 
-static void test_other_blocks_become_float16(void **state)
-{
+static void test_other_blocks_become_float16(void **state) {
     (void)state;
     static const char *const names[] = {"Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"};
     mlx_io_gguf gguf = load(GOLDEN "/engine/blocks.gguf");
@@ -87,8 +82,7 @@ static void test_other_blocks_become_float16(void **state)
     mlx_io_gguf_free(gguf);
 }
 
-static void test_plain_types_are_kept(void **state)
-{
+static void test_plain_types_are_kept(void **state) {
     (void)state;
     static const struct {
         const char *name, *text;
@@ -113,8 +107,7 @@ static void test_plain_types_are_kept(void **state)
     mlx_io_gguf_free(gguf);
 }
 
-static void test_metadata_of_every_kind(void **state)
-{
+static void test_metadata_of_every_kind(void **state) {
     (void)state;
     static const struct {
         const char *key, *text;
@@ -167,8 +160,7 @@ static void test_metadata_of_every_kind(void **state)
     mlx_io_gguf_free(gguf);
 }
 
-static void test_set_inserts_only_what_is_absent(void **state)
-{
+static void test_set_inserts_only_what_is_absent(void **state) {
     (void)state;
     mlx_io_gguf gguf = mlx_io_gguf_new();
     mlx_array one = mlx_array_new_int(1), two = mlx_array_new_int(2), got = mlx_array_new();
@@ -194,8 +186,7 @@ static void test_set_inserts_only_what_is_absent(void **state)
     mlx_io_gguf_free(gguf);
 }
 
-static void test_truncated_files_are_errors(void **state)
-{
+static void test_truncated_files_are_errors(void **state) {
     (void)state;
     char *bytes;
     size_t length;
@@ -213,8 +204,7 @@ static void test_truncated_files_are_errors(void **state)
     mlx_io_gguf_free(out);
 }
 
-static void test_flipped_bytes_never_crash(void **state)
-{
+static void test_flipped_bytes_never_crash(void **state) {
     (void)state;
     char *bytes;
     size_t length;
@@ -223,8 +213,7 @@ static void test_flipped_bytes_never_crash(void **state)
         for (int bit = 0; bit < 8; bit += 7) {
             mlx_io_gguf out = mlx_io_gguf_new();
             bytes[at] = (char)(bytes[at] ^ 1 << bit);
-            const int status =
-                mlx_load_gguf(&out, write_scratch("flip.gguf", bytes, length), cpu);
+            const int status = mlx_load_gguf(&out, write_scratch("flip.gguf", bytes, length), cpu);
             assert_true(status == 0 || status == 1);
             bytes[at] = (char)(bytes[at] ^ 1 << bit);
             mlx_io_gguf_free(out);
@@ -232,8 +221,7 @@ static void test_flipped_bytes_never_crash(void **state)
     free(bytes);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_q4_and_q8_keep_their_exact_values),
         cmocka_unit_test(test_other_blocks_become_float16),

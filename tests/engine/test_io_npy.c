@@ -2,12 +2,10 @@
 #include "engine/core/engine.h"
 #include "engine/io_check.h"
 
-static void test_every_type_comes_back(void **state)
-{
+static void test_every_type_comes_back(void **state) {
     (void)state;
     uint8_t bytes[6 * 8];
-    for (size_t i = 0; i < sizeof bytes; i++)
-        bytes[i] = (uint8_t)(i * 37);
+    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (uint8_t)(i * 37);
     for (int dtype = 0; dtype < 14; dtype++) {
         if (dtype == MLX_BOOL) memset(bytes, 1, 6);
         mlx_array a = mlx_array_new_data(bytes, INTS(2, 1, 3), 3, (mlx_dtype)dtype);
@@ -22,8 +20,7 @@ static void test_every_type_comes_back(void **state)
     }
 }
 
-static void test_scalars_vectors_and_empty_arrays(void **state)
-{
+static void test_scalars_vectors_and_empty_arrays(void **state) {
     (void)state;
     mlx_array a = mlx_array_new_int(5), b = mlx_array_new();
     const char *path = scratch_path("small.npy");
@@ -41,14 +38,14 @@ static void test_scalars_vectors_and_empty_arrays(void **state)
     size_t length;
     read_bytes(path, &bytes, &length);
     assert_int_equal(length, 130);
-    assert_memory_equal(bytes + 10, "{'descr': '|u1', 'fortran_order': False, 'shape': (2,), }", 57);
+    assert_memory_equal(bytes + 10, "{'descr': '|u1', 'fortran_order': False, 'shape': (2,), }",
+                        57);
     free(bytes);
     mlx_array_free(a);
     mlx_array_free(b);
 }
 
-static void test_column_major_and_big_endian_files(void **state)
-{
+static void test_column_major_and_big_endian_files(void **state) {
     (void)state;
     mlx_array a = mlx_array_new();
     assert_int_equal(mlx_load(&a, GOLDEN "/engine/columns.npy", cpu), 0);
@@ -64,8 +61,7 @@ static void test_column_major_and_big_endian_files(void **state)
     mlx_array_free(a);
 }
 
-static void test_strided_arrays_are_saved_row_major(void **state)
-{
+static void test_strided_arrays_are_saved_row_major(void **state) {
     (void)state;
     const int16_t values[6] = {0, 1, 2, 3, 4, 5};
     Node *whole = node_from_data(values, MLX_INT16, INTS(6), 1);
@@ -81,8 +77,7 @@ static void test_strided_arrays_are_saved_row_major(void **state)
     mlx_array_free(a);
 }
 
-static const char *npy_with(const char *dict, size_t data)
-{
+static const char *npy_with(const char *dict, size_t data) {
     uint8_t bytes[1024] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0};
     const size_t length = strlen(dict);
     bytes[8] = (uint8_t)length;
@@ -91,8 +86,7 @@ static const char *npy_with(const char *dict, size_t data)
     return write_scratch("bad.npy", bytes, 10 + length + data);
 }
 
-static void test_malformed_headers_are_errors(void **state)
-{
+static void test_malformed_headers_are_errors(void **state) {
     (void)state;
     static const struct {
         const char *dict, *says;
@@ -129,8 +123,7 @@ static void test_malformed_headers_are_errors(void **state)
     assert_fails(mlx_save(scratch_path("x"), mlx_array_new()), "mlx_array");
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_type_comes_back),
         cmocka_unit_test(test_scalars_vectors_and_empty_arrays),

@@ -6,35 +6,30 @@ typedef struct Loaded {
     mlx_map_string_to_string metadata;
 } Loaded;
 
-static Loaded load(const char *path)
-{
+static Loaded load(const char *path) {
     Loaded loaded = {mlx_map_string_to_array_new(), mlx_map_string_to_string_new()};
     assert_int_equal(mlx_load_safetensors(&loaded.tensors, &loaded.metadata, path, cpu), 0);
     return loaded;
 }
 
-static void unload(Loaded loaded)
-{
+static void unload(Loaded loaded) {
     mlx_map_string_to_array_free(loaded.tensors);
     mlx_map_string_to_string_free(loaded.metadata);
 }
 
-static mlx_array tensor(Loaded loaded, const char *name)
-{
+static mlx_array tensor(Loaded loaded, const char *name) {
     mlx_array array = mlx_array_new();
     assert_int_equal(mlx_map_string_to_array_get(&array, loaded.tensors, name), 0);
     return array;
 }
 
-static void assert_tensor_text(Loaded loaded, const char *name, const char *expected)
-{
+static void assert_tensor_text(Loaded loaded, const char *name, const char *expected) {
     mlx_array array = tensor(loaded, name);
     assert_text(array, expected);
     mlx_array_free(array);
 }
 
-static void check_all_types(Loaded loaded)
-{
+static void check_all_types(Loaded loaded) {
     assert_tensor_text(loaded, "F32", "array([[0, 1, 2],\n       [3, 4, 5]], dtype=float32)");
     assert_tensor_text(loaded, "F16", "array([[0, 1, 2],\n       [3, 4, 5]], dtype=float16)");
     assert_tensor_text(loaded, "BF16", "array([[0, 1, 2],\n       [3, 4, 5]], dtype=bfloat16)");
@@ -48,16 +43,14 @@ static void check_all_types(Loaded loaded)
     assert_tensor_text(loaded, "U64", "array([[0, 1, 2],\n       [3, 4, 5]], dtype=uint64)");
     assert_tensor_text(loaded, "BOOL",
                        "array([[False, True, True],\n       [True, True, True]], dtype=bool)");
-    assert_tensor_text(
-        loaded, "C64",
-        "array([[0+0j, 1+0j, 2+0j],\n       [3+0j, 4+0j, 5+0j]], dtype=complex64)");
+    assert_tensor_text(loaded, "C64",
+                       "array([[0+0j, 1+0j, 2+0j],\n       [3+0j, 4+0j, 5+0j]], dtype=complex64)");
     const char *format;
     assert_int_equal(mlx_map_string_to_string_get(&format, loaded.metadata, "format"), 0);
     assert_string_equal(format, "mlx");
 }
 
-static void test_reads_and_rewrites_every_type_of_the_official_library(void **state)
-{
+static void test_reads_and_rewrites_every_type_of_the_official_library(void **state) {
     (void)state;
     Loaded official = load(GOLDEN "/engine/types.safetensors");
     check_all_types(official);
@@ -73,8 +66,19 @@ static void test_reads_and_rewrites_every_type_of_the_official_library(void **st
     mlx_array_free(f32);
 }
 
-static void test_bytes_do_not_depend_on_the_order_of_insertion(void **state)
-{
+static void test_loading_into_a_handle_is_seen_by_its_copies(void **state) {
+    (void)state;
+    Loaded own = load(GOLDEN "/engine/types.safetensors"), copy = own;
+    assert_int_equal(
+        mlx_load_safetensors(&own.tensors, &own.metadata, GOLDEN "/engine/blocks.safetensors", cpu),
+        0);
+    mlx_array_free(tensor(copy, "Q4_K"));
+    mlx_array gone = mlx_array_new();
+    assert_int_equal(mlx_map_string_to_array_get(&gone, copy.tensors, "F32"), 2);
+    unload(copy);
+}
+
+static void test_bytes_do_not_depend_on_the_order_of_insertion(void **state) {
     (void)state;
     static const char *const names[] = {"b", "a", "c.weight", "\"q\"\n\xc3\xa9"};
     char *files[2];
@@ -103,8 +107,7 @@ static void test_bytes_do_not_depend_on_the_order_of_insertion(void **state)
     unload(again);
 }
 
-static void test_saving_over_a_mapped_file_keeps_the_arrays(void **state)
-{
+static void test_saving_over_a_mapped_file_keeps_the_arrays(void **state) {
     (void)state;
     const char *path = scratch_path("self.safetensors");
     Loaded own = {mlx_map_string_to_array_new(), mlx_map_string_to_string_new()};
@@ -123,8 +126,7 @@ static void test_saving_over_a_mapped_file_keeps_the_arrays(void **state)
 }
 
 /* A file with that header and `data` zero bytes behind it. */
-static const char *file_with(const char *header, size_t data)
-{
+static const char *file_with(const char *header, size_t data) {
     char bytes[4096] = {0};
     const size_t length = strlen(header);
     bytes[0] = (char)(length & 255);
@@ -133,8 +135,7 @@ static const char *file_with(const char *header, size_t data)
     return write_scratch("bad.safetensors", bytes, 8 + length + data);
 }
 
-static void test_unaligned_tensors_are_copied(void **state)
-{
+static void test_unaligned_tensors_are_copied(void **state) {
     (void)state;
     const char *path = file_with("{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
                                  "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[1,9]},"
@@ -150,8 +151,7 @@ static void test_unaligned_tensors_are_copied(void **state)
     unload(own);
 }
 
-static void test_malformed_headers_are_errors(void **state)
-{
+static void test_malformed_headers_are_errors(void **state) {
     (void)state;
     static const struct {
         const char *header, *says;
@@ -190,8 +190,7 @@ static void test_malformed_headers_are_errors(void **state)
     unload(out);
 }
 
-static void test_truncated_files_are_errors(void **state)
-{
+static void test_truncated_files_are_errors(void **state) {
     (void)state;
     char *bytes;
     size_t length;
@@ -208,15 +207,14 @@ static void test_truncated_files_are_errors(void **state)
     path = write_scratch("cut.safetensors", bytes, length);
     assert_fails(mlx_load_safetensors(&out.tensors, &out.metadata, path, cpu), "not a safetensors");
     free(bytes);
-    assert_fails(
-        mlx_load_safetensors(&out.tensors, &out.metadata, scratch_path("none"), cpu), "none");
+    assert_fails(mlx_load_safetensors(&out.tensors, &out.metadata, scratch_path("none"), cpu),
+                 "none");
     assert_fails(mlx_load_safetensors(&out.tensors, &out.metadata, "", mlx_stream_new()),
                  "mlx_stream");
     unload(out);
 }
 
-static void test_what_cannot_be_saved_leaves_no_file(void **state)
-{
+static void test_what_cannot_be_saved_leaves_no_file(void **state) {
     (void)state;
     Loaded own = {mlx_map_string_to_array_new(), mlx_map_string_to_string_new()};
     mlx_array a = mlx_array_new_double(1);
@@ -234,10 +232,10 @@ static void test_what_cannot_be_saved_leaves_no_file(void **state)
     unload(own);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reads_and_rewrites_every_type_of_the_official_library),
+        cmocka_unit_test(test_loading_into_a_handle_is_seen_by_its_copies),
         cmocka_unit_test(test_bytes_do_not_depend_on_the_order_of_insertion),
         cmocka_unit_test(test_saving_over_a_mapped_file_keeps_the_arrays),
         cmocka_unit_test(test_unaligned_tensors_are_copied),

@@ -10,15 +10,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static inline void fuzz_ignore(const char *msg, void *data)
-{
+static inline void fuzz_ignore(const char *msg, void *data) {
     (void)msg;
     (void)data;
 }
 
 /* The path of a file with these bytes, valid until the next call. */
-static inline const char *fuzz_file(const uint8_t *data, size_t size, mlx_stream *stream)
-{
+static inline const char *fuzz_file(const uint8_t *data, size_t size, mlx_stream *stream) {
     static int file = -1;
     static char path[64];
     if (file < 0) {
@@ -32,12 +30,10 @@ static inline const char *fuzz_file(const uint8_t *data, size_t size, mlx_stream
     return path;
 }
 
-static inline void fuzz_read(mlx_array array)
-{
+static inline void fuzz_read(mlx_array array) {
     const uint8_t *bytes = mlx_array_data_uint8(array);
     volatile uint8_t sum = 0;
-    for (size_t i = 0; i < mlx_array_nbytes(array); i++)
-        sum = (uint8_t)(sum + bytes[i]);
+    for (size_t i = 0; i < mlx_array_nbytes(array); i++) sum = (uint8_t)(sum + bytes[i]);
 }
 
 #endif

@@ -3,8 +3,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     mlx_stream stream;
     const char *path = fuzz_file(data, size, &stream);
     mlx_io_gguf gguf = mlx_io_gguf_new();

@@ -3,8 +3,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     mlx_stream stream;
     const char *path = fuzz_file(data, size, &stream);
     mlx_map_string_to_array tensors = mlx_map_string_to_array_new();
@@ -13,8 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     mlx_map_string_to_array_iterator it = mlx_map_string_to_array_iterator_new(tensors);
     mlx_array array = mlx_array_new();
     const char *name;
-    while (mlx_map_string_to_array_iterator_next(&name, &array, it) == 0)
-        fuzz_read(array);
+    while (mlx_map_string_to_array_iterator_next(&name, &array, it) == 0) fuzz_read(array);
     mlx_array_free(array);
     mlx_map_string_to_array_iterator_free(it);
     mlx_map_string_to_array_free(tensors);

@@ -139,3 +139,14 @@ void map_assign(Map *map, const Map *source) {
         map_insert_owned(map, entry->key, entry->kind, entry->kind->retain(entry->value));
     }
 }
+
+void map_finish(void **ctx, Map *map) {
+    if (!*ctx) {
+        *ctx = map;
+        return;
+    }
+    Map *existing = *ctx;
+    map_clear(existing);
+    *existing = *map;
+    free(map);
+}

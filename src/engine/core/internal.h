@@ -53,6 +53,9 @@ Map *map_new(void);
 void map_free(Map *map); /* NULL ok */
 void map_clear(Map *map);
 void map_assign(Map *map, const Map *source);
+/* Stores map as the content of a handle's ctx: an existing object stays and takes
+ * the entries over. */
+void map_finish(void **ctx, Map *map);
 const MapEntry *map_find(const Map *map, const char *key);
 /* Takes over value; replaces what was there. */
 void map_insert_owned(Map *map, const char *key, const ElementKind *kind, void *value);

@@ -367,7 +367,14 @@ int mlx_load_gguf(mlx_io_gguf *gguf, const char *file, const mlx_stream s) {
         gguf_free(reader.gguf);
         return 1;
     }
-    gguf_free(gguf->ctx);
-    gguf->ctx = reader.gguf;
+    if (!gguf->ctx) {
+        gguf->ctx = reader.gguf;
+        return 0;
+    }
+    Gguf *existing = gguf->ctx;
+    void *arrays = existing->arrays, *metadata = existing->metadata;
+    map_finish(&arrays, reader.gguf->arrays);
+    map_finish(&metadata, reader.gguf->metadata);
+    free(reader.gguf);
     return 0;
 }

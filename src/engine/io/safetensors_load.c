@@ -161,9 +161,7 @@ int mlx_load_safetensors(mlx_map_string_to_array *res_0, mlx_map_string_to_strin
         map_free(loader.metadata);
         return 1;
     }
-    map_free(res_0->ctx);
-    map_free(res_1->ctx);
-    res_0->ctx = loader.tensors;
-    res_1->ctx = loader.metadata;
+    map_finish(&res_0->ctx, loader.tensors);
+    map_finish(&res_1->ctx, loader.metadata);
     return 0;
 }
