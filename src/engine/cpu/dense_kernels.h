@@ -1,0 +1,223 @@
+/* dense_kernels: the tile of the float32 product, the packing of its panels,
+ * and the products that stream a dense matrix once; for every vector width
+ * (vector.h). Included by gemm_avx2.c and gemm_avx512.c.
+ *
+ * The tile holds MR x 2 vectors of C in registers, reads two vectors of B and
+ * MR broadcasts of A a step, and does 2 MR multiply-adds with them:
+ *
+ *            b0 b1            AVX2     6 x 16: 12 C + 2 B + 1 A of 16 registers
+ *      a0 [ c00 c01 ]         AVX-512 14 x 32: 28 C + 2 B + 1 A of 32
+ *      a1 [ c10 c11 ]
+ *      ..                     two FMA a cycle need (MR + 2) / MR loads a cycle,
+ *                             under the two a core can do: bound by FMA. */
+#include "cpu/vector.h"
+
+#if defined(__AVX512F__)
+enum { MR = 14 };
+#else
+enum { MR = 6 };
+#endif
+enum { NR = 2 * LANES };
+
+static void gemm_tile(size_t k, const void *a_panel, const void *b_panel, float *c,
+                      ptrdiff_t c_row, bool accumulate) {
+    const float *a = a_panel, *b = b_panel;
+    V acc[MR][2];
+    for (int i = 0; i < MR; i++) acc[i][0] = acc[i][1] = v_set(0.0f);
+    for (int i = 0; i < MR; i++) _mm_prefetch((const char *)(c + i * c_row), _MM_HINT_T0);
+    for (size_t p = 0; p < k; p++, a += MR, b += NR) {
+        V b0 = v_load(b), b1 = v_load(b + LANES);
+        for (int i = 0; i < MR; i++) {
+            V x = v_set(a[i]);
+            acc[i][0] = v_fma(x, b0, acc[i][0]);
+            acc[i][1] = v_fma(x, b1, acc[i][1]);
+        }
+    }
+    for (int i = 0; i < MR; i++, c += c_row) {
+        if (accumulate) {
+            acc[i][0] = v_add(acc[i][0], v_load(c));
+            acc[i][1] = v_add(acc[i][1], v_load(c + LANES));
+        }
+        v_store(c, acc[i][0]);
+        v_store(c + LANES, acc[i][1]);
+    }
+}
+
+/* 8 rows of 8 become 8 columns of 8. */
+static inline void transpose8(__m256 r[8]) {
+    __m256 t[8], u[8];
+    for (int i = 0; i < 4; i++) {
+        t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+        t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+    }
+    for (int i = 0; i < 2; i++) {
+        u[4 * i] = _mm256_shuffle_ps(t[4 * i], t[4 * i + 2], 0x44);
+        u[4 * i + 1] = _mm256_shuffle_ps(t[4 * i], t[4 * i + 2], 0xEE);
+        u[4 * i + 2] = _mm256_shuffle_ps(t[4 * i + 1], t[4 * i + 3], 0x44);
+        u[4 * i + 3] = _mm256_shuffle_ps(t[4 * i + 1], t[4 * i + 3], 0xEE);
+    }
+    for (int i = 0; i < 4; i++) {
+        r[i] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
+        r[i + 4] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
+    }
+}
+
+static void pack_rows_run(float *out, size_t width, const void *in, ptrdiff_t stride_bytes,
+                          size_t rows, size_t k) {
+    const char *source = in;
+    for (size_t first = 0; first < width; first += 8) {
+        size_t columns = width - first < 8 ? width - first : 8;
+        size_t have = rows <= first ? 0 : rows - first < columns ? rows - first : columns;
+        __m256i mask = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)columns),
+                                          _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+        const char *base = source + (ptrdiff_t)first * stride_bytes;
+        float *target = out + first;
+        size_t p = 0;
+        for (; p + 8 <= k; p += 8) {
+            __m256 r[8];
+            for (size_t i = 0; i < 8; i++) {
+                const void *row = base + (ptrdiff_t)i * stride_bytes + p * 4;
+                r[i] = i < have ? _mm256_loadu_ps(row) : _mm256_setzero_ps();
+            }
+            transpose8(r);
+            if (columns == 8)
+                for (size_t i = 0; i < 8; i++) _mm256_storeu_ps(target + (p + i) * width, r[i]);
+            else
+                for (size_t i = 0; i < 8; i++)
+                    _mm256_maskstore_ps(target + (p + i) * width, mask, r[i]);
+        }
+        for (; p < k; p++)
+            for (size_t i = 0; i < columns; i++) {
+                float item = 0;
+                if (i < have)
+                    __builtin_memcpy(&item, base + (ptrdiff_t)i * stride_bytes + p * 4, 4);
+                target[p * width + i] = item;
+            }
+    }
+}
+
+/* ROWS weight rows times M activations: ROWS * M chains of multiply-adds, each
+ * weight loaded (and widened) once. With M = 1 it reads memory as fast as four
+ * streams can. */
+static inline __attribute__((always_inline)) void
+dot_block(const char *w, ptrdiff_t w_bytes, size_t k, const float *x, size_t x_stride, float *y,
+          ptrdiff_t y_stride, CpuType type, int rows, int m) {
+    V acc[4][4];
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < m; i++) acc[r][i] = v_set(0.0f);
+    size_t p = 0;
+    for (; p + LANES <= k; p += LANES) {
+        V xs[4];
+        for (int i = 0; i < m; i++) xs[i] = v_load(x + (size_t)i * x_stride + p);
+        for (int r = 0; r < rows; r++) {
+            V weight = v_load_type(w + r * w_bytes, p, type);
+            for (int i = 0; i < m; i++) acc[r][i] = v_fma(weight, xs[i], acc[r][i]);
+        }
+    }
+    if (p < k) {
+        V xs[4];
+        for (int i = 0; i < m; i++) xs[i] = v_load_n(x + (size_t)i * x_stride + p, k - p);
+        for (int r = 0; r < rows; r++) {
+            V weight = v_load_type_n(w + r * w_bytes, p, k - p, type);
+            for (int i = 0; i < m; i++) acc[r][i] = v_fma(weight, xs[i], acc[r][i]);
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < m; i++) y[i * y_stride + r] = v_sum(acc[r][i]);
+}
+
+static inline __attribute__((always_inline)) void
+dot_rows_any(const void *w, ptrdiff_t w_stride, size_t rows, size_t k, const float *x,
+             size_t x_stride, size_t m, float *y, ptrdiff_t y_stride, CpuType type) {
+    ptrdiff_t w_bytes = w_stride * (ptrdiff_t)cpu_type_size(type);
+    size_t r = 0;
+    for (; r < rows;) {
+        size_t block = rows - r >= 4 ? 4 : 1;
+        const char *start = (const char *)w + (ptrdiff_t)r * w_bytes;
+        float *target = y + r;
+        size_t i = 0;
+        for (; i < m;) {
+            const float *xi = x + i * x_stride;
+            float *yi = target + (ptrdiff_t)i * y_stride;
+            if (block == 4 && m - i >= 2) {
+                dot_block(start, w_bytes, k, xi, x_stride, yi, y_stride, type, 4, 2);
+                i += 2;
+            } else if (block == 4) {
+                dot_block(start, w_bytes, k, xi, x_stride, yi, y_stride, type, 4, 1);
+                i++;
+            } else if (m - i >= 4) {
+                dot_block(start, w_bytes, k, xi, x_stride, yi, y_stride, type, 1, 4);
+                i += 4;
+            } else {
+                dot_block(start, w_bytes, k, xi, x_stride, yi, y_stride, type, 1, 1);
+                i++;
+            }
+        }
+        r += block;
+    }
+}
+
+/* Four rows at a time: four multiply-adds for one read and write of y. */
+static inline __attribute__((always_inline)) void
+sum_rows_any(const void *w, ptrdiff_t w_stride, size_t rows, size_t n, const float *x,
+             size_t x_stride, size_t m, float *y, ptrdiff_t y_stride, CpuType type) {
+    ptrdiff_t w_bytes = w_stride * (ptrdiff_t)cpu_type_size(type);
+    for (size_t r = 0; r < rows; r += 4) {
+        size_t block = rows - r < 4 ? rows - r : 4;
+        const char *row[4];
+        for (size_t j = 0; j < 4; j++)
+            row[j] = (const char *)w + (ptrdiff_t)(r + (j < block ? j : 0)) * w_bytes;
+        for (size_t i = 0; i < m; i++) {
+            float *target = y + (ptrdiff_t)i * y_stride;
+            V f[4];
+            for (size_t j = 0; j < 4; j++)
+                f[j] = v_set(j < block ? x[i * x_stride + r + j] : 0.0f);
+            size_t c = 0;
+            if (block == 4) {
+                for (; c + LANES <= n; c += LANES) {
+                    V sum = v_load(target + c);
+                    V other = v_mul(f[1], v_load_type(row[1], c, type));
+                    sum = v_fma(f[0], v_load_type(row[0], c, type), sum);
+                    other = v_fma(f[3], v_load_type(row[3], c, type), other);
+                    sum = v_fma(f[2], v_load_type(row[2], c, type), sum);
+                    v_store(target + c, v_add(sum, other));
+                }
+            }
+            for (; c < n; c += LANES) {
+                size_t count = n - c < LANES ? n - c : LANES;
+                V sum = v_load_n(target + c, count);
+                for (size_t j = 0; j < block; j++)
+                    sum = v_fma(f[j], v_load_type_n(row[j], c, count, type), sum);
+                v_store_n(target + c, sum, count);
+            }
+        }
+    }
+}
+
+#define MATRIX_ROWS(name, type)                                                                    \
+    static void dot_rows_##name(const void *w, ptrdiff_t w_stride, size_t rows, size_t k,          \
+                                const float *x, size_t x_stride, size_t m, float *y,               \
+                                ptrdiff_t y_stride) {                                              \
+        dot_rows_any(w, w_stride, rows, k, x, x_stride, m, y, y_stride, type);                     \
+    }                                                                                              \
+    static void sum_rows_##name(const void *w, ptrdiff_t w_stride, size_t rows, size_t n,          \
+                                const float *x, size_t x_stride, size_t m, float *y,               \
+                                ptrdiff_t y_stride) {                                              \
+        sum_rows_any(w, w_stride, rows, n, x, x_stride, m, y, y_stride, type);                     \
+    }
+MATRIX_ROWS(f32, CPU_F32)
+MATRIX_ROWS(f16, CPU_F16)
+MATRIX_ROWS(bf16, CPU_BF16)
+
+void VECTOR(cpu_fill_gemm)(Kernels *t) {
+    t->mr = MR;
+    t->nr = NR;
+    t->tile = gemm_tile;
+    t->pack_rows = pack_rows_run;
+    t->dot_rows[CPU_F32] = dot_rows_f32;
+    t->dot_rows[CPU_F16] = dot_rows_f16;
+    t->dot_rows[CPU_BF16] = dot_rows_bf16;
+    t->sum_rows[CPU_F32] = sum_rows_f32;
+    t->sum_rows[CPU_F16] = sum_rows_f16;
+    t->sum_rows[CPU_BF16] = sum_rows_bf16;
+}

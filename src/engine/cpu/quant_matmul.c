@@ -1,0 +1,218 @@
+/* y = x W^T with quantised W: the activations are prepared once (float32, and
+ * 16-bit integers with a scale a group where a kernel wants them), then
+ *
+ *   few rows    threads share the weight rows; each word is read once
+ *   many rows   threads share the columns of y; a panel of 16-bit weights is
+ *               unpacked into the first-level cache and meets every row of x
+ *
+ * Widths and processors without an integer kernel use the blocked product of
+ * gemm.c, which unpacks to float32 panels. */
+#include "base/base.h"
+#include "cpu/matmul.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+enum { GEMV_M = 8 };                                     /* rows of x streamed against packed words */
+enum { BLOCK_M = 512, BLOCK_K = 512, STRIP = 4 };        /* rows, k and panels of an integer task */
+enum { SLACK = 16 };                                     /* floats a vector read may pass a row's end */
+
+typedef struct Product {
+    const CpuGemm *g;
+    Activations x;
+    ActivationLayout layout;
+    float *f32, *scales, *sums, *centers;
+    int16_t *fixed;
+    float *y; /* [m, y_row] */
+    ptrdiff_t y_row;
+    float *scratch; /* of the GEMV, a part a thread */
+    size_t scratch_row;
+    _Atomic size_t next_task;
+} Product;
+
+static void fix_slice(void *context, size_t begin, size_t end, int thread) {
+    Product *p = context;
+    const CpuQuant *q = p->g->quant;
+    (void)thread;
+    for (size_t i = begin; i < end; i++) {
+        int16_t *fixed = p->fixed + i * p->x.fixed_stride;
+        memset(fixed + p->x.k, 0, (p->x.fixed_stride - p->x.k) * sizeof *fixed);
+        if (p->layout == LAYOUT_NIBBLE && p->x.fixed_stride > p->x.k) {
+            size_t block = cpu_kernels()->quant_block, last = p->x.k / block * block;
+            memset(fixed + last, 0, (p->x.fixed_stride - last) * sizeof *fixed);
+        }
+        size_t at = i * p->x.group_stride;
+        cpu_kernels()->fix_activations(p->x.f32 + i * p->x.k, p->x.k, q->group, q->bits, p->layout,
+                                       fixed, p->scales + at, p->sums + at, p->centers + at);
+    }
+}
+
+static void prepare_activations(Product *p, ActivationLayout layout) {
+    const CpuGemm *g = p->g;
+    const Kernels *kernels = cpu_kernels();
+    p->layout = layout;
+    p->x = (Activations){.m = g->m, .k = g->k, .group = g->quant->group,
+                         .groups = g->k / (size_t)g->quant->group, .f32 = g->a};
+    if (g->a_type != CPU_F32 || g->a_col != 1 || (g->m > 1 && g->a_row != (ptrdiff_t)g->k)) {
+        p->f32 = cpu_scratch_take(g->m * g->k * sizeof(float));
+        cpu_gemm_widen(g, p->f32);
+        p->x.f32 = p->f32;
+    }
+    if (layout == LAYOUT_NONE) return;
+    size_t block = layout == LAYOUT_NIBBLE ? kernels->quant_block : 32;
+    p->x.fixed_stride = (g->k + block - 1) / block * block;
+    p->x.group_stride = p->x.groups + SLACK;
+    p->fixed = cpu_scratch_take(g->m * p->x.fixed_stride * sizeof *p->fixed);
+    p->scales = cpu_scratch_take(3 * g->m * p->x.group_stride * sizeof(float));
+    p->sums = p->scales + g->m * p->x.group_stride;
+    p->centers = p->sums + g->m * p->x.group_stride;
+    p->x.fixed = p->fixed;
+    p->x.scales = p->scales;
+    p->x.sums = p->sums;
+    p->x.centers = p->centers;
+    base_parallel_for(g->m, BASE_MAX((size_t)1, 16384 / g->k), fix_slice, p);
+}
+
+static void release(Product *p) {
+    cpu_scratch_give(p->f32);
+    cpu_scratch_give(p->fixed);
+    cpu_scratch_give(p->scales);
+    cpu_scratch_give(p->scratch);
+}
+
+/* begin and end count blocks of GEMV_ROWS rows. */
+static void gemv_slice(void *context, size_t begin, size_t end, int thread) {
+    Product *p = context;
+    const CpuQuant *q = p->g->quant;
+    size_t last = BASE_MIN(end * GEMV_ROWS, q->rows);
+    cpu_kernels()->quant_gemv[q->bits](q, begin * GEMV_ROWS, last, &p->x, p->y, p->y_row,
+                                       p->scratch + (size_t)thread * p->scratch_row);
+}
+
+static void run_gemv(const CpuGemm *g) {
+    Product p = {.g = g, .y = g->c, .y_row = g->c_row};
+    float *y = NULL;
+    prepare_activations(&p, cpu_kernels()->quant_layout[g->quant->bits]);
+    if (g->c_type != CPU_F32) {
+        y = cpu_scratch_take(g->m * g->n * sizeof(float));
+        p.y = y;
+        p.y_row = (ptrdiff_t)g->n;
+    }
+    p.scratch_row = CPU_GEMV_SCRATCH(p.x.groups);
+    p.scratch = cpu_scratch_take((size_t)base_threads() * p.scratch_row * sizeof(float));
+    size_t blocks = (g->n + GEMV_ROWS - 1) / GEMV_ROWS;
+    base_parallel_for(blocks, BASE_MAX((size_t)1, 32768 / GEMV_ROWS / g->k), gemv_slice, &p);
+    if (y || g->alpha != 1.0f || g->add)
+        for (size_t i = 0; i < g->m; i++)
+            cpu_gemm_finish_row(g, i, 0, g->n, p.y + (ptrdiff_t)i * p.y_row);
+    cpu_scratch_give(y);
+    release(&p);
+}
+
+/* Scratch of one thread of the integer product. */
+typedef struct Panel {
+    int16_t *b;              /* [BLOCK_K / 2, nr, 2] */
+    float *scales, *biases;  /* [BLOCK_K / 32, nr] */
+    float *c;                /* [BLOCK_M, STRIP * nr] */
+} Panel;
+
+/* Weights n0.. (a panel), k0..k0+kb, with their scales and biases. */
+static void pack_panel(const CpuQuant *q, size_t n0, size_t k0, size_t kb, size_t nr, Panel *panel) {
+    const Kernels *kernels = cpu_kernels();
+    size_t group = (size_t)q->group, groups = q->cols / group, used = kb / group, first = k0 / group;
+    size_t row_words = q->cols * (size_t)q->bits / 32, size = cpu_type_size(q->type);
+    for (size_t j = 0; j < nr; j += 8) {
+        size_t rows = n0 + j < q->rows ? BASE_MIN((size_t)8, q->rows - n0 - j) : 0;
+        const uint32_t *words = q->words;
+        if (rows) words += (n0 + j) * row_words + k0 * (size_t)q->bits / 32;
+        kernels->int_pack(words, row_words, q->bits, rows, kb, nr, panel->b + 2 * j);
+    }
+    for (size_t j = 0; j < nr; j++) {
+        float scales[BLOCK_K / 32] = {0}, biases[BLOCK_K / 32] = {0};
+        if (n0 + j < q->rows) {
+            size_t at = ((n0 + j) * groups + first) * size;
+            kernels->to_f32[q->type](scales, (const char *)q->scales + at, used);
+            kernels->to_f32[q->type](biases, (const char *)q->biases + at, used);
+        }
+        for (size_t g = 0; g < used; g++) {
+            panel->scales[g * nr + j] = scales[g];
+            panel->biases[g * nr + j] = biases[g];
+        }
+    }
+}
+
+/* Columns n0.. of a strip of panels, rows m0..m0+mb. */
+static void run_strip(const Product *p, size_t n0, size_t columns, size_t m0, size_t mb,
+                      Panel *panel) {
+    const CpuGemm *g = p->g;
+    const Kernels *kernels = cpu_kernels();
+    size_t nr = kernels->int_nr, mr = kernels->int_mr, c_row = STRIP * nr;
+    for (size_t k0 = 0; k0 < g->k; k0 += BLOCK_K) {
+        size_t kb = BASE_MIN((size_t)BLOCK_K, g->k - k0), first = k0 / (size_t)g->quant->group;
+        for (size_t j = 0; j < columns; j += nr) {
+            pack_panel(g->quant, n0 + j, k0, kb, nr, panel);
+            for (size_t i = 0; i < mb; i += mr) {
+                size_t row = m0 + i, at = row * p->x.group_stride + first;
+                kernels->int_tile(&(IntTile){
+                    .rows = BASE_MIN(mr, mb - i), .groups = kb / (size_t)g->quant->group,
+                    .group = g->quant->group, .a = p->fixed + row * p->x.fixed_stride + k0,
+                    .a_row = p->x.fixed_stride, .a_scales = p->scales + at, .a_sums = p->sums + at,
+                    .a_centers = p->centers + at, .a_group_row = p->x.group_stride, .b = panel->b,
+                    .b_scales = panel->scales, .b_biases = panel->biases,
+                    .c = panel->c + i * c_row + j, .c_row = (ptrdiff_t)c_row,
+                    .accumulate = k0 > 0});
+            }
+        }
+    }
+    for (size_t i = 0; i < mb; i++)
+        cpu_gemm_finish_row(g, m0 + i, n0, columns, panel->c + i * c_row);
+}
+
+static void strip_slice(void *context, size_t begin, size_t end, int thread) {
+    Product *p = context;
+    const CpuGemm *g = p->g;
+    size_t nr = cpu_kernels()->int_nr, width = STRIP * nr, strips = (g->n + width - 1) / width;
+    size_t blocks = (g->m + BLOCK_M - 1) / BLOCK_M;
+    (void)begin;
+    (void)end;
+    (void)thread;
+    Panel panel = {.b = cpu_scratch_take(BLOCK_K * nr * sizeof(int16_t)),
+                   .scales = cpu_scratch_take(2 * (BLOCK_K / 32) * nr * sizeof(float)),
+                   .c = cpu_scratch_take(BLOCK_M * width * sizeof(float))};
+    panel.biases = panel.scales + BLOCK_K / 32 * nr;
+    for (;;) {
+        size_t task = atomic_fetch_add_explicit(&p->next_task, 1, memory_order_relaxed);
+        if (task >= strips * blocks) break;
+        size_t n0 = task % strips * width, m0 = task / strips * BLOCK_M;
+        run_strip(p, n0, BASE_MIN(width, g->n - n0), m0, BASE_MIN((size_t)BLOCK_M, g->m - m0),
+                  &panel);
+    }
+    cpu_scratch_give(panel.b);
+    cpu_scratch_give(panel.scales);
+    cpu_scratch_give(panel.c);
+}
+
+static void run_int(const CpuGemm *g) {
+    Product p = {.g = g};
+    prepare_activations(&p, LAYOUT_LINEAR);
+    size_t width = STRIP * cpu_kernels()->int_nr, strips = (g->n + width - 1) / width;
+    base_parallel_for(BASE_MIN(strips, (size_t)base_threads()), 1, strip_slice, &p);
+    release(&p);
+}
+
+bool cpu_quant_product(const CpuGemm *g) {
+    if (g->m <= GEMV_M) {
+        run_gemv(g);
+        return true;
+    }
+    if (!cpu_kernels()->int_tile || (g->quant->bits != 4 && g->quant->bits != 8)) return false;
+    run_int(g);
+    return true;
+}
+
+void cpu_quant_matmul(const CpuQuant *weights, size_t m, const void *x, CpuType x_type,
+                      ptrdiff_t x_stride, void *y, CpuType y_type, ptrdiff_t y_stride) {
+    cpu_gemm(&(CpuGemm){.m = m, .n = weights->rows, .k = weights->cols, .a = x, .a_type = x_type,
+                        .a_row = x_stride, .a_col = 1, .quant = weights, .quant_transposed = true,
+                        .c = y, .c_type = y_type, .c_row = y_stride, .alpha = 1});
+}

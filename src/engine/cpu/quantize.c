@@ -1,0 +1,118 @@
+/* mlx's affine quantisation, bit for bit as its CPU backend computes it, and
+ * back; rows over threads. */
+#include "base/base.h"
+#include "cpu/table.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct Quantize {
+    const void *w;
+    CpuType type;
+    size_t cols;
+    int bits, group;
+    uint32_t *words;
+    void *scales, *biases;
+} Quantize;
+
+/* Scale and bias of a group: the end of its range that is larger in magnitude
+ * maps to a whole number of steps, so that zero is represented exactly. */
+static void group_range(const float *w, int group, int bits, float *scale, float *bias) {
+    float low = INFINITY, high = -INFINITY, steps = (float)((1 << bits) - 1);
+    for (int i = 0; i < group; i++) {
+        low = fminf(low, w[i]);
+        high = fmaxf(high, w[i]);
+    }
+    bool low_is_edge = fabsf(low) > fabsf(high);
+    float edge = low_is_edge ? low : high;
+    float step = fmaxf((high - low) / steps, 1e-7f);
+    if (!low_is_edge) step = -step;
+    float zero = rintf(edge / step);
+    *bias = 0;
+    *scale = step;
+    if (zero != 0) {
+        *scale = edge / zero;
+        *bias = edge;
+    }
+}
+
+static void quantize_slice(void *context, size_t begin, size_t end, int thread) {
+    const Quantize *q = context;
+    size_t groups = q->cols / (size_t)q->group, row_words = q->cols * (size_t)q->bits / 32;
+    float top = (float)((1 << q->bits) - 1), w[128];
+    (void)thread;
+    for (size_t r = begin; r < end; r++) {
+        uint32_t *words = q->words + r * row_words;
+        memset(words, 0, row_words * sizeof *words);
+        for (size_t g = 0; g < groups; g++) {
+            size_t first = g * (size_t)q->group;
+            float scale, bias;
+            for (int i = 0; i < q->group; i++)
+                w[i] = cpu_load(q->w, q->type, r * q->cols + first + (size_t)i);
+            group_range(w, q->group, q->bits, &scale, &bias);
+            for (int i = 0; i < q->group; i++) {
+                float level = rintf((w[i] - bias) / scale);
+                uint32_t code = level > 0 ? (uint32_t)fminf(level, top) : 0;
+                size_t bit = (first + (size_t)i) * (size_t)q->bits;
+                words[bit / 32] |= code << bit % 32;
+                if (bit % 32 + (size_t)q->bits > 32) words[bit / 32 + 1] |= code >> (32 - bit % 32);
+            }
+            cpu_store(q->scales, q->type, r * groups + g, scale);
+            cpu_store(q->biases, q->type, r * groups + g, bias);
+        }
+    }
+}
+
+void cpu_quantize(const void *w, CpuType type, size_t rows, size_t cols, int bits, int group,
+                  uint32_t *words, void *scales, void *biases) {
+    Quantize context = {w, type, cols, bits, group, words, scales, biases};
+    base_parallel_for(rows, BASE_MAX((size_t)1, 4096 / BASE_MAX(cols, (size_t)1)), quantize_slice,
+                      &context);
+}
+
+CpuQuant cpu_quant_row(const CpuQuant *weights, size_t row) {
+    CpuQuant one = *weights;
+    size_t groups = weights->cols / (size_t)weights->group, size = cpu_type_size(weights->type);
+    one.rows = 1;
+    one.words += row * (weights->cols * (size_t)weights->bits / 32);
+    one.scales = (const char *)weights->scales + row * groups * size;
+    one.biases = (const char *)weights->biases + row * groups * size;
+    return one;
+}
+
+typedef struct Dequantize {
+    const CpuQuant *weights;
+    const uint32_t *indices; /* NULL: every row in turn */
+    CpuType out_type;
+    void *out;
+} Dequantize;
+
+static void dequantize_slice(void *context, size_t begin, size_t end, int thread) {
+    const Dequantize *d = context;
+    const Kernels *kernels = cpu_kernels();
+    size_t cols = d->weights->cols, groups = cols / (size_t)d->weights->group;
+    float *scales = cpu_scratch_take((2 * groups + cols) * sizeof(float));
+    float *biases = scales + groups, *wide = biases + groups;
+    (void)thread;
+    for (size_t i = begin; i < end; i++) {
+        CpuQuant row = cpu_quant_row(d->weights, d->indices ? d->indices[i] : i);
+        char *out = (char *)d->out + i * cols * cpu_type_size(d->out_type);
+        kernels->to_f32[row.type](scales, row.scales, groups);
+        kernels->to_f32[row.type](biases, row.biases, groups);
+        float *target = d->out_type == CPU_F32 ? (float *)(void *)out : wide;
+        kernels->dequant(row.words, row.bits, 0, cols, row.group, scales, biases, target);
+        if (target == wide) kernels->from_f32[d->out_type](out, wide, cols);
+    }
+    cpu_scratch_give(scales);
+}
+
+void cpu_dequantize_gather(const CpuQuant *weights, const uint32_t *indices, size_t count,
+                           CpuType out_type, void *out) {
+    Dequantize context = {weights, indices, out_type, out};
+    base_parallel_for(count, BASE_MAX((size_t)1, 16384 / BASE_MAX(weights->cols, (size_t)1)),
+                      dequantize_slice, &context);
+}
+
+void cpu_dequantize(const CpuQuant *weights, CpuType out_type, void *out) {
+    cpu_dequantize_gather(weights, NULL, weights->rows, out_type, out);
+}

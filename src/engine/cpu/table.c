@@ -1,0 +1,74 @@
+/* Which kernels this processor runs, decided once: the processor's features
+ * (and the system's, for the wide registers), bounded by MLX_RAG_CPU. */
+#include "cpu/table.h"
+
+#include "base/base.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct Level {
+    const char *name;
+    bool (*available)(void);
+    void (*fill[4])(Kernels *table);
+} Level;
+
+static bool always(void) {
+    return true;
+}
+
+#if defined(__x86_64__)
+/* __builtin_cpu_supports asks XGETBV too: a feature whose registers the system
+ * does not save counts as missing. */
+static bool has_avx2(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("bmi2");
+}
+static bool has_avx512(void) {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+static bool has_avx512vnni(void) {
+    return has_avx512() && __builtin_cpu_supports("avx512vnni");
+}
+static bool has_avx512bf16(void) {
+    return has_avx512vnni() && __builtin_cpu_supports("avx512bf16");
+}
+#endif
+
+static const Level levels[] = {
+    {"scalar", always, {cpu_fill_scalar, cpu_fill_gemm_scalar, cpu_fill_quant_scalar}},
+#if defined(__x86_64__)
+    {"avx2",
+     has_avx2,
+     {cpu_fill_vector_avx2, cpu_fill_gemm_avx2, cpu_fill_quant_avx2, cpu_fill_int_avx2}},
+    {"avx512",
+     has_avx512,
+     {cpu_fill_vector_avx512, cpu_fill_gemm_avx512, cpu_fill_quant_avx512, cpu_fill_int_avx512}},
+    {"avx512vnni", has_avx512vnni, {cpu_fill_quant_avx512vnni, cpu_fill_int_avx512vnni}},
+    {"avx512bf16", has_avx512bf16, {cpu_fill_gemm_avx512bf16}},
+#endif
+};
+
+static Kernels table;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void fill_table(void) {
+    const char *limit = getenv("MLX_RAG_CPU");
+    for (size_t i = 0; i < BASE_COUNT(levels) && levels[i].available(); i++) {
+        for (size_t j = 0; j < BASE_COUNT(levels[i].fill) && levels[i].fill[j]; j++)
+            levels[i].fill[j](&table);
+        table.name = levels[i].name;
+        if (limit && strcmp(limit, levels[i].name) == 0) break;
+    }
+}
+
+const Kernels *cpu_kernels(void) {
+    pthread_once(&once, fill_table);
+    return &table;
+}
+
+const char *cpu_level(void) {
+    return cpu_kernels()->name;
+}

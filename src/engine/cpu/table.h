@@ -1,0 +1,152 @@
+/* table: what an instruction set provides. One Kernels is filled when first
+ * asked for: every entry begins as the scalar twin and each instruction set
+ * that the processor (and MLX_RAG_CPU) allows overwrites the entries it does
+ * better. The entries work in one thread on float32 unless they name a type;
+ * the portable drivers beside this file own threads, types and blocking. */
+#ifndef ENGINE_CPU_TABLE_H
+#define ENGINE_CPU_TABLE_H
+
+#include "cpu/kernels.h"
+
+/* How the 16-bit activations of a quantised product are ordered. */
+typedef enum {
+    LAYOUT_NONE,   /* the kernel reads the float32 activations */
+    LAYOUT_LINEAR, /* element order */
+    LAYOUT_NIBBLE  /* in blocks of 4 * lanes: elements 4i, then 4i+1, 4i+2, 4i+3 */
+} ActivationLayout;
+
+/* m activation rows, prepared once per call for every row of weights. */
+typedef struct Activations {
+    size_t m, k, groups;
+    int group;
+    const float *f32;     /* [m, k] */
+    const int16_t *fixed; /* [m, fixed_stride], zero past k */
+    size_t fixed_stride;
+    const float *scales; /* [m, group_stride]: x = fixed * scale */
+    const float *sums;   /* [m, group_stride]: sum of a group's x, in float32 */
+    /* [m, group_stride]: what rounding lost of that sum, times the middle code:
+     * a dot with the codes less their middle is all that rounding touches. */
+    const float *centers;
+    size_t group_stride;
+} Activations;
+
+/* One call: y[i * y_stride + r] for weight rows r in [begin, end), all m
+ * activations. `scratch` holds CPU_GEMV_SCRATCH(groups) floats. */
+typedef void (*QuantGemv)(const CpuQuant *weights, size_t begin, size_t end, const Activations *x,
+                          float *y, ptrdiff_t y_stride, float *scratch);
+enum { GEMV_ROWS = 4, GEMV_MAX_M = 4 }; /* weight rows in flight; activations a pass */
+/* Scales times activation scales of a pass, each row padded for vector reads. */
+#define CPU_GEMV_SCRATCH(groups) (GEMV_ROWS * GEMV_MAX_M * ((groups) + 16))
+
+/* C tile [mr, nr] (+)= A panel [k, mr] * B panel [k, nr]. In the bf16 tile k
+ * counts pairs and each panel entry is two bf16 of neighbouring k. */
+typedef void (*GemmTile)(size_t k, const void *a, const void *b, float *c, ptrdiff_t c_row,
+                         bool accumulate);
+
+/* A tile of the integer product: rows of 16-bit activations times a panel of
+ * columns, both with a float32 scale a group. */
+typedef struct IntTile {
+    size_t rows, groups; /* rows <= int_mr; groups in this block of k */
+    int group;
+    const int16_t *a; /* [rows, a_row] */
+    size_t a_row;
+    const float *a_scales, *a_sums, *a_centers; /* [rows, a_group_row] */
+    size_t a_group_row;
+    const int16_t *b;                 /* [groups * group / 2, nr, 2] */
+    const float *b_scales, *b_biases; /* [groups, nr] */
+    float *c;                         /* [rows, c_row] */
+    ptrdiff_t c_row;
+    bool accumulate;
+} IntTile;
+
+typedef struct Kernels {
+    const char *name;
+
+    void (*to_f32[CPU_TYPES])(float *out, const void *in, size_t n);
+    void (*from_f32[CPU_TYPES])(void *out, const float *in, size_t n);
+
+    void (*unary[CPU_UNARY_COUNT])(float *out, const float *in, size_t n);
+    void (*binary[CPU_BINARY_COUNT])(float *out, const float *a, int a_step, const float *b,
+                                     int b_step, size_t n);
+    void (*add_scaled)(float *out, const float *a, float factor, const float *b, size_t n);
+    void (*scale_shift)(float *out, const float *in, float shift, float scale, size_t n);
+
+    float (*sum)(const float *in, size_t n);
+    float (*sum_squares)(const float *in, float center, size_t n); /* sum of (x - center)^2 */
+    float (*max)(const float *in, size_t n);
+    float (*min)(const float *in, size_t n);
+    /* out[i] = exp(in[i] - shift); returns their sum. out may be in. */
+    float (*exp_sum)(float *out, const float *in, float shift, size_t n);
+
+    /* The row x [dims] turned by cosine, sine [dims/2]; out may be in. */
+    void (*rope_halves)(float *out, const float *in, const float *cosine, const float *sine,
+                        size_t dims);
+    void (*rope_pairs)(float *out, const float *in, const float *cosine, const float *sine,
+                       size_t dims);
+
+    /* y[i * y_stride + r] = dot of x row i [m, k] and weight row r. */
+    void (*dot_rows[CPU_TYPES])(const void *w, ptrdiff_t w_stride, size_t rows, size_t k,
+                                const float *x, size_t x_stride, size_t m, float *y,
+                                ptrdiff_t y_stride);
+    /* y[i * y_stride + c] += sum over r of x[i * x_stride + r] * w[r, c], c < n. */
+    void (*sum_rows[CPU_TYPES])(const void *w, ptrdiff_t w_stride, size_t rows, size_t n,
+                                const float *x, size_t x_stride, size_t m, float *y,
+                                ptrdiff_t y_stride);
+
+    /* The 16-bit activations of one row: k elements, groups of `group`; fixed
+     * has room for whole blocks, zero past k. NULL where no kernel wants them. */
+    void (*fix_activations)(const float *x, size_t k, int group, int bits,
+                            ActivationLayout layout, int16_t *fixed, float *scales, float *sums,
+                            float *centers);
+    QuantGemv quant_gemv[9];          /* by bits */
+    ActivationLayout quant_layout[9]; /* by bits */
+    size_t quant_block;               /* elements of a block of LAYOUT_NIBBLE */
+
+    /* out[0..count) = q * scale + bias of elements first.. of a packed row;
+     * first and count are multiples of 32 (or end at the row's end). scales and
+     * biases are those of the whole row. */
+    void (*dequant)(const uint32_t *row, int bits, size_t first, size_t count, int group,
+                    const float *scales, const float *biases, float *out);
+
+    size_t mr, nr;
+    GemmTile tile;
+    /* 32-bit items, k of them in each of `rows` rows stride_bytes apart, to a
+     * panel [k][width]; rows up to width are zero. */
+    void (*pack_rows)(float *out, size_t width, const void *in, ptrdiff_t stride_bytes,
+                      size_t rows, size_t k);
+
+    size_t bf16_mr, bf16_nr; /* 0: no bf16 dot product */
+    GemmTile bf16_tile;
+
+    size_t int_mr, int_nr; /* 0: no integer product */
+    void (*int_tile)(const IntTile *tile);
+    /* 8 columns of a panel: `count` elements of each of `rows` weight rows,
+     * row_words apart, to out[pair][nr][2]; rows up to 8 are zero. bits 4 or 8. */
+    void (*int_pack)(const uint32_t *words, size_t row_words, int bits, size_t rows, size_t count,
+                     size_t nr, int16_t *out);
+} Kernels;
+
+const Kernels *cpu_kernels(void);
+
+/* Each fills what it does better. */
+void cpu_fill_scalar(Kernels *table);
+void cpu_fill_gemm_scalar(Kernels *table);
+void cpu_fill_quant_scalar(Kernels *table);
+void cpu_fill_vector_avx2(Kernels *table);
+void cpu_fill_gemm_avx2(Kernels *table);
+void cpu_fill_quant_avx2(Kernels *table);
+void cpu_fill_int_avx2(Kernels *table);
+void cpu_fill_vector_avx512(Kernels *table);
+void cpu_fill_gemm_avx512(Kernels *table);
+void cpu_fill_quant_avx512(Kernels *table);
+void cpu_fill_quant_avx512vnni(Kernels *table);
+void cpu_fill_int_avx512(Kernels *table);
+void cpu_fill_int_avx512vnni(Kernels *table);
+void cpu_fill_gemm_avx512bf16(Kernels *table);
+
+/* Scratch memory, 64-byte aligned, kept by the process between calls (a few
+ * blocks of moderate size; the rest goes back to the system). */
+void *cpu_scratch_take(size_t bytes);
+void cpu_scratch_give(void *memory);
+
+#endif
