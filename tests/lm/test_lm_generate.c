@@ -131,7 +131,7 @@ static void test_a_draft_model_changes_nothing_but_speed(void **state)
             assert_int_equal(heard.count, NEW);
             assert_memory_equal(heard.ids, ids + PROMPT, NEW * sizeof(int));
             assert_true(d == 1 || heard.drafted);
-            assert_true(d == 1 || stats.accepted > NEW / 2);
+            assert_true(d == 1 || stats.accepted >= NEW / 2 - 1);
         }
     }
     lm_model_close(other);
@@ -240,14 +240,16 @@ static void test_stopping(void **state)
     golden_ids("llama", ids);
     Heard heard;
     LmGenerateOptions options = options_for(&heard, NEW);
-    int at = 3; /* the first place where the token is new */
+    const int eos = 2, extra = ids[PROMPT + 3]; /* of the config, of the caller */
+    int first = 0;
+    while (ids[PROMPT + first] != eos && ids[PROMPT + first] != extra) first++;
     options.ignore_stop = false;
-    options.stop_ids = &ids[PROMPT + at];
+    options.stop_ids = &extra;
     options.n_stop_ids = 1;
     LmStats stats = generate(model, ids, PROMPT, &options);
     assert_int_equal(heard.finish, LM_FINISH_STOP);
-    assert_true(heard.count <= at + 1);
-    assert_int_equal(heard.ids[heard.count - 1], ids[PROMPT + at]);
+    assert_int_equal(heard.count, first + 1);
+    assert_int_equal(heard.ids[first], ids[PROMPT + first]);
     assert_int_equal(stats.finish, LM_FINISH_STOP);
 
     options = options_for(&heard, NEW);
