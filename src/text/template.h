@@ -88,13 +88,15 @@ typedef struct TextChat {
  * additional_chat_templates/NAME.jinja; without chat_template.jinja the
  * chat_template of tokenizer_config.json (a string, or a list of {name,
  * template}). bos_token, eos_token and the like come from
- * tokenizer_config.json, else special_tokens_map.json. A folder without any
- * template opens; text_chat_template_has tells. A template that does not parse
- * fails. Free with text_chat_template_free (NULL is accepted). */
+ * tokenizer_config.json; special_tokens_map.json overrides it unless it lists
+ * added_tokens_decoder. A folder without any template opens;
+ * text_chat_template_has tells. A template that does not parse fails when it
+ * is used. Free with text_chat_template_free (NULL is accepted). */
 TextChatTemplate *text_chat_template_open(const char *folder, Error *err);
 
 /* From a template's source, with special tokens as a JSON object such as
- * {"bos_token": "<s>"} (borrowed, NULL: none). */
+ * {"bos_token": "<s>"} (borrowed, NULL: none).
+ * NULL and *err when it does not parse. */
 TextChatTemplate *text_chat_template_new(const char *source, size_t length,
                                          const json_t *special_tokens, Error *err);
 void text_chat_template_free(TextChatTemplate *chat);
