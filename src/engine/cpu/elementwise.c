@@ -91,15 +91,15 @@ static const float *operand(const void *array, int step, CpuType type, size_t i,
 static void binary_slice(void *context, size_t begin, size_t end, int thread) {
     const Elementwise *e = context;
     const Kernels *kernels = cpu_kernels();
-    float left[TILE], right[TILE];
+    float left[TILE], right[TILE], result[TILE];
     (void)thread;
     for (size_t i = begin; i < end; i += TILE) {
         size_t n = BASE_MIN((size_t)TILE, end - i);
         const float *a = operand(e->a, e->a_step, e->type, i, n, left);
         const float *b = operand(e->b, e->b_step, e->type, i, n, right);
-        float *out = e->type == CPU_F32 ? (float *)e->out + i : left;
+        float *out = e->type == CPU_F32 ? (float *)e->out + i : result;
         kernels->binary[e->binary](out, a, e->a_step, b, e->b_step, n);
-        if (e->type != CPU_F32) kernels->from_f32[e->type](at(e->out, e->type, i), left, n);
+        if (e->type != CPU_F32) kernels->from_f32[e->type](at(e->out, e->type, i), result, n);
     }
 }
 
