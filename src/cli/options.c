@@ -290,7 +290,7 @@ void options_help(const Command *command, FILE *out) {
     fputs("usage: ", out);
     usage(command, out);
     fprintf(out, "\n\n%s\n", command->summary);
-    if (command->details) fprintf(out, "%s\n", command->details);
+    if (command->details) wrapped(command->details, 0, out);
     fputs("\noptions:\n", out);
     for (size_t i = 0; i < command->option_count; i++) {
         const Option *option = &command->options[i];
