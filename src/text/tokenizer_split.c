@@ -3,6 +3,7 @@
  * tables of Unicode 16. Each returns the end of the piece that starts at
  * `from`; its comments give the alternatives in the pattern's order. */
 #include "text/tokenizer_parts.h"
+#include "text/tokenizer_patterns.h"
 
 static unsigned class_at(const uint8_t *text, size_t at, size_t *length)
 {
@@ -200,28 +201,12 @@ static size_t split_tekken(const uint8_t *text, size_t length, size_t from)
     return split_o200k_family(text, length, from, false, 1);
 }
 
-#define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-#define UPPER "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
-#define LOWER "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
-#define LEAD "[^\\r\\n\\p{L}\\p{N}]?"
-#define TAIL "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-
 static const struct {
     const char *regex;
     TextSplitter split;
 } known[] = {
-    {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
-     text_split_gpt2},
-    {CONTRACTIONS "|" LEAD "\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" TAIL, split_llama3},
-    {CONTRACTIONS "|" LEAD "\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" TAIL, split_qwen2},
-    {CONTRACTIONS "|" LEAD "[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" TAIL,
-     split_qwen35},
-    {LEAD UPPER "*" LOWER "+" CONTRACTIONS "?|" LEAD UPPER "+" LOWER "*" CONTRACTIONS
-          "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" TAIL,
-     split_o200k},
-    {LEAD UPPER "*" LOWER "+|" LEAD UPPER "+" LOWER
-          "*|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" TAIL,
-     split_tekken},
+    {GPT2, text_split_gpt2}, {LLAMA3, split_llama3}, {QWEN2, split_qwen2},
+    {QWEN35, split_qwen35},  {O200K, split_o200k},   {TEKKEN, split_tekken},
 };
 
 TextSplitter text_splitter_for(const char *regex)
