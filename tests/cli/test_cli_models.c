@@ -356,7 +356,7 @@ static void test_inspect_gives_an_encoders_states_and_vector(void **state) {
 }
 
 static void test_inspect_refuses_what_it_cannot_do(void **state) {
-    char *output = base_path_join(*state, "out.safetensors");
+    char *output = base_path_join(*state, "refused.safetensors");
     const char *model = golden("llama");
     expect_complaint(program_run(NULL, "inspect", "logits", "--model", model, "--output", output, NULL),
                      2, "give --tokens or --text");
