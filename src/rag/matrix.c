@@ -1,9 +1,11 @@
 /* The int8 copy of the vectors: written row by row with incremental blob I/O,
- * read segment by segment, scanned by all threads. A row is scale * int8, scale
- * = max|x| / 127; scale 0 marks a free row.
+ * scanned segment by segment. A row is scale * int8, scale = max|x| / 127; scale
+ * 0 marks a free row.
  *
- * Limit: dim + 4 bytes a chunk, 39 MB for 100,000 chunks of 384: the copy out
- * of the page cache and the scan each run near memory speed. */
+ * Limit: dim + 4 bytes a chunk, 39 MB for 100,000 chunks of 384, copied once out
+ * of the page cache into a buffer of one segment, which stays in the processor's
+ * cache for the scan. (Gathering all segments first costs more in page faults
+ * than reading and scanning together.) */
 #include <math.h>
 #include <string.h>
 
@@ -69,35 +71,36 @@ bool rag_matrix_clear(RagIndex *index, int64_t chunk, Error *err) {
 
 /* ---- reading -------------------------------------------------------------- */
 
-bool rag_matrix_load(RagIndex *index, RagMatrix *matrix, Error *err) {
-    *matrix = (RagMatrix){.dim = index->dim, .segment_bytes = rag_segment_bytes(index->dim)};
+bool rag_matrix_open(RagIndex *index, RagMatrix *matrix, Error *err) {
+    *matrix = (RagMatrix){.index = index, .dim = index->dim};
     sqlite3_stmt *count = rag_store_prepare(index, "SELECT coalesce(max(id) + 1, 0) FROM segments", err);
     if (!count) return false;
     bool ok = sqlite3_step(count) == SQLITE_ROW;
     int64_t n = ok ? sqlite3_column_int64(count, 0) : 0;
     if (!ok) rag_store_fail(index, err, "reading the index");
     sqlite3_finalize(count);
-    if (!ok || !n) return ok;
-    if (n < 0 || n > (int64_t)1 << 30) return base_fail(err, ERROR_INPUT, "%s: the index is damaged (segments)", index->path);
-    matrix->segments = base_try_alloc((size_t)n, matrix->segment_bytes, err);
-    if (!matrix->segments) return false;
-    sqlite3_blob *blob = NULL;
-    for (int64_t i = 0; ok && i < n; i++) {
-        uint8_t *to = matrix->segments + (size_t)i * matrix->segment_bytes;
-        int rc = blob ? sqlite3_blob_reopen(blob, i)
-                      : sqlite3_blob_open(index->db, "main", "segments", "data", i, 0, &blob);
-        ok = rc == SQLITE_OK && (size_t)sqlite3_blob_bytes(blob) == matrix->segment_bytes &&
-             sqlite3_blob_read(blob, to, (int)matrix->segment_bytes, 0) == SQLITE_OK;
-        if (!ok) base_fail(err, ERROR_INPUT, "%s: the index is damaged (segment %lld)", index->path, (long long)i);
-    }
-    if (blob) sqlite3_blob_close(blob);
+    if (ok && (n < 0 || n > (int64_t)1 << 30)) ok = base_fail(err, ERROR_INPUT, "%s: the index is damaged (segments)", index->path);
+    if (!ok) return false;
     matrix->n_segments = (size_t)n;
-    if (!ok) rag_matrix_free(matrix);
-    return ok;
+    matrix->bytes = base_alloc(rag_segment_bytes(index->dim));
+    matrix->scales = (const float *)matrix->bytes;
+    matrix->rows = (const int8_t *)matrix->bytes + RAG_SEGMENT_ROWS * sizeof(float);
+    return true;
 }
 
-void rag_matrix_free(RagMatrix *matrix) {
-    free(matrix->segments);
+bool rag_matrix_read(RagMatrix *matrix, size_t segment, Error *err) {
+    int64_t id = (int64_t)segment;
+    size_t bytes = rag_segment_bytes(matrix->dim);
+    int rc = matrix->blob ? sqlite3_blob_reopen(matrix->blob, id)
+                          : sqlite3_blob_open(matrix->index->db, "main", "segments", "data", id, 0, &matrix->blob);
+    bool ok = rc == SQLITE_OK && (size_t)sqlite3_blob_bytes(matrix->blob) == bytes &&
+              sqlite3_blob_read(matrix->blob, matrix->bytes, (int)bytes, 0) == SQLITE_OK;
+    return ok || base_fail(err, ERROR_INPUT, "%s: the index is damaged (segment %lld)", matrix->index->path, (long long)id);
+}
+
+void rag_matrix_close(RagMatrix *matrix) {
+    if (matrix->blob) sqlite3_blob_close(matrix->blob);
+    free(matrix->bytes);
     *matrix = (RagMatrix){0};
 }
 
@@ -155,41 +158,6 @@ static Dot fastest_dot(void) {
     return dot_plain;
 }
 
-#define MAX_SCAN_THREADS 64
-
-typedef struct Scan {
-    const RagMatrix *matrix;
-    const int16_t *query;
-    float query_scale;
-    const uint8_t *allowed;
-    size_t allowed_bits, capacity;
-    Dot dot;
-    RagScored *heaps; /* [MAX_SCAN_THREADS][capacity] */
-    size_t sizes[MAX_SCAN_THREADS];
-} Scan;
-
-static void scan_segments(void *context, size_t begin, size_t end, int thread) {
-    Scan *scan = context;
-    size_t dim = scan->matrix->dim;
-    size_t which = (size_t)thread % MAX_SCAN_THREADS;
-    RagScored *heap = scan->heaps + which * scan->capacity;
-    size_t size = scan->sizes[which];
-    for (size_t s = begin; s < end; s++) {
-        const uint8_t *segment = scan->matrix->segments + s * scan->matrix->segment_bytes;
-        const float *scales = (const float *)(const void *)segment;
-        const int8_t *rows = (const int8_t *)(segment + RAG_SEGMENT_ROWS * sizeof(float));
-        for (size_t r = 0; r < RAG_SEGMENT_ROWS; r++) {
-            float scale = scales[r];
-            if (!(scale > 0)) continue; /* free, or not a number */
-            size_t chunk = s * RAG_SEGMENT_ROWS + r + 1;
-            if (scan->allowed && (chunk >= scan->allowed_bits || !(scan->allowed[chunk / 8] >> (chunk % 8) & 1))) continue;
-            double score = (double)scan->dot(rows + r * dim, scan->query, dim) * (double)scale * (double)scan->query_scale;
-            heap_push(heap, &size, scan->capacity, (RagScored){(int64_t)chunk, score});
-        }
-    }
-    scan->sizes[which] = size;
-}
-
 static int by_score(const void *a, const void *b) {
     const RagScored *left = a, *right = b;
     if (left->score != right->score) return left->score > right->score ? -1 : 1;
@@ -200,30 +168,28 @@ void rag_scored_sort(RagScored *scored, size_t count) {
     if (count) qsort(scored, count, sizeof *scored, by_score);
 }
 
-size_t rag_matrix_search(const RagMatrix *matrix, const float *query, const uint8_t *allowed,
-                         size_t allowed_bits, RagScored *best, size_t count) {
-    if (!count || !matrix->n_segments) return 0;
+bool rag_matrix_search(RagMatrix *matrix, const float *query, const uint8_t *allowed, size_t allowed_bits,
+                       RagScored *best, size_t count, size_t *found, Error *err) {
     int8_t narrow[8192];
     int16_t wide[8192];
-    float scale = quantise(query, matrix->dim, narrow);
+    double query_scale = (double)quantise(query, matrix->dim, narrow);
     for (size_t i = 0; i < matrix->dim; i++) wide[i] = narrow[i];
-    Scan scan = {.matrix = matrix, .query = wide, .query_scale = scale, .allowed = allowed,
-                 .allowed_bits = allowed_bits, .capacity = count, .dot = fastest_dot()};
-    scan.heaps = base_calloc(MAX_SCAN_THREADS * count, sizeof *scan.heaps);
-    if (base_threads() <= MAX_SCAN_THREADS)
-        base_parallel_for(matrix->n_segments, 4, scan_segments, &scan);
-    else /* no heap for each of them */
-        scan_segments(&scan, 0, matrix->n_segments, 0);
-    size_t total = 0;
-    for (size_t t = 0; t < MAX_SCAN_THREADS; t++) { /* pack the heaps together */
-        memmove(scan.heaps + total, scan.heaps + t * count, scan.sizes[t] * sizeof *scan.heaps);
-        total += scan.sizes[t];
+    Dot dot = fastest_dot();
+    bool ok = true;
+    *found = 0;
+    for (size_t s = 0; ok && count && s < matrix->n_segments; s++) {
+        ok = rag_matrix_read(matrix, s, err);
+        for (size_t r = 0; ok && r < RAG_SEGMENT_ROWS; r++) {
+            double scale = (double)matrix->scales[r];
+            if (!(scale > 0)) continue; /* free, or not a number */
+            size_t chunk = s * RAG_SEGMENT_ROWS + r + 1;
+            if (allowed && (chunk >= allowed_bits || !(allowed[chunk / 8] >> (chunk % 8) & 1))) continue;
+            double score = (double)dot(matrix->rows + r * matrix->dim, wide, matrix->dim) * scale * query_scale;
+            heap_push(best, found, count, (RagScored){(int64_t)chunk, score});
+        }
     }
-    rag_scored_sort(scan.heaps, total);
-    total = BASE_MIN(total, count);
-    memcpy(best, scan.heaps, total * sizeof *best);
-    free(scan.heaps);
-    return total;
+    rag_scored_sort(best, *found);
+    return ok;
 }
 
 bool rag_store_rescore(RagIndex *index, const float *query, RagScored *scored, size_t count, Error *err) {
@@ -233,6 +199,11 @@ bool rag_store_rescore(RagIndex *index, const float *query, RagScored *scored, s
     for (size_t i = 0; ok && i < count; i++) {
         sqlite3_bind_int64(s, 1, scored[i].chunk);
         int rc = sqlite3_step(s);
+        if (rc == SQLITE_DONE) {
+            scored[i].score = -1;
+            sqlite3_reset(s);
+            continue;
+        }
         ok = rc == SQLITE_ROW && (size_t)sqlite3_column_bytes(s, 0) == index->dim * sizeof(float);
         if (!ok) {
             base_fail(err, ERROR_INPUT, "%s: the index is damaged (vector of chunk %lld)", index->path, (long long)scored[i].chunk);

@@ -69,7 +69,9 @@ static bool is_allowed(const Search *s, int64_t id) {
 
 /* ---- dense -------------------------------------------------------------------- */
 
-static bool embed_query(const RagEmbedder *embedder, const char *query, float *vector, Error *err) {
+static bool embed_query(Search *s, const RagEmbedder *embedder, const char *query, RagSearch *result, Error *err) {
+    double started = base_now();
+    float *vector = s->vector = base_calloc(s->index->dim, sizeof *vector);
     if (!embedder->embed(embedder->context, &query, 1, RAG_QUERY, vector, err)) return false;
     double sum = 0;
     for (size_t i = 0; i < embedder->dim; i++) sum += (double)vector[i] * (double)vector[i];
@@ -77,46 +79,54 @@ static bool embed_query(const RagEmbedder *embedder, const char *query, float *v
         return base_fail(err, ERROR_INPUT, "the embedder %s gives a vector of zeros or not-a-number", embedder->name);
     float factor = (float)(1.0 / sqrt(sum));
     for (size_t i = 0; i < embedder->dim; i++) vector[i] *= factor;
+    result->embed_seconds = base_now() - started;
     return true;
 }
 
-static bool search_dense(Search *s, const RagEmbedder *embedder, const char *query, RagSearch *result, Error *err) {
+/* On a connection of its own, so that it can run beside the lexical search. */
+static bool search_dense(Search *s, RagSearch *result, Error *err) {
     double started = base_now();
-    s->vector = base_calloc(s->index->dim, sizeof *s->vector);
-    bool ok = embed_query(embedder, query, s->vector, err);
-    double embedded = base_now();
-    result->embed_seconds = embedded - started;
+    RagIndex *twin = rag_store_twin(s->index, err);
     RagMatrix matrix = {0};
-    ok = ok && rag_matrix_load(s->index, &matrix, err);
+    bool ok = twin && rag_store_run(twin, "BEGIN", err) && rag_matrix_open(twin, &matrix, err);
     if (ok) {
         size_t wide = s->candidates * RESCORE_FACTOR;
         s->dense = base_calloc(wide, sizeof *s->dense);
-        s->n_dense = rag_matrix_search(&matrix, s->vector, s->allowed, s->allowed_bits, s->dense, wide);
-        ok = rag_store_rescore(s->index, s->vector, s->dense, s->n_dense, err);
+        ok = rag_matrix_search(&matrix, s->vector, s->allowed, s->allowed_bits, s->dense, wide, &s->n_dense, err) &&
+             rag_store_rescore(twin, s->vector, s->dense, s->n_dense, err);
         rag_scored_sort(s->dense, s->n_dense);
         s->n_dense = BASE_MIN(s->n_dense, s->candidates);
         if (ok && s->n_dense) result->best_cosine = s->dense[0].score;
     }
-    rag_matrix_free(&matrix);
-    result->dense_seconds = base_now() - embedded;
+    rag_matrix_close(&matrix);
+    rag_index_close(twin);
+    result->dense_seconds = base_now() - started;
     return ok;
 }
 
 /* ---- lexical -------------------------------------------------------------------- */
 
+/* From this many rows on a term is common: it adds little to any score, costs
+ * the most, and is not counted further. */
+static size_t common_rows(size_t n_rows) {
+    return BASE_MAX((size_t)2000, n_rows / 20);
+}
+
 /* Rows that hold each term, and its idf in a form that is never negative. */
 static bool weigh_terms(Search *s, size_t n_rows, Error *err) {
-    sqlite3_stmt *count = rag_store_prepare(s->index, "SELECT count(*) FROM words WHERE words MATCH ?1", err);
+    sqlite3_stmt *count = rag_store_prepare(
+        s->index, "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ?1 LIMIT ?2)", err);
     bool ok = count != NULL;
     for (size_t i = 0; ok && i < s->terms.count; i++) {
         StrBuf quoted = {0};
         rag_fts_quote(&quoted, s->terms.items[i].phrase);
         sqlite3_bind_text(count, 1, quoted.data, (int)quoted.length, SQLITE_STATIC);
+        sqlite3_bind_int64(count, 2, (int64_t)common_rows(n_rows));
         ok = sqlite3_step(count) == SQLITE_ROW || rag_store_fail(s->index, err, "searching words");
         if (ok) {
             double rows = (double)sqlite3_column_int64(count, 0);
             s->terms.items[i].rows = (size_t)rows;
-            s->terms.items[i].idf = log(1 + ((double)n_rows - rows + 0.5) / (rows + 0.5));
+            s->terms.items[i].idf = log(1 + fmax((double)n_rows - rows + 0.5, 0.5) / (rows + 0.5));
         }
         sqlite3_reset(count);
         base_str_free(&quoted);
@@ -125,18 +135,19 @@ static bool weigh_terms(Search *s, size_t n_rows, Error *err) {
     return ok;
 }
 
-/* OR of the terms. A term of very many rows adds almost nothing to any score
- * and costs the most, so it is asked for only when there is no better one. */
-static char *match_expression(const RagTerms *terms, size_t n_rows) {
-    size_t common = BASE_MAX((size_t)2000, n_rows / 10), fewest = SIZE_MAX;
-    for (size_t i = 0; i < terms->count; i++)
-        if (terms->items[i].rows) fewest = BASE_MIN(fewest, terms->items[i].rows);
+/* OR of the terms, without the common ones; "" when all are and there are
+ * meanings to search by. */
+static char *match_expression(const Search *s, size_t n_rows) {
+    size_t common = common_rows(n_rows);
     StrBuf out = {0};
-    for (size_t i = 0; i < terms->count; i++) {
-        size_t rows = terms->items[i].rows;
-        if (!rows || (rows > common && rows > fewest)) continue;
-        if (out.length) base_str_append(&out, " OR ");
-        rag_fts_quote(&out, terms->items[i].phrase);
+    for (int pass = 0; pass < 2 && !out.length; pass++) {
+        if (pass && s->options->mode != RAG_LEXICAL && s->vector) break;
+        for (size_t i = 0; i < s->terms.count; i++) {
+            size_t rows = s->terms.items[i].rows;
+            if (!rows || (rows >= common && !pass)) continue;
+            if (out.length) base_str_append(&out, " OR ");
+            rag_fts_quote(&out, s->terms.items[i].phrase);
+        }
     }
     return base_str_detach(&out);
 }
@@ -144,7 +155,7 @@ static char *match_expression(const RagTerms *terms, size_t n_rows) {
 static bool search_lexical(Search *s, size_t n_rows, RagSearch *result, Error *err) {
     double started = base_now();
     bool ok = weigh_terms(s, n_rows, err);
-    char *expression = ok ? match_expression(&s->terms, n_rows) : NULL;
+    char *expression = ok ? match_expression(s, n_rows) : NULL;
     if (ok && *expression && s->options->mode != RAG_DENSE) {
         s->lexical = base_calloc(s->candidates, sizeof *s->lexical);
         /* With a filter every row is looked at until enough are allowed. */
@@ -167,6 +178,36 @@ static bool search_lexical(Search *s, size_t n_rows, RagSearch *result, Error *e
     free(expression);
     result->lexical_seconds = base_now() - started;
     return ok;
+}
+
+/* ---- both at once ------------------------------------------------------------- */
+
+typedef struct Halves {
+    Search *search;
+    RagSearch *result;
+    size_t n_rows;
+    bool dense, ok[2];
+    Error errors[2];
+} Halves;
+
+/* Half 0 is dense, half 1 lexical; each touches only its part of the search. */
+static void run_halves(void *context, size_t begin, size_t end, int thread) {
+    Halves *h = context;
+    (void)thread;
+    for (size_t half = begin; half < end; half++)
+        h->ok[half] = half ? search_lexical(h->search, h->n_rows, h->result, &h->errors[1])
+                           : !h->dense || search_dense(h->search, h->result, &h->errors[0]);
+}
+
+static bool search_both(Search *s, bool dense, size_t n_rows, RagSearch *result, Error *err) {
+    Halves halves = {.search = s, .result = result, .n_rows = n_rows, .dense = dense};
+    base_parallel_for(2, 1, run_halves, &halves);
+    for (size_t i = 0; i < 2; i++)
+        if (!halves.ok[i]) {
+            base_fail(err, halves.errors[i].code, "%s", halves.errors[i].message);
+            return halves.errors[i].hint[0] ? base_hint(err, "%s", halves.errors[i].hint) : false;
+        }
+    return true;
 }
 
 /* ---- hits ------------------------------------------------------------------------- */
@@ -197,11 +238,13 @@ static bool load_hits(Search *s, const RagFused *fused, size_t count, size_t top
     bool ok = true;
     for (size_t i = 0; ok && i < count && result->n_hits < top_k; i++) {
         sqlite3_bind_int64(q, 1, fused[i].chunk);
-        ok = sqlite3_step(q) == SQLITE_ROW;
-        if (!ok) {
-            base_fail(err, ERROR_INPUT, "%s: the index is damaged (chunk %lld is gone)", s->index->path, (long long)fused[i].chunk);
-            break;
+        int rc = sqlite3_step(q);
+        if (rc == SQLITE_DONE) { /* removed since: an ingest is going on */
+            sqlite3_reset(q);
+            continue;
         }
+        ok = rc == SQLITE_ROW || rag_store_fail(s->index, err, "reading the index");
+        if (!ok) break;
         RagHit hit = {.chunk = fused[i].chunk, .document = column_copy(q, 0), .title = column_copy(q, 1),
                       .heading = column_copy(q, 2), .text = column_copy(q, 3), .page = sqlite3_column_int(q, 4),
                       .start = (size_t)sqlite3_column_int64(q, 5), .end = (size_t)sqlite3_column_int64(q, 6),
@@ -265,8 +308,8 @@ bool rag_search(RagIndex *index, const RagEmbedder *embedder, const char *query,
     /* One transaction, so that an ingest going on beside changes nothing below. */
     bool ok = rag_store_run(index, "BEGIN", err) && rag_index_info(index, &info, err) && filter_by_path(&s, err);
     if (ok) result->n_chunks = info.n_chunks;
-    ok = ok && (!dense || search_dense(&s, embedder, result->query, result, err)) &&
-         search_lexical(&s, info.n_chunks, result, err);
+    ok = ok && (!dense || embed_query(&s, embedder, result->query, result, err)) &&
+         search_both(&s, dense, info.n_chunks, result, err);
     if (ok) {
         RagStems wanted = rag_stems_of_terms(&s.terms);
         size_t n_fused = 0;

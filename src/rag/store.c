@@ -285,6 +285,19 @@ RagIndex *rag_index_open(const char *path, RagOpenMode mode, const RagEmbedder *
     return NULL;
 }
 
+RagIndex *rag_store_twin(const RagIndex *index, Error *err) {
+    RagIndex *twin = base_calloc(1, sizeof *twin);
+    twin->path = base_strdup(index->path);
+    twin->mode = RAG_READ;
+    twin->dim = index->dim;
+    bool ok = sqlite3_open_v2(index->path, &twin->db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL) == SQLITE_OK ||
+              rag_store_fail(twin, err, "cannot open the index");
+    ok = ok && configure(twin, err) && rag_store_run(twin, "PRAGMA mmap_size=17179869184;", err);
+    if (ok) return twin;
+    rag_index_close(twin);
+    return NULL;
+}
+
 void rag_index_close(RagIndex *index) {
     if (!index) return;
     rag_matrix_release(index);

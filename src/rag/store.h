@@ -31,6 +31,9 @@ struct RagIndex {
 
 /* What failed, in one line that names the file. Returns false. */
 bool rag_store_fail(RagIndex *index, Error *err, const char *doing);
+/* A second connection for reading, for another thread. NULL on failure; caller
+ * frees with rag_index_close. */
+RagIndex *rag_store_twin(const RagIndex *index, Error *err);
 /* NULL on failure. Caller sqlite3_finalize's. */
 sqlite3_stmt *rag_store_prepare(RagIndex *index, const char *sql, Error *err);
 bool rag_store_run(RagIndex *index, const char *sql, Error *err);
@@ -74,14 +77,21 @@ bool rag_matrix_set(RagIndex *index, int64_t chunk, const float *vector, Error *
 bool rag_matrix_clear(RagIndex *index, int64_t chunk, Error *err);
 void rag_matrix_release(RagIndex *index); /* closes the open segment; before a commit */
 
+size_t rag_segment_bytes(size_t dim);
+
+/* One segment at a time: float scales[SEGMENT_ROWS], int8 rows[SEGMENT_ROWS][dim]. */
 typedef struct RagMatrix {
-    uint8_t *segments; /* n_segments, each: float scale[SEGMENT_ROWS], int8 rows[SEGMENT_ROWS][dim] */
-    size_t n_segments, dim, segment_bytes;
+    RagIndex *index; /* borrowed */
+    size_t n_segments, dim;
+    sqlite3_blob *blob;
+    uint8_t *bytes;      /* of the segment read last */
+    const float *scales; /* into bytes; not above 0 for a free row */
+    const int8_t *rows;
 } RagMatrix;
 
-size_t rag_segment_bytes(size_t dim);
-bool rag_matrix_load(RagIndex *index, RagMatrix *matrix, Error *err);
-void rag_matrix_free(RagMatrix *matrix);
+bool rag_matrix_open(RagIndex *index, RagMatrix *matrix, Error *err);
+bool rag_matrix_read(RagMatrix *matrix, size_t segment, Error *err);
+void rag_matrix_close(RagMatrix *matrix);
 
 typedef struct RagScored {
     int64_t chunk;
@@ -89,14 +99,14 @@ typedef struct RagScored {
 } RagScored;
 
 /* The `count` best by approximate cosine, greatest first, ties by chunk id.
- * allowed: one bit for each chunk id (bit 0 unused), or NULL for all. Returns
- * how many were found. */
-size_t rag_matrix_search(const RagMatrix *matrix, const float *query, const uint8_t *allowed,
-                         size_t allowed_bits, RagScored *best, size_t count);
+ * allowed: one bit for each chunk id (bit 0 unused), or NULL for all. */
+bool rag_matrix_search(RagMatrix *matrix, const float *query, const uint8_t *allowed, size_t allowed_bits,
+                       RagScored *best, size_t count, size_t *found, Error *err);
 /* Sorts by score, greatest first, ties by smaller chunk. */
 void rag_scored_sort(RagScored *scored, size_t count);
 
-/* The exact cosine of some chunks; score becomes it. */
+/* The exact cosine of some chunks; score becomes it. A chunk that is gone (an
+ * ingest going on beside) gets -1. */
 bool rag_store_rescore(RagIndex *index, const float *query, RagScored *scored, size_t count, Error *err);
 
 #endif

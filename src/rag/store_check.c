@@ -57,13 +57,15 @@ static bool check_slices(RagIndex *index, Error *err) {
  * exact vector. */
 static bool check_segments(RagIndex *index, Error *err) {
     RagMatrix matrix;
-    if (!rag_matrix_load(index, &matrix, err)) return false;
+    if (!rag_matrix_open(index, &matrix, err)) return false;
     sqlite3_stmt *s = rag_store_prepare(index, "SELECT vector FROM vectors WHERE chunk = ?1", err);
     bool ok = s != NULL;
     for (size_t slot = 0; ok && slot < matrix.n_segments * RAG_SEGMENT_ROWS; slot++) {
-        const uint8_t *segment = matrix.segments + slot / RAG_SEGMENT_ROWS * matrix.segment_bytes;
-        float scale = ((const float *)(const void *)segment)[slot % RAG_SEGMENT_ROWS];
-        const int8_t *row = (const int8_t *)(segment + RAG_SEGMENT_ROWS * sizeof scale) + slot % RAG_SEGMENT_ROWS * matrix.dim;
+        size_t r = slot % RAG_SEGMENT_ROWS;
+        if (r == 0) ok = rag_matrix_read(&matrix, slot / RAG_SEGMENT_ROWS, err);
+        if (!ok) break;
+        float scale = matrix.scales[r];
+        const int8_t *row = matrix.rows + r * matrix.dim;
         sqlite3_bind_int64(s, 1, (int64_t)slot + 1);
         bool stored = sqlite3_step(s) == SQLITE_ROW;
         ok = stored == (scale > 0) && (!stored || (size_t)sqlite3_column_bytes(s, 0) == matrix.dim * sizeof(float));
@@ -77,7 +79,7 @@ static bool check_segments(RagIndex *index, Error *err) {
         if (!ok) base_fail(err, ERROR_INPUT, "%s: the segment row of chunk %zu does not fit", index->path, slot + 1);
     }
     sqlite3_finalize(s);
-    rag_matrix_free(&matrix);
+    rag_matrix_close(&matrix);
     return ok;
 }
 

@@ -10,6 +10,7 @@
 #include "rag/fake.h"
 #include "rag/fusion.h"
 #include "rag/prompt.h"
+#include "rag/store.h"
 
 static FakeEmbedder fake;
 static FakeGenerator voice;
@@ -256,52 +257,54 @@ static void test_answer_without_any_model(void **state) {
     rag_search_free(&found);
 }
 
-/* int8 rows and exact rescoring together find what a plain scan finds. */
+/* int8 rows find what a plain scan of the exact vectors finds. */
 static void test_matrix_search_agrees_with_a_plain_scan(void **state) {
     (void)state;
-    enum { ROWS = 3000, DIM = 96, TOP = 10 };
-    RagMatrix matrix = {.dim = DIM, .n_segments = (ROWS + RAG_SEGMENT_ROWS - 1) / RAG_SEGMENT_ROWS, .segment_bytes = rag_segment_bytes(DIM)};
-    matrix.segments = base_calloc(matrix.n_segments, matrix.segment_bytes);
-    float *exact = base_alloc(ROWS * DIM * sizeof *exact);
+    enum { ROWS = 2100, TOP = 10 };
+    float *exact = base_alloc(ROWS * FAKE_DIM * sizeof *exact);
     uint32_t seed = 5;
+    Error err = {0};
+    assert_true(rag_store_run(index_, "BEGIN", &err));
     for (size_t r = 0; r < ROWS; r++) {
         double sum = 0;
-        for (size_t i = 0; i < DIM; i++) {
+        for (size_t i = 0; i < FAKE_DIM; i++) {
             seed = seed * 1664525 + 1013904223;
-            exact[r * DIM + i] = (float)(seed >> 8) / 8388608.0f - 1;
-            sum += (double)exact[r * DIM + i] * exact[r * DIM + i];
+            exact[r * FAKE_DIM + i] = (float)(seed >> 8) / 8388608.0f - 1;
+            sum += (double)exact[r * FAKE_DIM + i] * exact[r * FAKE_DIM + i];
         }
-        float largest = 0;
-        for (size_t i = 0; i < DIM; i++) {
-            exact[r * DIM + i] /= (float)sqrt(sum);
-            largest = fmaxf(largest, fabsf(exact[r * DIM + i]));
-        }
-        uint8_t *segment = matrix.segments + r / RAG_SEGMENT_ROWS * matrix.segment_bytes;
-        ((float *)(void *)segment)[r % RAG_SEGMENT_ROWS] = r == 77 ? 0 : largest / 127; /* 77 is free */
-        int8_t *row = (int8_t *)segment + RAG_SEGMENT_ROWS * sizeof(float) + r % RAG_SEGMENT_ROWS * DIM;
-        for (size_t i = 0; i < DIM; i++) row[i] = (int8_t)lrintf(exact[r * DIM + i] * 127 / largest);
+        for (size_t i = 0; i < FAKE_DIM; i++) exact[r * FAKE_DIM + i] /= (float)sqrt(sum);
+        assert_true(rag_matrix_set(index_, (int64_t)r + 1, exact + r * FAKE_DIM, &err));
     }
-    RagScored best[TOP * 4], plain[ROWS];
-    const float *query = exact + 42 * DIM;
+    assert_true(rag_matrix_clear(index_, 78, &err));
+    rag_matrix_release(index_);
+    assert_true(rag_store_run(index_, "COMMIT", &err));
+    RagScored best[TOP * 2], plain[ROWS];
+    const float *query = exact + 42 * FAKE_DIM;
     for (size_t r = 0; r < ROWS; r++) {
         plain[r] = (RagScored){(int64_t)r + 1, 0};
-        for (size_t i = 0; i < DIM; i++) plain[r].score += (double)query[i] * exact[r * DIM + i];
+        for (size_t i = 0; i < FAKE_DIM; i++) plain[r].score += (double)query[i] * exact[r * FAKE_DIM + i];
     }
     rag_scored_sort(plain, ROWS);
-    assert_int_equal(rag_matrix_search(&matrix, query, NULL, 0, best, TOP * 4), TOP * 4);
+    RagMatrix matrix;
+    size_t n = 0, found = 0;
+    assert_true(rag_matrix_open(index_, &matrix, &err));
+    assert_int_equal(matrix.n_segments, 3);
+    assert_true(rag_matrix_search(&matrix, query, NULL, 0, best, TOP * 2, &n, &err));
+    assert_int_equal(n, TOP * 2);
     assert_int_equal(best[0].chunk, 43);
-    size_t found = 0;
+    assert_float_equal(best[0].score, 1, 0.02);
     for (size_t i = 0; i < TOP; i++)
-        for (size_t k = 0; k < TOP * 4; k++) found += plain[i].chunk == best[k].chunk;
+        for (size_t k = 0; k < n; k++) found += plain[i].chunk == best[k].chunk;
     assert_int_equal(found, TOP);
     uint8_t *allowed = base_calloc(ROWS / 8 + 2, 1);
     allowed[78 / 8] |= (uint8_t)(1 << 78 % 8); /* the free one */
     allowed[500 / 8] |= (uint8_t)(1 << 500 % 8);
-    assert_int_equal(rag_matrix_search(&matrix, query, allowed, ROWS, best, TOP), 1);
+    assert_true(rag_matrix_search(&matrix, query, allowed, ROWS, best, TOP, &n, &err));
+    assert_int_equal(n, 1);
     assert_int_equal(best[0].chunk, 500);
+    rag_matrix_close(&matrix);
     free(allowed);
     free(exact);
-    rag_matrix_free(&matrix);
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -320,7 +323,7 @@ int main(void) {
         T(test_special_tokens_in_documents_and_questions_stay_text),
         T(test_prompt_never_exceeds_the_context),
         T(test_answer_without_any_model),
-        cmocka_unit_test(test_matrix_search_agrees_with_a_plain_scan),
+        T(test_matrix_search_agrees_with_a_plain_scan),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
