@@ -73,10 +73,11 @@ typedef float complex Complex;
 DEFINE_POWER(uint64_t, u64, false)
 DEFINE_POWER(int64_t, i64, true)
 
-/* Quotient toward zero; remainder with the sign of the divisor. */
+/* Quotient rounded down; remainder with the sign of the divisor. */
 static int64_t quotient_i64_one(int64_t a, int64_t b) {
     if (b == 0) return 0;
-    return b == -1 ? (int64_t)((uint64_t)0 - (uint64_t)a) : a / b;
+    if (b == -1) return (int64_t)((uint64_t)0 - (uint64_t)a);
+    return a / b - (a % b != 0 && (a < 0) != (b < 0));
 }
 static uint64_t quotient_u64_one(uint64_t a, uint64_t b) {
     return b == 0 ? 0 : a / b;

@@ -103,7 +103,7 @@ Node *op_take(Node *x, Node *indices, int axis) {
     if (!x || !indices || !axis_fix("take", &axis, x->ndim) || !indices_ok("take", indices))
         return NULL;
     if (x->ndim - 1 + indices->ndim > NODE_DIMS) return op_error("[take] Too many axes.");
-    if (x->size == 0 && indices->size != 0)
+    if (x->shape[axis] == 0 && indices->size != 0)
         return op_error("[take] Cannot do a non-empty take from an array with zero elements.");
     int shape[NODE_DIMS], ndim = 0;
     for (int i = 0; i < axis; i++) shape[ndim++] = x->shape[i];
