@@ -137,7 +137,7 @@ RagJudgement rag_evidence_judge(const RagEvidence *evidence, size_t n, const cha
         for (size_t s = 0; vector && e->vectors && s < e->n_sentences; s++)
             meaning = fmax(meaning, cosine(vector, e->vectors + s * dim, dim));
         RagSupport support = grade(overlap, meaning, missing, meaning > -2);
-        double score = overlap + (meaning > -2 ? fmax(meaning, 0) : 0) + (preferred == i + 1 ? 0.1 : 0) + 0.25 * support;
+        double score = overlap + (meaning > -2 ? fmax(meaning, 0) : 0) + (preferred == i + 1 ? 0.1 : 0) + 0.25 * (double)(int)support;
         if (support == RAG_UNSUPPORTED || score <= best_score) continue;
         best_score = score;
         best = (RagJudgement){i + 1, support, overlap, meaning};

@@ -23,11 +23,6 @@ typedef struct Child {
     int output, complaints; /* read ends; -1 when closed */
 } Child;
 
-static void set_limit(int which, rlim_t value) {
-    struct rlimit limit = {.rlim_cur = value, .rlim_max = value};
-    setrlimit(which, &limit);
-}
-
 /* Between fork and exec only calls that are safe after a fork in a program with
  * threads. */
 static void become_pdftotext(const char *path, int output, int complaints) {
@@ -40,10 +35,10 @@ static void become_pdftotext(const char *path, int output, int complaints) {
         dup2(complaints, STDERR_FILENO) < 0)
         _exit(126);
     for (int fd = 3; fd < 1024; fd++) close(fd);
-    set_limit(RLIMIT_CPU, CPU_SECONDS);
-    set_limit(RLIMIT_AS, MEMORY_BYTES);
-    set_limit(RLIMIT_FSIZE, 0);
-    set_limit(RLIMIT_CORE, 0);
+    setrlimit(RLIMIT_CPU, &(struct rlimit){CPU_SECONDS, CPU_SECONDS});
+    setrlimit(RLIMIT_AS, &(struct rlimit){MEMORY_BYTES, MEMORY_BYTES});
+    setrlimit(RLIMIT_FSIZE, &(struct rlimit){0, 0});
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     signal(SIGPIPE, SIG_DFL);
     for (size_t i = 0; i < BASE_COUNT(places); i++) execve(places[i], arguments, environment);
     _exit(127);
