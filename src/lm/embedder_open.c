@@ -133,12 +133,19 @@ static void settle_pooling(LmEmbedder *e)
     }
 }
 
+/* A module's own folder; a path that leads out of the model's is not followed. */
+static char *module_folder(const char *folder, const json_t *module)
+{
+    const char *path = json_string_value(json_object_get(module, "path"));
+    if (!path || path[0] == '\0' || strstr(path, "..") || path[0] == '/') return base_strdup(folder);
+    return base_path_join(folder, path);
+}
+
 static bool read_module(LmEmbedder *e, const char *folder, const json_t *module, Error *err)
 {
     const char *type = json_string_value(json_object_get(module, "type"));
     const char *dot = type ? strrchr(type, '.') : NULL, *last = dot ? dot + 1 : type ? type : "";
-    const char *name = json_string_value(json_object_get(module, "path"));
-    char *path = base_path_join(folder, name ? name : "");
+    char *path = module_folder(folder, module);
     bool ok = true;
     if (strcmp(last, "Pooling") == 0) {
         ok = read_pooling(e, path, err);
@@ -158,10 +165,7 @@ static bool read_module(LmEmbedder *e, const char *folder, const json_t *module,
 /* The folder of the encoder itself: usually the root. */
 static char *transformer_folder(const char *folder, const json_t *modules)
 {
-    const json_t *first = json_array_get(modules, 0);
-    const char *path = json_string_value(json_object_get(first, "path"));
-    if (!path || path[0] == '\0' || strstr(path, "..") || path[0] == '/') return base_strdup(folder);
-    return base_path_join(folder, path);
+    return module_folder(folder, json_array_get(modules, 0));
 }
 
 /* ---- identity ---------------------------------------------------------------------------------- */
