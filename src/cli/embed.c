@@ -5,15 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A number with the digits that a float has. */
 static json_t *json_float(float value) {
-    char text[32];
-    if (!isfinite(value)) return json_null();
-    for (int digits = 6; digits <= 9; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, (double)value);
-        if (strtof(text, NULL) == value) break;
-    }
-    return json_real(strtod(text, NULL));
+    return isfinite(value) ? json_real((double)value) : json_null();
 }
 
 /* ---- embed ---------------------------------------------------------------------- */

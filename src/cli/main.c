@@ -4,6 +4,7 @@
  * Exit status: 0 done, 1 failed, 2 the words were wrong, 130 interrupted. */
 #include "cli/commands.h"
 
+#include <ctype.h>
 #include <locale.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -19,7 +20,9 @@ static void complain(const Error *err) {
     size_t length = strlen(err->message);
     bool ended = length > 0 && strchr(".!?", err->message[length - 1]);
     fprintf(stderr, "mlx-rag: %s", err->message);
-    if (err->hint[0]) fprintf(stderr, "%s %s", ended ? "" : ".", err->hint);
+    if (err->hint[0])
+        fprintf(stderr, "%s %c%s", ended ? "" : ".", toupper((unsigned char)err->hint[0]),
+                err->hint + 1);
     fputc('\n', stderr);
 }
 

@@ -5,7 +5,9 @@
 #include <string.h>
 
 void output_json(json_t *value) {
-    char *text = value ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    /* Nine digits tell any two floats apart. */
+    const size_t form = JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(9);
+    char *text = value ? json_dumps(value, form) : NULL;
     json_decref(value);
     if (!text) return;
     puts(text);

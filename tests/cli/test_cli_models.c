@@ -4,6 +4,7 @@
 #include "cli/tiny_gguf.h"
 
 #include <math.h>
+#include <signal.h>
 
 /* *state is a folder with tiny.gguf and, once converted, tiny/. */
 static int tiny_make(void **state) {
@@ -85,6 +86,36 @@ static void test_convert_into_a_read_only_folder_says_so(void **state) {
     free(gguf);
     free(output);
     free(locked);
+}
+
+/* Killed at any moment, the final name holds a whole model or nothing, and the
+ * next run works. */
+static void test_a_killed_convert_leaves_nothing_under_the_name(void **state) {
+    char *gguf = base_path_join(*state, "tiny.gguf"), *output = base_path_join(*state, "killed");
+    for (useconds_t delay = 500; delay < 40000; delay *= 2) {
+        pid_t child = fork();
+        if (child == 0) {
+            int nowhere = open("/dev/null", O_WRONLY);
+            dup2(nowhere, 1);
+            execl(PROGRAM, PROGRAM, "model", "convert", "--gguf", gguf, "--output", output, NULL);
+            _exit(127);
+        }
+        usleep(delay);
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+        if (base_is_dir(output)) {
+            HubInfo info;
+            Error err = {0};
+            assert_true(hub_model_info(output, &info, &err));
+            folder_remove(output);
+        }
+    }
+    Outcome last = program_run(NULL, "model", "convert", "--gguf", gguf, "--output", output, NULL);
+    assert_int_equal(last.status, 0);
+    outcome_free(&last);
+    folder_remove(output);
+    free(gguf);
+    free(output);
 }
 
 /* ---- tokenize and template --------------------------------------------------------------- */
@@ -411,6 +442,7 @@ int main(void) {
         cmocka_unit_test(test_converted_folder_has_what_mlx_lm_reads),
         cmocka_unit_test(test_convert_refuses_to_overwrite_and_leaves_nothing_behind),
         cmocka_unit_test(test_convert_into_a_read_only_folder_says_so),
+        cmocka_unit_test(test_a_killed_convert_leaves_nothing_under_the_name),
         cmocka_unit_test(test_text_becomes_ids_and_text_again),
         cmocka_unit_test(test_template_renders_messages),
         cmocka_unit_test(test_a_seed_decides_the_answer),
