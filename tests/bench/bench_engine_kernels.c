@@ -55,36 +55,21 @@ static void read_once(void *context) {
 typedef float V8 __attribute__((vector_size(32)));
 typedef float V16 __attribute__((vector_size(64)));
 enum { CHAINS = 10, ROUNDS = 2000 };
+/* Ten chains of multiply-adds, each in a register of its own. */
+#define CHAIN(i) s##i = s##i * x + y
 #define PEAK(name, Vector, features)                                                               \
     __attribute__((target(features))) static float name(void) {                                    \
-        Vector sums[CHAINS], x = {1}, y = {1};                                                     \
-        for (int i = 0; i < CHAINS; i++) sums[i] = (Vector){(float)i};                             \
+        Vector s0 = {0}, s1 = {1}, s2 = {2}, s3 = {3}, s4 = {4};                                   \
+        Vector s5 = {5}, s6 = {6}, s7 = {7}, s8 = {8}, s9 = {9}, x = {0.5f}, y = {1};              \
         for (int r = 0; r < ROUNDS; r++) {                                                         \
-            for (int i = 0; i < CHAINS; i++) {                                                     \
-                sums[i] = sums[i] * x + y;                                                         \
-                __asm__("" : "+x"(sums[i]));                                                       \
-            }                                                                                      \
+            CHAIN(0), CHAIN(1), CHAIN(2), CHAIN(3), CHAIN(4);                                      \
+            CHAIN(5), CHAIN(6), CHAIN(7), CHAIN(8), CHAIN(9);                                      \
         }                                                                                          \
-        float total = 0;                                                                           \
-        for (int i = 0; i < CHAINS; i++) total += sums[i][0];                                      \
-        return total;                                                                              \
+        Vector total = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8 + s9;                            \
+        return total[0];                                                                           \
     }
 PEAK(peak8, V8, "avx2,fma")
-#undef PEAK
-#define PEAK512(name)                                                                              \
-    __attribute__((target("avx512f"))) static float name(void) {                                   \
-        V16 sums[CHAINS], x = {1}, y = {1};                                                        \
-        for (int i = 0; i < CHAINS; i++) sums[i] = (V16){(float)i};                                \
-        for (int r = 0; r < ROUNDS; r++)                                                           \
-            for (int i = 0; i < CHAINS; i++) {                                                     \
-                sums[i] = sums[i] * x + y;                                                         \
-                __asm__("" : "+v"(sums[i]));                                                       \
-            }                                                                                      \
-        float total = 0;                                                                           \
-        for (int i = 0; i < CHAINS; i++) total += sums[i][0];                                      \
-        return total;                                                                              \
-    }
-PEAK512(peak16)
+PEAK(peak16, V16, "avx512f,fma")
 
 static volatile float sink;
 static void peak_slice(void *context, size_t begin, size_t end, int thread) {

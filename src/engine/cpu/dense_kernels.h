@@ -139,7 +139,10 @@ dot_rows_any(const void *w, ptrdiff_t w_stride, size_t rows, size_t k, const flo
         for (; i < m;) {
             const float *xi = x + i * x_stride;
             float *yi = target + (ptrdiff_t)i * y_stride;
-            if (block == 4 && m - i >= 2) {
+            if (block == 4 && m - i >= 3) {
+                dot_block(start, w_bytes, k, xi, x_stride, yi, y_stride, type, 4, 3);
+                i += 3;
+            } else if (block == 4 && m - i == 2) {
                 dot_block(start, w_bytes, k, xi, x_stride, yi, y_stride, type, 4, 2);
                 i += 2;
             } else if (block == 4) {
@@ -157,39 +160,64 @@ dot_rows_any(const void *w, ptrdiff_t w_stride, size_t rows, size_t k, const flo
     }
 }
 
-/* Four rows at a time: four multiply-adds for one read and write of y. */
+/* Four weight rows and m sums a pass: each weight widened once, four
+ * multiply-adds for one read and write of y. */
+static inline __attribute__((always_inline)) void
+sum_block(const char *const row[4], size_t n, const float *x, size_t x_stride, float *y,
+          ptrdiff_t y_stride, CpuType type, int m) {
+    size_t c = 0;
+    for (; c + LANES <= n; c += LANES) {
+        V w[4];
+        for (int j = 0; j < 4; j++) w[j] = v_load_type(row[j], c, type);
+        for (int i = 0; i < m; i++) {
+            const float *f = x + (size_t)i * x_stride;
+            float *target = y + i * y_stride + c;
+            V sum = v_fma(v_set(f[0]), w[0], v_load(target));
+            V other = v_mul(v_set(f[1]), w[1]);
+            sum = v_fma(v_set(f[2]), w[2], sum);
+            other = v_fma(v_set(f[3]), w[3], other);
+            v_store(target, v_add(sum, other));
+        }
+    }
+    if (c == n) return;
+    V w[4];
+    for (int j = 0; j < 4; j++) w[j] = v_load_type_n(row[j], c, n - c, type);
+    for (int i = 0; i < m; i++) {
+        const float *f = x + (size_t)i * x_stride;
+        float *target = y + i * y_stride + c;
+        V sum = v_load_n(target, n - c);
+        for (int j = 0; j < 4; j++) sum = v_fma(v_set(f[j]), w[j], sum);
+        v_store_n(target, sum, n - c);
+    }
+}
+
 static inline __attribute__((always_inline)) void
 sum_rows_any(const void *w, ptrdiff_t w_stride, size_t rows, size_t n, const float *x,
              size_t x_stride, size_t m, float *y, ptrdiff_t y_stride, CpuType type) {
     ptrdiff_t w_bytes = w_stride * (ptrdiff_t)cpu_type_size(type);
     for (size_t r = 0; r < rows; r += 4) {
-        size_t block = rows - r < 4 ? rows - r : 4;
-        const char *row[4];
-        for (size_t j = 0; j < 4; j++)
-            row[j] = (const char *)w + (ptrdiff_t)(r + (j < block ? j : 0)) * w_bytes;
-        for (size_t i = 0; i < m; i++) {
+        const char *start = (const char *)w + (ptrdiff_t)r * w_bytes, *row[4];
+        float last[4][4]; /* the factors of the last rows, 0 for those that are none */
+        bool whole = rows - r >= 4;
+        for (size_t j = 0; j < 4; j++) row[j] = start + (r + j < rows ? (ptrdiff_t)j * w_bytes : 0);
+        for (size_t i = 0; i < m;) {
+            const float *f = x + i * x_stride + r;
+            size_t count = m - i >= 4 ? 4 : m - i, f_stride = x_stride;
+            if (!whole) {
+                for (size_t s = 0; s < count; s++)
+                    for (size_t j = 0; j < 4; j++)
+                        last[s][j] = r + j < rows ? f[s * x_stride + j] : 0.0f;
+                f = last[0];
+                f_stride = 4;
+            }
             float *target = y + (ptrdiff_t)i * y_stride;
-            V f[4];
-            for (size_t j = 0; j < 4; j++)
-                f[j] = v_set(j < block ? x[i * x_stride + r + j] : 0.0f);
-            size_t c = 0;
-            if (block == 4) {
-                for (; c + LANES <= n; c += LANES) {
-                    V sum = v_load(target + c);
-                    V other = v_mul(f[1], v_load_type(row[1], c, type));
-                    sum = v_fma(f[0], v_load_type(row[0], c, type), sum);
-                    other = v_fma(f[3], v_load_type(row[3], c, type), other);
-                    sum = v_fma(f[2], v_load_type(row[2], c, type), sum);
-                    v_store(target + c, v_add(sum, other));
-                }
+            switch (count) {
+            case 4: sum_block(row, n, f, f_stride, target, y_stride, type, 4); break;
+            case 3: sum_block(row, n, f, f_stride, target, y_stride, type, 3); break;
+            case 2: sum_block(row, n, f, f_stride, target, y_stride, type, 2); break;
+            default: sum_block(row, n, f, f_stride, target, y_stride, type, 1); break;
             }
-            for (; c < n; c += LANES) {
-                size_t count = n - c < LANES ? n - c : LANES;
-                V sum = v_load_n(target + c, count);
-                for (size_t j = 0; j < block; j++)
-                    sum = v_fma(f[j], v_load_type_n(row[j], c, count, type), sum);
-                v_store_n(target + c, sum, count);
-            }
+            i += count;
         }
     }
 }

@@ -18,7 +18,8 @@
 #include <string.h>
 
 enum { BLOCK_M = 1024, BLOCK_N = 1024, BLOCK_K = 256, TASK_N = 256, TASK_M = 96 };
-enum { STREAM_M = 8 }; /* up to here B is read once, unpacked */
+/* Up to here B is read once, unpacked: with contiguous k, with contiguous n. */
+enum { STREAM_DOT_M = 16, STREAM_SUM_M = 8 };
 
 /* A as [outer = m, inner = k], B as [outer = n, inner = k]. */
 typedef struct Side {
@@ -376,11 +377,16 @@ static void run_empty(const CpuGemm *g) {
     cpu_scratch_give(zeros);
 }
 
+static bool streams(const CpuGemm *g) {
+    if (g->quant) return false;
+    return (g->b_row == 1 && g->m <= STREAM_DOT_M) || (g->b_col == 1 && g->m <= STREAM_SUM_M);
+}
+
 void cpu_gemm(const CpuGemm *g) {
     if (g->m == 0 || g->n == 0) return;
     if (g->k == 0) run_empty(g);
     else if (g->quant && g->quant_transposed && cpu_quant_product(g)) return;
-    else if (!g->quant && g->m <= STREAM_M && (g->b_row == 1 || g->b_col == 1)) run_streamed(g);
+    else if (streams(g)) run_streamed(g);
     else run_packed(g);
 }
 

@@ -75,9 +75,9 @@ static inline __attribute__((always_inline)) V spread(const float *scales, size_
                                                       int group) {
     if (group == 128) return _mm256_broadcast_ss(scales + vector / 2);
     if (group == 64) return _mm256_broadcast_ss(scales + vector);
-    return _mm256_permutevar8x32_ps(
-        _mm256_castps128_ps256(_mm_loadu_ps(scales + 2 * vector)),
-        _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
+    __m128d pair = _mm_load_sd((const double *)(const void *)(scales + 2 * vector));
+    return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_castpd_ps(pair)),
+                                    _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
 }
 #endif
 
@@ -100,32 +100,46 @@ INLINE const float *block_scales(const Block *block, int r, int i) {
     return block->scales + (size_t)(r * GEMV_MAX_M + i) * block->scale_row;
 }
 
-/* out[g] = scale * activation scale, zero in the 16 past the end; returns the
- * part of the result that the biases and the lost halves make. */
-INLINE float prepare_type(const CpuQuant *w, size_t row, const Activations *x, size_t i, float *out,
-                          CpuType type) {
+/* The first n lanes. */
+INLINE V keep_first(V x, size_t n) {
+#if defined(__AVX512F__)
+    return _mm512_maskz_mov_ps(v_first(n), x);
+#else
+    return _mm256_and_ps(x, _mm256_castsi256_ps(v_first(n)));
+#endif
+}
+/* `count` scales at `at`. A whole vector is read where the tensor goes on for
+ * as long: what it reads too much belongs to the next rows. */
+INLINE V load_first(const void *p, size_t at, size_t count, size_t total, CpuType type) {
+    if (at + LANES > total) return v_load_type_n(p, at, count, type);
+    return keep_first(v_load_type(p, at, type), count);
+}
+
+/* out[g] = scale * activation scale, with zeros to the end of the last vector;
+ * the lanes of the result sum to the part that biases and centers make. */
+INLINE V prepare_type(const CpuQuant *w, size_t row, const Activations *x, size_t i, float *out,
+                      CpuType type) {
     const float *a_scales = x->scales + i * x->group_stride, *a_sums = x->sums + i * x->group_stride;
     const float *a_centers = x->centers + i * x->group_stride;
-    size_t groups = x->groups, at = row * groups, g = 0;
-    V total = v_set(0.0f);
+    size_t groups = x->groups, at = row * groups, all = w->rows * groups, g = 0;
+    V total = v_set(0.0f), other = v_set(0.0f);
     for (; g + LANES <= groups; g += LANES) {
         V scale = v_load_type(w->scales, at + g, type);
         v_store(out + g, v_mul(scale, v_load(a_scales + g)));
         total = v_fma(v_load_type(w->biases, at + g, type), v_load(a_sums + g), total);
-        total = v_fma(scale, v_load(a_centers + g), total);
+        other = v_fma(scale, v_load(a_centers + g), other);
     }
     if (g < groups) {
         size_t rest = groups - g;
-        V scale = v_load_type_n(w->scales, at + g, rest, type);
-        v_store(out + g, v_mul(scale, v_load_n(a_scales + g, rest)));
-        total = v_fma(v_load_type_n(w->biases, at + g, rest, type), v_load_n(a_sums + g, rest), total);
-        total = v_fma(scale, v_load_n(a_centers + g, rest), total);
-        g += LANES;
+        V scale = load_first(w->scales, at + g, rest, all, type);
+        V bias = load_first(w->biases, at + g, rest, all, type);
+        v_store(out + g, v_mul(scale, v_load(a_scales + g)));
+        total = v_fma(bias, v_load(a_sums + g), total);
+        other = v_fma(scale, v_load(a_centers + g), other);
     }
-    for (; g < groups + 16; g++) out[g] = 0;
-    return v_sum(total);
+    return v_add(total, other);
 }
-static float prepare(const CpuQuant *w, size_t row, const Activations *x, size_t i, float *out) {
+INLINE V prepare(const CpuQuant *w, size_t row, const Activations *x, size_t i, float *out) {
     if (w->type == CPU_F32) return prepare_type(w, row, x, i, out, CPU_F32);
     if (w->type == CPU_F16) return prepare_type(w, row, x, i, out, CPU_F16);
     return prepare_type(w, row, x, i, out, CPU_BF16);
@@ -152,10 +166,8 @@ INLINE void nibble_step(const Block *block, Iv words, size_t vector, int r, int 
     }
 }
 
-INLINE void nibble_block(const Block *block, float *out, int rows, int m, int group) {
-    V acc[GEMV_ROWS][GEMV_MAX_M];
-    for (int r = 0; r < rows; r++)
-        for (int i = 0; i < m; i++) acc[r][i] = v_set(0.0f);
+INLINE void nibble_block(const Block *block, V acc[GEMV_ROWS][GEMV_MAX_M], int rows, int m,
+                         int group) {
     size_t vectors = block->k / NIBBLES, rest = block->k % NIBBLES;
     for (size_t v = 0; v < vectors; v++)
         for (int r = 0; r < rows; r++)
@@ -168,8 +180,6 @@ INLINE void nibble_block(const Block *block, float *out, int rows, int m, int gr
                                          vectors * sizeof(Iv),
                                      rest / 8),
                         vectors, r, group, m, acc[r]);
-    for (int r = 0; r < rows; r++)
-        for (int i = 0; i < m; i++) out[r * GEMV_MAX_M + i] = v_sum(acc[r][i]);
 }
 
 /* Elements of `bits` bits in 16-bit lanes: a byte shuffle brings the two bytes
@@ -217,75 +227,68 @@ INLINE Iv linear_load(const uint8_t *row, const uint8_t *end, size_t step, Sprea
 #endif
 }
 
-INLINE void linear_block(const Block *block, float *out, int rows, int m, int bits) {
-    V acc[GEMV_ROWS][GEMV_MAX_M];
-    for (int r = 0; r < rows; r++)
-        for (int i = 0; i < m; i++) acc[r][i] = v_set(0.0f);
+/* 32 elements at a time, a divisor of every group. */
+INLINE void linear_block(const Block *block, V acc[GEMV_ROWS][GEMV_MAX_M], int rows, int m,
+                         int bits) {
+    enum { STEPS = 32 / LANES16 };
     Spreader s = spreader(bits);
-    size_t steps = (size_t)block->group / LANES16;
-    for (size_t g = 0; g < block->x->groups; g++)
+    int shift = block->group == 32 ? 0 : block->group == 64 ? 1 : 2;
+    for (size_t u = 0; u < block->k / 32; u++)
         for (int r = 0; r < rows; r++) {
             const uint8_t *row = block->words + (size_t)r * block->row_bytes;
-            Iv sum[GEMV_MAX_M];
-            for (int i = 0; i < m; i++) sum[i] = iv_zero();
-            for (size_t j = 0; j < steps; j++) {
-                Iv q = linear_load(row, block->end, g * steps + j, s, bits);
-                const int16_t *x = block->x->fixed + block->first_x * block->x->fixed_stride +
-                                   (g * steps + j) * LANES16;
-                for (int i = 0; i < m; i++)
-                    sum[i] = iv_dot(sum[i], q, iv_load(x + (size_t)i * block->x->fixed_stride));
-            }
-            for (int i = 0; i < m; i++)
+            const int16_t *x = block->x->fixed + block->first_x * block->x->fixed_stride + u * 32;
+            Iv first = linear_load(row, block->end, u * STEPS, s, bits), second = first;
+            if (STEPS == 2) second = linear_load(row, block->end, u * STEPS + 1, s, bits);
+            for (int i = 0; i < m; i++) {
+                const int16_t *xi = x + (size_t)i * block->x->fixed_stride;
+                Iv sum = iv_dot(iv_zero(), first, iv_load(xi));
+                if (STEPS == 2) sum = iv_dot(sum, second, iv_load(xi + LANES16));
                 acc[r][i] =
-                    v_fma(iv_float(sum[i]), v_set(block_scales(block, r, i)[g]), acc[r][i]);
+                    v_fma(iv_float(sum), v_set(block_scales(block, r, i)[u >> shift]), acc[r][i]);
+            }
         }
-    for (int r = 0; r < rows; r++)
-        for (int i = 0; i < m; i++) out[r * GEMV_MAX_M + i] = v_sum(acc[r][i]);
 }
 
 /* `kind` is the group of nibbles, or the bits in element order. */
-INLINE void any_block(const Block *block, float *out, int rows, int m, bool nibbles, int kind) {
-    if (nibbles) nibble_block(block, out, rows, m, kind);
-    else linear_block(block, out, rows, m, kind);
+INLINE void any_block(const CpuQuant *w, size_t row, Block *block, float *y, ptrdiff_t y_stride,
+                      float *scratch, int rows, int m, bool nibbles, int kind) {
+    V acc[GEMV_ROWS][GEMV_MAX_M];
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < m; i++)
+            acc[r][i] = prepare(w, row + (size_t)r, block->x, block->first_x + (size_t)i,
+                                scratch + (size_t)(r * GEMV_MAX_M + i) * block->scale_row);
+    block->words = (const uint8_t *)w->words + row * block->row_bytes;
+    if (nibbles) nibble_block(block, acc, rows, m, kind);
+    else linear_block(block, acc, rows, m, kind);
+    for (int i = 0; i < m; i++) {
+        float *target = y + (ptrdiff_t)(block->first_x + (size_t)i) * y_stride + (ptrdiff_t)row;
+        for (int r = 0; r < rows; r++) target[r] = v_sum(acc[r][i]);
+    }
 }
 
 INLINE void gemv(const CpuQuant *w, size_t begin, size_t end, const Activations *x, float *y,
                  ptrdiff_t y_stride, float *scratch, bool nibbles, int kind) {
     size_t row_bytes = w->cols * (size_t)w->bits / 8;
-    const uint8_t *words = (const uint8_t *)w->words;
-    Block block = {.end = words + w->rows * row_bytes, .row_bytes = row_bytes, .k = w->cols,
-                   .group = w->group, .x = x, .scales = scratch, .scale_row = x->groups + 16};
+    Block block = {.end = (const uint8_t *)w->words + w->rows * row_bytes, .row_bytes = row_bytes,
+                   .k = w->cols, .group = w->group, .x = x, .scales = scratch,
+                   .scale_row = CPU_GEMV_SCALES(x->groups)};
     for (size_t row = begin; row < end;) {
-        int rows = end - row >= GEMV_ROWS ? GEMV_ROWS : 1;
-        for (size_t first = 0; first < x->m;) {
-            int m = x->m - first >= 4 ? 4 : x->m - first >= 2 ? 2 : 1;
-            float base[GEMV_ROWS * GEMV_MAX_M], dot[GEMV_ROWS * GEMV_MAX_M];
-            for (int r = 0; r < rows; r++)
-                for (int i = 0; i < m; i++)
-                    base[r * GEMV_MAX_M + i] =
-                        prepare(w, row + (size_t)r, x, first + (size_t)i,
-                                scratch + (size_t)(r * GEMV_MAX_M + i) * block.scale_row);
-            block.words = words + row * row_bytes;
-            block.first_x = first;
-            if (m == 1 && rows == GEMV_ROWS) any_block(&block, dot, GEMV_ROWS, 1, nibbles, kind);
-            else {
-                Block one = block;
-                for (int r = 0; r < rows; r++) {
-                    float *target = dot + r * GEMV_MAX_M;
-                    if (m == 4) any_block(&one, target, 1, 4, nibbles, kind);
-                    else if (m == 2) any_block(&one, target, 1, 2, nibbles, kind);
-                    else any_block(&one, target, 1, 1, nibbles, kind);
-                    one.words += row_bytes;
-                    one.scales += GEMV_MAX_M * block.scale_row;
-                }
+        size_t rows = end - row >= GEMV_ROWS ? GEMV_ROWS : 1;
+        for (block.first_x = 0; block.first_x < x->m;) {
+            size_t left = x->m - block.first_x;
+            if (rows == GEMV_ROWS && left == 1) {
+                any_block(w, row, &block, y, y_stride, scratch, GEMV_ROWS, 1, nibbles, kind);
+                break;
             }
-            for (int r = 0; r < rows; r++)
-                for (int i = 0; i < m; i++)
-                    y[(ptrdiff_t)(first + (size_t)i) * y_stride + (ptrdiff_t)row + r] =
-                        base[r * GEMV_MAX_M + i] + dot[r * GEMV_MAX_M + i];
-            first += (size_t)m;
+            size_t m = left >= 4 ? 4 : left >= 2 ? 2 : 1;
+            for (size_t r = row; r < row + rows; r++) {
+                if (m == 4) any_block(w, r, &block, y, y_stride, scratch, 1, 4, nibbles, kind);
+                else if (m == 2) any_block(w, r, &block, y, y_stride, scratch, 1, 2, nibbles, kind);
+                else any_block(w, r, &block, y, y_stride, scratch, 1, 1, nibbles, kind);
+            }
+            block.first_x += m;
         }
-        row += (size_t)rows;
+        row += rows;
     }
 }
 

@@ -42,6 +42,8 @@ static void fix_slice(void *context, size_t begin, size_t end, int thread) {
             memset(fixed + last, 0, (p->x.fixed_stride - last) * sizeof *fixed);
         }
         size_t at = i * p->x.group_stride;
+        for (size_t g = p->x.groups; g < p->x.group_stride; g++)
+            p->scales[at + g] = p->sums[at + g] = p->centers[at + g] = 0;
         cpu_kernels()->fix_activations(p->x.f32 + i * p->x.k, p->x.k, q->group, q->bits, p->layout,
                                        fixed, p->scales + at, p->sums + at, p->centers + at);
     }

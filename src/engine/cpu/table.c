@@ -32,8 +32,10 @@ static bool has_avx512(void) {
 static bool has_avx512vnni(void) {
     return has_avx512() && __builtin_cpu_supports("avx512vnni");
 }
+/* Intel's cores issue the bf16 dot product at half the rate: float32 panels
+ * are as fast there and keep every bit. */
 static bool has_avx512bf16(void) {
-    return has_avx512vnni() && __builtin_cpu_supports("avx512bf16");
+    return has_avx512vnni() && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd");
 }
 #endif
 

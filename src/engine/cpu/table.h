@@ -22,7 +22,7 @@ typedef struct Activations {
     const float *f32;     /* [m, k] */
     const int16_t *fixed; /* [m, fixed_stride], zero past k */
     size_t fixed_stride;
-    const float *scales; /* [m, group_stride]: x = fixed * scale */
+    const float *scales; /* [m, group_stride]: x = fixed * scale; zero past the groups */
     const float *sums;   /* [m, group_stride]: sum of a group's x, in float32 */
     /* [m, group_stride]: what rounding lost of that sum, times the middle code:
      * a dot with the codes less their middle is all that rounding touches. */
@@ -35,8 +35,9 @@ typedef struct Activations {
 typedef void (*QuantGemv)(const CpuQuant *weights, size_t begin, size_t end, const Activations *x,
                           float *y, ptrdiff_t y_stride, float *scratch);
 enum { GEMV_ROWS = 4, GEMV_MAX_M = 4 }; /* weight rows in flight; activations a pass */
-/* Scales times activation scales of a pass, each row padded for vector reads. */
-#define CPU_GEMV_SCRATCH(groups) (GEMV_ROWS * GEMV_MAX_M * ((groups) + 16))
+/* Scales times activation scales of a pass, each row in whole cache lines. */
+#define CPU_GEMV_SCALES(groups) (((groups) + 15) / 16 * 16 + 16)
+#define CPU_GEMV_SCRATCH(groups) (GEMV_ROWS * GEMV_MAX_M * CPU_GEMV_SCALES(groups))
 
 /* C tile [mr, nr] (+)= A panel [k, mr] * B panel [k, nr]. In the bf16 tile k
  * counts pairs and each panel entry is two bf16 of neighbouring k. */
