@@ -13,6 +13,7 @@
 #define DEFAULT_MAX_TOKENS 160
 #define SMALL_PASSAGES 3
 #define LARGE_PASSAGES 5
+#define SMALL_SENTENCES 3
 #define MAX_CITED 16
 
 /* ---- the model speaks ----------------------------------------------------- */
@@ -20,7 +21,21 @@
 typedef struct Draft {
     StrBuf text;
     const RagAnswerOptions *options;
+    size_t max_sentences; /* 0: no limit */
 } Draft;
+
+/* Whether the text holds `limit` whole sentences and the beginning of another:
+ * small models say what they know first and repeat themselves then. */
+static bool has_said_enough(const Draft *draft) {
+    size_t at = 0, sentences = 0;
+    while (draft->max_sentences && at < draft->text.length) {
+        size_t end = rag_sentence_end(draft->text.data, draft->text.length, at);
+        if (end >= draft->text.length) break;
+        at = end;
+        sentences++;
+    }
+    return draft->max_sentences && sentences >= draft->max_sentences;
+}
 
 static bool take_text(void *context, const char *text, size_t length) {
     Draft *draft = context;
@@ -29,7 +44,7 @@ static bool take_text(void *context, const char *text, size_t length) {
     bool go_on = draft->text.length == before || !draft->options->on_text ||
                  draft->options->on_text(draft->options->on_text_context, draft->text.data + before, draft->text.length - before);
     /* A model that goes on to invent the next question is done. */
-    return go_on && !(draft->text.length && strstr(draft->text.data, "\nQuestion:"));
+    return go_on && !(draft->text.length && strstr(draft->text.data, "\nQuestion:")) && !has_said_enough(draft);
 }
 
 /* Without a reasoning block and the invented rest. */
@@ -118,6 +133,18 @@ static void add_sentence(RagAnswer *answer, StrBuf *text, const char *sentence, 
     answer->sources[judged.source - 1].cited = true;
 }
 
+/* Whether an earlier sentence says all of it already. */
+static bool is_repetition(const RagAnswer *answer, const StrBuf *text, const char *sentence) {
+    RagStems words = rag_stems_of(sentence, strlen(sentence));
+    bool repeated = false;
+    for (size_t i = 0; i < answer->n_sentences && !repeated; i++) {
+        const RagSentence *before = &answer->sentences[i];
+        repeated = rag_overlap(&words, text->data + before->start, before->end - before->start, NULL) > 0.9;
+    }
+    rag_stems_free(&words);
+    return repeated;
+}
+
 /* Judges the draft sentence by sentence and keeps what is supported. */
 static bool check_draft(RagAnswer *answer, const RagEvidence *evidence, size_t n, const RagEmbedder *embedder,
                         StrBuf *text, Error *err) {
@@ -132,7 +159,7 @@ static bool check_draft(RagAnswer *answer, const RagEvidence *evidence, size_t n
         size_t end = with_trailing_citation(draft, line, rag_sentence_end(draft, line, at));
         size_t preferred = 0;
         char *sentence = without_citations(draft + at, end - at, n, &preferred, &answer->invalid_citations);
-        bool words = sentence[strspn(sentence, " \t\n-*.#0123456789")] != '\0';
+        bool words = sentence[strspn(sentence, " \t\n-*.#0123456789")] != '\0' && !is_repetition(answer, text, sentence);
         if (words && embedder) ok = embedder->embed(embedder->context, (const char *const *)&sentence, 1, RAG_PASSAGE, vector, err);
         if (ok && words) {
             RagJudgement judged = rag_evidence_judge(evidence, n, sentence, strlen(sentence), vector, dim, preferred);
@@ -197,7 +224,7 @@ static bool generate(RagAnswer *answer, const RagSearch *search, const RagEviden
                          generator->context_tokens, generator->name);
     RagPrompt prompt;
     if (!rag_prompt_build(generator, search->query, evidence, n, generator->context_tokens - max_tokens, &prompt, err)) return false;
-    Draft draft = {.options = options};
+    Draft draft = {.options = options, .max_sentences = rag_prompt_is_small(generator) ? SMALL_SENTENCES : 0};
     bool ok = generator->generate(generator->context, prompt.ids, prompt.count, max_tokens, take_text, &draft, &answer->generation, err);
     free(answer->draft);
     answer->draft = said(&draft);

@@ -236,6 +236,10 @@ int rag_numbered_heading(const char *line, size_t length) {
     if (dotted_single || level > 5 || length - i < 3) return 0;
     bool letter = (line[i] >= 'A' && line[i] <= 'Z') || (unsigned char)line[i] >= 0x80;
     char last = line[length - 1];
+    /* "6 Sep 2003" is a date, "12 Debian changelogs" a chapter. */
+    if (level == 1 && !named)
+        for (size_t k = i; k < length; k++)
+            if (line[k] >= '0' && line[k] <= '9') return 0;
     if (!letter || last == '.' || last == ',' || last == ';' || last == ':') return 0;
     if (memmem(line, length, ". . ", 4) || memmem(line, length, "....", 4)) return 0;
     return level;

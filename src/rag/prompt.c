@@ -23,14 +23,14 @@ static const char large_system[] =
 
 static const char mark[] = "@@rag-user-text-7d1f@@";
 
-static bool is_small(const RagGenerator *generator) {
+bool rag_prompt_is_small(const RagGenerator *generator) {
     return generator->n_parameters && generator->n_parameters < SMALL_MODEL;
 }
 
 static char *user_text(const RagGenerator *generator, const char *question, const RagEvidence *evidence, size_t n) {
     StrBuf text = {0};
     for (size_t i = 0; i < n; i++) {
-        char *window = rag_evidence_window(&evidence[i], is_small(generator) ? SMALL_WINDOW : LARGE_WINDOW);
+        char *window = rag_evidence_window(&evidence[i], rag_prompt_is_small(generator) ? SMALL_WINDOW : LARGE_WINDOW);
         const RagHit *hit = evidence[i].hit;
         const char *heading = strrchr(hit->heading, '>');
         heading = heading ? heading + 2 : hit->heading;
@@ -39,7 +39,7 @@ static char *user_text(const RagGenerator *generator, const char *question, cons
     }
     char *asked = rag_clean_line(question, strlen(question));
     base_str_appendf(&text, "Question: %s\n", asked);
-    base_str_append(&text, is_small(generator) ? "Answer the question using only the text above."
+    base_str_append(&text, rag_prompt_is_small(generator) ? "Answer the question using only the text above."
                                                : "Answer from the passages above, citing them like [1].");
     free(asked);
     return base_str_detach(&text);
@@ -71,7 +71,7 @@ static bool encode(const RagGenerator *generator, const char *frame, const char 
 bool rag_prompt_build(const RagGenerator *generator, const char *question, const RagEvidence *evidence,
                       size_t n_passages, size_t limit, RagPrompt *prompt, Error *err) {
     *prompt = (RagPrompt){0};
-    char *frame = generator->render(generator->context, is_small(generator) ? small_system : large_system, mark, err);
+    char *frame = generator->render(generator->context, rag_prompt_is_small(generator) ? small_system : large_system, mark, err);
     bool ok = frame != NULL, fits = false;
     for (size_t n = n_passages; ok && n > 0 && !fits; n--) {
         char *user = user_text(generator, question, evidence, n);

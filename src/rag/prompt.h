@@ -12,6 +12,9 @@ typedef struct RagPrompt {
     size_t n_passages; /* how many of the given ones fit */
 } RagPrompt;
 
+/* Under 600 million parameters: one plain instruction, short passages. */
+bool rag_prompt_is_small(const RagGenerator *generator);
+
 /* At most limit tokens; passages of the lowest rank are left out until it fits.
  * Fails when not even the first does. Caller frees ids. */
 bool rag_prompt_build(const RagGenerator *generator, const char *question, const RagEvidence *evidence,

@@ -101,7 +101,25 @@ static size_t edge_lines(const Pages *pages, Shape *out) {
     return count;
 }
 
+/* Page numbers, and "Chapter 2. The Pier" at the foot of a page, which is no
+ * heading however seldom it repeats. */
+static void drop_feet(Pages *pages) {
+    size_t seen = 0; /* lines with text, from the foot of the page up */
+    for (size_t i = pages->count; i-- > 0;) {
+        Line *line = &pages->lines[i];
+        if (i + 1 == pages->count || pages->lines[i + 1].page != line->page) seen = 0;
+        if (!line->length || ++seen > 2) continue;
+        bool number = line->length <= 4;
+        for (size_t k = 0; k < line->length; k++) number = number && isdigit((unsigned char)line->text[k]);
+        bool first = i == 0 || pages->lines[i - 1].page != line->page;
+        bool chapter = line->length > 8 && strncmp(line->text, "Chapter ", 8) == 0 && !first &&
+                       rag_numbered_heading(line->text, line->length) > 0;
+        if (number || chapter) line->dropped = true;
+    }
+}
+
 static void drop_running_lines(Pages *pages) {
+    drop_feet(pages);
     if (pages->n_pages < 3) return;
     Shape *shapes = base_calloc((size_t)pages->n_pages * 4 + 4, sizeof *shapes);
     size_t count = edge_lines(pages, shapes);
@@ -166,6 +184,21 @@ static bool is_contents_line(const Line *line) {
     return memmem(line->text, line->length, ". . . .", 7) || memmem(line->text, line->length, ".....", 5);
 }
 
+/* A chapter's first page as LaTeX sets it: "CHAPTER", its number in words, its
+ * title, each a paragraph. The index of the title's line, or 0. */
+static size_t chapter_title(const Pages *pages, size_t i) {
+    const Line *line = &pages->lines[i];
+    bool opens = (line->length == 7 && memcmp(line->text, "CHAPTER", 7) == 0) ||
+                 (line->length == 8 && memcmp(line->text, "APPENDIX", 8) == 0);
+    size_t seen = 0;
+    for (size_t k = i + 1; opens && k < pages->count && pages->lines[k].page == line->page; k++) {
+        if (!pages->lines[k].length) continue;
+        if (++seen == 1 && pages->lines[k].length > 16) return 0;
+        if (seen == 2) return pages->lines[k].length <= 120 ? k : 0;
+    }
+    return 0;
+}
+
 static void gather(const Pages *pages, RagDocument *document) {
     StrBuf paragraph = {0};
     bool item = false;
@@ -176,6 +209,13 @@ static void gather(const Pages *pages, RagDocument *document) {
         if (line->page != page || !line->length) item = false;
         page = line->page;
         if (line->dropped || !line->length || is_contents_line(line)) continue;
+        size_t title = paragraph.length ? 0 : chapter_title(pages, i);
+        if (title) {
+            i = title;
+            line = &pages->lines[i];
+            rag_document_add_line(document, RAG_BLOCK_HEADING, 1, page, line->text, line->length);
+            continue;
+        }
         int level = paragraph.length ? 0 : rag_numbered_heading(line->text, line->length);
         if (level) {
             rag_document_add_line(document, RAG_BLOCK_HEADING, level, page, line->text, line->length);

@@ -140,6 +140,22 @@ static void test_pdf_text_joins_hyphenated_words_and_drops_contents_lines(void *
     rag_document_free(&d);
 }
 
+static void test_pdf_chapter_pages_and_running_feet(void **state) {
+    (void)state;
+    static const char text[] = "CHAPTER\n\nTWO\n\nTHE PIER\n\n2.1 Ropes\n\nRopes are long.\n\n12\n\nChapter 2. The Pier\n\f"
+                               "More of them.\n\nChapter 2. The Pier\n\n13\n\f";
+    static const Expected expected[] = {
+        {RAG_BLOCK_HEADING, 1, 1, "THE PIER"},
+        {RAG_BLOCK_HEADING, 2, 1, "2.1 Ropes"},
+        {RAG_BLOCK_PARAGRAPH, 0, 1, "Ropes are long."},
+        {RAG_BLOCK_PARAGRAPH, 0, 2, "More of them."},
+    };
+    RagDocument d = {0};
+    rag_read_pdf_text(text, sizeof text - 1, &d);
+    expect(&d, expected, BASE_COUNT(expected));
+    rag_document_free(&d);
+}
+
 static void test_scanned_pdf_says_so(void **state) {
     (void)state;
     RagDocument d = {0};
@@ -228,7 +244,7 @@ static void test_numbered_headings(void **state) {
     } cases[] = {
         {"3.2.1 Building packages", 3}, {"3.2. Source packages", 2}, {"Chapter 4: Sources", 1}, {"12 Debian changelogs", 1},
         {"3.2 ends like a sentence.", 0}, {"2. Walk on board", 0}, {"4.1 Names . . . . . 17", 0}, {"1984 was a year", 0},
-        {"3.5 lower case", 0}, {"", 0},
+        {"3.5 lower case", 0}, {"6 Sep 2003 17:15:03 -0500", 0}, {"", 0},
     };
     for (size_t i = 0; i < BASE_COUNT(cases); i++)
         assert_int_equal(rag_numbered_heading(cases[i].line, strlen(cases[i].line)), cases[i].level);
@@ -241,6 +257,7 @@ int main(void) {
         cmocka_unit_test(test_plain_text_underlined_and_numbered_headings),
         cmocka_unit_test(test_pdf_pages_without_running_heads),
         cmocka_unit_test(test_pdf_text_joins_hyphenated_words_and_drops_contents_lines),
+        cmocka_unit_test(test_pdf_chapter_pages_and_running_feet),
         cmocka_unit_test(test_scanned_pdf_says_so),
         cmocka_unit_test(test_broken_and_encrypted_pdf_fail_with_a_reason),
         cmocka_unit_test(test_formats_by_content_before_suffix),
