@@ -154,6 +154,8 @@ const TextAdded *text_added_by_content(const TextAddedSet *set, const char *cont
 const TextAdded *text_added_by_id(const TextAddedSet *set, int32_t id)
 {
     size_t low = 0, high = set->count;
+    if (!high || id < set->tokens[set->by_id[0]].id || id >= set->next_id)
+        return NULL;
     while (low < high) {
         size_t middle = (low + high) / 2;
         const TextAdded *token = &set->tokens[set->by_id[middle]];

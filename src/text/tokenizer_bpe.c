@@ -182,12 +182,15 @@ static size_t symbols_of_characters(const TextModel *model, TextWork *work, Text
 static size_t symbols_of_bytes(const TextModel *model, TextWork *work, TextView piece)
 {
     struct TextSymbols *s = &work->symbols;
+    size_t count = 0;
     for (size_t i = 0; i < piece.length; i++) {
-        s->ids[i] = model->byte_ids[(uint8_t)piece.data[i]];
-        s->begin[i] = (uint32_t)i;
-        s->next[i] = (uint32_t)i + 1;
+        int32_t id = model->byte_ids[(uint8_t)piece.data[i]];
+        s->ids[count] = id;
+        s->begin[count] = (uint32_t)i;
+        s->next[count] = (uint32_t)i + 1;
+        count += id >= 0;
     }
-    return piece.length;
+    return count;
 }
 
 /* ---- merging ------------------------------------------------------------ */

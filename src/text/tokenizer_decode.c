@@ -152,16 +152,22 @@ int text_decode_fallback_byte(const char *text, size_t length)
 
 void text_decode_bytes(const char *text, size_t length, StrBuf *out)
 {
-    size_t start = out->length;
+    /* The token's own text first: it is longer, and stays when it is not of
+     * the alphabet. Bytes then go in over it, behind the reading. */
+    size_t start = out->length, kept = 0;
+    base_str_append_n(out, text, length);
     for (size_t i = 0, step; i < length; i += step) {
-        int byte = text_byte_of_alphabet(text_decode((const uint8_t *)text + i, &step));
-        if (byte < 0) { /* not of the alphabet: the token's own text */
-            out->length = start;
-            base_str_append_n(out, text, length);
+        uint8_t lead = (uint8_t)text[i];
+        bool plain = lead > 0x20 && lead < 0x7F;
+        step = 1;
+        int byte = plain ? lead : text_byte_of_alphabet(text_decode((const uint8_t *)text + i, &step));
+        if (byte < 0) {
+            memcpy(out->data + start, text, length);
             return;
         }
-        base_str_append_char(out, (char)byte);
+        out->data[start + kept++] = (char)byte;
     }
+    out->length = start + kept;
 }
 
 static void append_lossy(const char *bytes, size_t length, StrBuf *out)
@@ -291,9 +297,33 @@ const char *text_shown_token(const TextTokenizer *tokenizer, int32_t id, bool sk
     return skip_special && added->special ? NULL : added->shown;
 }
 
+/* The usual chain of one ByteLevel, without lists in between. */
+static char *decode_bytes(const TextTokenizer *tokenizer, const int32_t *ids, size_t count,
+                          bool skip_special, size_t *length)
+{
+    StrBuf bytes = {0}, text = {0};
+    for (size_t i = 0; i < count; i++) {
+        size_t token_length;
+        const char *token = text_shown_token(tokenizer, ids[i], skip_special, &token_length);
+        if (token)
+            text_decode_bytes(token, token_length, &bytes);
+    }
+    if (bytes.length && !base_utf8_valid(bytes.data, bytes.length)) {
+        append_lossy(bytes.data, bytes.length, &text);
+        base_str_free(&bytes);
+    } else {
+        text = bytes;
+    }
+    if (length)
+        *length = text.length;
+    return base_str_detach(&text);
+}
+
 char *text_tokenizer_decode(const TextTokenizer *tokenizer, const int32_t *ids, size_t count,
                             bool skip_special, size_t *length)
 {
+    if (tokenizer->decoders.count == 1 && tokenizer->decoders.parts[0].kind == DECODE_BYTE_LEVEL)
+        return decode_bytes(tokenizer, ids, count, skip_special, length);
     Pieces lists[2] = {0};
     size_t now = 0;
     for (size_t i = 0; i < count; i++) {

@@ -97,7 +97,9 @@ static void finish_bpe(TextModel *model)
         model->byte_ids[byte] = text_vocab_find(&model->vocab, mapped, mapped_length);
         all_bytes &= model->byte_ids[byte] >= 0;
     }
-    model->raw_bytes = all_bytes && !model->prefix && !model->suffix;
+    /* A byte without a symbol disappears, unless the model has something else for it. */
+    bool lenient = all_bytes || (!model->unk_token && !model->byte_fallback);
+    model->raw_bytes = lenient && !model->prefix && !model->suffix;
 }
 
 bool text_model_finish(TextModel *model, Error *err)

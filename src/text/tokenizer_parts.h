@@ -80,7 +80,7 @@ typedef struct TextVocab {
         uint32_t offset, length; /* offset UINT32_MAX: no such id */
     } *entries;
     size_t size, capacity; /* ids [0, size) */
-    uint32_t *slots;       /* id + 1, or 0 */
+    uint64_t *slots;       /* part of the hash << 32 | id + 1, or 0 */
     size_t slot_count;     /* a power of two */
     size_t longest;        /* bytes of the longest text */
     size_t count;          /* distinct texts */

@@ -307,10 +307,29 @@ static bool load_punctuation(const json_t *json, TextPreTokenizer *part, Error *
     return load_behavior(json, SPLIT_ISOLATED, "pre_tokenizer Punctuation", &part->behavior, err);
 }
 
+/* Digits one by one, the commonest step before ByteLevel, without the machinery. */
+static void isolate_digits(TextWork *work, size_t stage, TextView in)
+{
+    size_t gap = 0;
+    for (size_t i = 0, length; i < in.length; i += length) {
+        uint8_t byte = (uint8_t)in.data[i];
+        length = 1;
+        if (byte < 0x80 ? (unsigned)(byte - '0') > 9 : !text_is_numeric(text_decode((const uint8_t *)in.data + i, &length)))
+            continue;
+        hand_on(work, stage, in, gap, i);
+        hand_on(work, stage, in, i, i + length);
+        gap = i + length;
+    }
+    hand_on(work, stage, in, gap, in.length);
+}
+
 static void run_digits(const TextPreTokenizer *part, TextWork *work, size_t stage, TextView in)
 {
-    Cutter cutter = {.work = work, .stage = stage, .in = in,
-                     .behavior = part->individual ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS};
+    if (part->individual) {
+        isolate_digits(work, stage, in);
+        return;
+    }
+    Cutter cutter = {.work = work, .stage = stage, .in = in, .behavior = SPLIT_CONTIGUOUS};
     cut_by_character(&cutter, test_digit, 0);
 }
 

@@ -106,6 +106,22 @@ static void add_class(Set *set, unsigned classes)
     }
 }
 
+/* \w of a class or a property. The bare \w and \b also take the superscripts
+ * and fractions of Latin-1, by a quirk of Oniguruma that CLASS_WORD has. */
+static void add_word(Set *set)
+{
+    static const TextRange quirks[] = {{0xB2, 0xB3}, {0xB9, 0xB9}, {0xBC, 0xBE}};
+    Set word = {0}, quirk = {0};
+    add_class(&word, CLASS_WORD);
+    for (size_t i = 0; i < BASE_COUNT(quirks); i++)
+        set_add(&quirk, quirks[i].first, quirks[i].last);
+    set_complement(&quirk);
+    set_intersect(&word, &quirk);
+    set_union(set, &word);
+    free(word.ranges);
+    free(quirk.ranges);
+}
+
 static void add_categories(Set *set, uint32_t categories)
 {
     for (size_t i = 0; i < text_category_start_count; i++) {
@@ -178,7 +194,6 @@ static const struct {
     {"katakana", 0, &text_script_katakana, 0}, {"kana", 0, &text_script_katakana, 0},
     {"hangul", 0, &text_script_hangul, 0}, {"hang", 0, &text_script_hangul, 0},
     {"space", 0, NULL, CLASS_SPACE}, {"whitespace", 0, NULL, CLASS_SPACE},
-    {"word", 0, NULL, CLASS_WORD},
     /* POSIX names as Oniguruma has them in Unicode text: punct holds symbols. */
     {"punct", ALL_P | ALL_S, NULL, 0},
 };
@@ -200,17 +215,19 @@ static bool add_property(Set *set, const char *name, size_t length, Error *err)
         set_add(set, 0, LAST_CODE);
         return true;
     }
-    if (strcmp(plain, "alnum") == 0 || strcmp(plain, "xdigit") == 0 || strcmp(plain, "ascii") == 0) {
-        if (plain[0] == 'x') {
-            set_add(set, '0', '9');
-            set_add(set, 'A', 'F');
-            set_add(set, 'a', 'f');
-            return true;
-        }
-        if (plain[1] == 's') {
-            set_add(set, 0, 127);
-            return true;
-        }
+    if (strcmp(plain, "xdigit") == 0) {
+        set_add(set, '0', '9');
+        set_add(set, 'A', 'F');
+        set_add(set, 'a', 'f');
+        return true;
+    }
+    if (strcmp(plain, "ascii") == 0) {
+        set_add(set, 0, 127);
+        return true;
+    }
+    if (strcmp(plain, "word") == 0) {
+        add_word(set);
+        return true;
     }
     for (size_t i = 0; i < BASE_COUNT(properties); i++) {
         if (strcmp(plain, properties[i].name) != 0)
@@ -265,34 +282,25 @@ static bool read_hex(Translator *t, size_t least, size_t most, uint32_t *code)
     return (digits >= least && *code <= LAST_CODE) || fail(t, "bad hexadecimal number");
 }
 
-static bool class_escape(char c, unsigned *classes, bool *negated)
-{
-    static const struct {
-        char letter;
-        unsigned classes;
-    } escapes[] = {{'s', CLASS_SPACE}, {'w', CLASS_WORD}};
-    for (size_t i = 0; i < BASE_COUNT(escapes); i++) {
-        if ((c | 32) == escapes[i].letter) {
-            *classes = escapes[i].classes;
-            *negated = c != escapes[i].letter;
-            return true;
-        }
-    }
-    return false;
-}
-
 /* After a backslash: a set (\s \d \w \h \p{...}), which goes into *set, or one
  * character, which goes into *code. */
-static bool read_escape(Translator *t, bool *is_set, Set *set, uint32_t *code)
+static bool read_escape(Translator *t, bool in_class, bool *is_set, Set *set, uint32_t *code)
 {
     static const char controls[] = "n\nr\rt\tf\fv\va\ae\033";
     char c = peek(t, 0);
-    unsigned classes = 0;
     bool negated = false;
     Set found = {0};
     *is_set = true;
-    if (class_escape(c, &classes, &negated)) {
-        add_class(&found, classes);
+    if ((c | 32) == 's') {
+        add_class(&found, CLASS_SPACE);
+        negated = c == 'S';
+        t->at++;
+    } else if ((c | 32) == 'w') {
+        if (in_class)
+            add_word(&found);
+        else
+            add_class(&found, CLASS_WORD);
+        negated = c == 'W';
         t->at++;
     } else if ((c | 32) == 'd') {
         add_categories(&found, C(Nd));
@@ -380,7 +388,7 @@ static bool read_member(Translator *t, bool *is_set, Set *set, uint32_t *code)
 {
     if (peek(t, 0) == '\\') {
         t->at++;
-        return read_escape(t, is_set, set, code);
+        return read_escape(t, true, is_set, set, code);
     }
     size_t length;
     *is_set = false;
@@ -552,7 +560,7 @@ static bool translate_escape(Translator *t)
     bool is_set = false;
     uint32_t code = 0;
     t->at++;
-    bool ok = read_escape(t, &is_set, &set, &code);
+    bool ok = read_escape(t, false, &is_set, &set, &code);
     if (ok && is_set)
         set_write(&set, &t->out);
     else if (ok)

@@ -29,12 +29,18 @@ static bool skip_string(Cursor *c)
 {
     if (!take(c, '"'))
         return false;
-    while (c->at < c->end && c->text[c->at] != '"')
-        c->at += c->text[c->at] == '\\' ? 2 : 1;
-    if (c->at >= c->end)
-        return false;
-    c->at++;
-    return true;
+    size_t start = c->at;
+    for (;;) {
+        const char *quote = memchr(c->text + c->at, '"', c->end - c->at);
+        if (!quote)
+            return false;
+        size_t at = (size_t)(quote - c->text), slashes = 0;
+        while (at - slashes > start && c->text[at - slashes - 1] == '\\')
+            slashes++;
+        c->at = at + 1;
+        if (slashes % 2 == 0)
+            return true;
+    }
 }
 
 static bool skip_value(Cursor *c)

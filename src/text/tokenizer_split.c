@@ -5,8 +5,12 @@
 #include "text/tokenizer_parts.h"
 #include "text/tokenizer_patterns.h"
 
-static unsigned class_at(const uint8_t *text, size_t at, size_t *length)
+static inline unsigned class_at(const uint8_t *text, size_t at, size_t *length)
 {
+    if (text[at] < 0x80) {
+        *length = 1;
+        return text_class_ascii[text[at]];
+    }
     return text_class(text_decode(text + at, length));
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 uint8_t (*text_class_pages)[256], (*text_bert_pages)[256];
+uint8_t text_class_ascii[128];
 uint16_t text_class_index[TEXT_PAGE_COUNT], text_bert_index[TEXT_PAGE_COUNT];
 
 /* Space is White_Space, set apart because U+0085 and \t \n are Cc. */
@@ -120,6 +121,7 @@ static void prepare(void)
     layout_add_ranges(&layout, &spaces, CLASS_SPACE);
     layout_add_ranges(&layout, &newlines, CLASS_NEWLINE);
     text_class_pages = layout.pages;
+    memcpy(text_class_ascii, text_class_pages[text_class_index[0]], sizeof text_class_ascii);
 
     layout_start(&layout, text_bert_index);
     layout_add_ranges(&layout, &text_bert_punctuation, BERT_PUNCTUATION);

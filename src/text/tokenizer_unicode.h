@@ -58,6 +58,8 @@ extern uint16_t text_class_index[TEXT_PAGE_COUNT], text_bert_index[TEXT_PAGE_COU
 /* Lays out the two-stage tables, once per process; any thread. */
 void text_unicode_prepare(void);
 
+extern uint8_t text_class_ascii[128];
+
 static inline unsigned text_class(uint32_t code)
 {
     return text_class_pages[text_class_index[code >> 8]][code & 255];

@@ -5,8 +5,12 @@
 static uint64_t finish_hash(uint64_t hash)
 {
     hash ^= hash >> 32;
-    return hash * 0x9E3779B97F4A7C15ull >> 20;
+    hash *= 0x9E3779B97F4A7C15ull;
+    return hash ^ hash >> 29;
 }
+
+/* What a slot remembers of a hash: bits that do not choose the slot. */
+static uint32_t tag_of(uint64_t mixed) { return (uint32_t)(mixed >> 12); }
 
 static uint64_t hash_text(const char *text, size_t length)
 {
@@ -25,25 +29,34 @@ static bool same_text(const TextVocab *vocab, uint32_t id, const char *text, siz
 /* The slot of the text, or the empty one where it would go. */
 static size_t find_slot(const TextVocab *vocab, const char *text, size_t length, uint64_t hash)
 {
-    size_t mask = vocab->slot_count - 1, slot = (size_t)finish_hash(hash) & mask;
-    while (vocab->slots[slot] && !same_text(vocab, vocab->slots[slot] - 1, text, length))
-        slot = (slot + 1) & mask;
+    uint64_t mixed = finish_hash(hash);
+    size_t mask = vocab->slot_count - 1, slot = (size_t)mixed & mask;
+    uint32_t tag = tag_of(mixed);
+    for (; vocab->slots[slot]; slot = (slot + 1) & mask)
+        if (vocab->slots[slot] >> 32 == tag && same_text(vocab, (uint32_t)vocab->slots[slot] - 1, text, length))
+            break;
     return slot;
+}
+
+static void set_slot(TextVocab *vocab, size_t slot, uint64_t hash, uint32_t id)
+{
+    vocab->slots[slot] = (uint64_t)tag_of(finish_hash(hash)) << 32 | (id + 1);
 }
 
 static void rebuild_slots(TextVocab *vocab, size_t slot_count)
 {
-    uint32_t *old = vocab->slots;
+    uint64_t *old = vocab->slots;
     size_t old_count = vocab->slot_count;
     vocab->slots = base_calloc(slot_count, sizeof *vocab->slots);
     vocab->slot_count = slot_count;
     for (size_t i = 0; i < old_count; i++) {
         if (!old[i])
             continue;
-        const struct TextVocabEntry *entry = &vocab->entries[old[i] - 1];
+        uint32_t id = (uint32_t)old[i] - 1;
+        const struct TextVocabEntry *entry = &vocab->entries[id];
         const char *text = vocab->blob + entry->offset;
-        vocab->slots[find_slot(vocab, text, entry->length, hash_text(text, entry->length))] =
-            old[i];
+        uint64_t hash = hash_text(text, entry->length);
+        set_slot(vocab, find_slot(vocab, text, entry->length, hash), hash, id);
     }
     free(old);
 }
@@ -81,9 +94,10 @@ bool text_vocab_add(TextVocab *vocab, const char *text, size_t length, int64_t i
         return base_fail(err, ERROR_MEMORY, "vocabulary: more than 4 GiB of token texts");
     if ((vocab->count + 1) * 2 > vocab->slot_count)
         rebuild_slots(vocab, slots_for((vocab->count + 1) * 2));
-    size_t slot = find_slot(vocab, text, length, hash_text(text, length));
+    uint64_t hash = hash_text(text, length);
+    size_t slot = find_slot(vocab, text, length, hash);
     if (vocab->slots[slot]) {
-        uint32_t old = vocab->slots[slot] - 1;
+        uint32_t old = (uint32_t)vocab->slots[slot] - 1;
         if (old == (uint32_t)id)
             return true;
         /* The text moves to its new id; the old one names nothing any more. */
@@ -94,7 +108,7 @@ bool text_vocab_add(TextVocab *vocab, const char *text, size_t length, int64_t i
         if ((size_t)id >= vocab->size)
             grow_entries(vocab, (size_t)id + 1);
         vocab->entries[id] = entry;
-        vocab->slots[slot] = (uint32_t)id + 1;
+        set_slot(vocab, slot, hash, (uint32_t)id);
         return true;
     }
     if ((size_t)id >= vocab->size)
@@ -109,7 +123,7 @@ bool text_vocab_add(TextVocab *vocab, const char *text, size_t length, int64_t i
     vocab->entries[id] =
         (struct TextVocabEntry){(uint32_t)vocab->blob_length, (uint32_t)length};
     vocab->blob_length = needed;
-    vocab->slots[slot] = (uint32_t)id + 1;
+    set_slot(vocab, slot, hash, (uint32_t)id);
     vocab->longest = BASE_MAX(vocab->longest, length);
     vocab->count++;
     return true;
@@ -120,7 +134,7 @@ int32_t text_vocab_find_hashed(const TextVocab *vocab, const char *text, size_t 
 {
     if (!vocab->slot_count || length > vocab->longest)
         return -1;
-    return (int32_t)vocab->slots[find_slot(vocab, text, length, hash)] - 1;
+    return (int32_t)(uint32_t)vocab->slots[find_slot(vocab, text, length, hash)] - 1;
 }
 
 int32_t text_vocab_find(const TextVocab *vocab, const char *text, size_t length)
