@@ -25,6 +25,8 @@
 #define DOT(sum, a, b) _mm512_add_epi32(sum, _mm512_madd_epi16(a, b))
 #endif
 typedef __m512i Iv;
+#define REGISTER(x) "+v"(x)
+#define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
 enum { ROWS = 12 };
 static inline Iv iv_load(const void *p) { return _mm512_loadu_si512(p); }
 static inline Iv iv_set(int32_t x) { return _mm512_set1_epi32(x); }
@@ -34,6 +36,8 @@ static inline V iv_float(Iv x) { return _mm512_cvtepi32_ps(x); }
 #define INT(name) name##_avx2
 #define DOT(sum, a, b) _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
 typedef __m256i Iv;
+#define REGISTER(x) "+x"(x)
+#define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5)
 enum { ROWS = 6 };
 static inline Iv iv_load(const void *p) { return _mm256_loadu_si256(p); }
 static inline Iv iv_set(int32_t x) { return _mm256_set1_epi32(x); }
@@ -47,6 +51,19 @@ static inline int32_t pair_at(const int16_t *a, size_t p) {
     memcpy(&pair, a + 2 * p, 4);
     return pair;
 }
+
+/* The sums are named one by one: no compiler keeps an array of this many in
+ * registers reliably. The empty asm keeps row after row, because gathering the
+ * products of all rows first would spill. */
+#define ROW_ZERO(i) Iv low##i = iv_zero(), high##i = iv_zero();
+#define ROW_STEP(i)                                                                                \
+    {                                                                                              \
+        Iv x = iv_set(pair_at(a[i], p));                                                           \
+        low##i = DOT(low##i, x, b0);                                                               \
+        high##i = DOT(high##i, x, b1);                                                             \
+        __asm__("" : REGISTER(low##i), REGISTER(high##i));                                         \
+    }
+#define ROW_KEEP(i) sum[i][0] = low##i, sum[i][1] = high##i;
 
 static void int_tile(const IntTile *t) {
     const int16_t *a[ROWS];
@@ -65,16 +82,13 @@ static void int_tile(const IntTile *t) {
     size_t pairs = (size_t)t->group / 2;
     const int16_t *b = t->b;
     for (size_t g = 0; g < t->groups; g++) {
-        Iv sum[ROWS][2];
-        for (int i = 0; i < ROWS; i++) sum[i][0] = sum[i][1] = iv_zero();
+        EACH_ROW(ROW_ZERO)
         for (size_t p = g * pairs; p < (g + 1) * pairs; p++, b += 2 * COLUMNS) {
             Iv b0 = iv_load(b), b1 = iv_load(b + COLUMNS);
-            for (int i = 0; i < ROWS; i++) {
-                Iv x = iv_set(pair_at(a[i], p));
-                sum[i][0] = DOT(sum[i][0], x, b0);
-                sum[i][1] = DOT(sum[i][1], x, b1);
-            }
+            EACH_ROW(ROW_STEP)
         }
+        Iv sum[ROWS][2];
+        EACH_ROW(ROW_KEEP)
         const float *scale = t->b_scales + g * COLUMNS, *bias = t->b_biases + g * COLUMNS;
         for (int j = 0; j < 2; j++) {
             V s = v_load(scale + j * LANES), o = v_load(bias + j * LANES);

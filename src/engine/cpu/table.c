@@ -33,9 +33,11 @@ static bool has_avx512vnni(void) {
     return has_avx512() && __builtin_cpu_supports("avx512vnni");
 }
 /* Intel's cores issue the bf16 dot product at half the rate: float32 panels
- * are as fast there and keep every bit. */
+ * are as fast there and keep every bit, so they run it only when asked. */
 static bool has_avx512bf16(void) {
-    return has_avx512vnni() && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd");
+    const char *asked = getenv("MLX_RAG_CPU");
+    return has_avx512vnni() && __builtin_cpu_supports("avx512bf16") &&
+           (__builtin_cpu_is("amd") || (asked && strcmp(asked, "avx512bf16") == 0));
 }
 #endif
 
