@@ -188,8 +188,8 @@ typedef struct Args {
 #define MAX_PARAMETERS 6
 
 /* `parameters` names what may be passed, separated by blanks; a leading '?'
- * marks one that may be left out, and "*" alone means that the function reads
- * `args` itself. slot[i] is V_MISSING when it was left out. */
+ * marks one that may be left out, a '/' at the start allows no keywords, and
+ * "*" alone means that the function reads `args` itself. slot[i] is V_MISSING when it was left out. */
 struct Function {
     const char *name;        /* as the template calls it */
     const char *python_name; /* as messages call it */

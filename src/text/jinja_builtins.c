@@ -262,13 +262,13 @@ static Value m_is_integer(Render *r, Value self, Value *slot, const Args *args) 
 }
 
 static const Function dict_methods[] = {
-    {"copy", "dict.copy", "", m_copy},   {"get", "dict.get", "key ?default", m_get}, {"items", "dict.items", "", m_items},
-    {"keys", "dict.keys", "", m_keys},   {"values", "dict.values", "", m_values},
+    {"copy", "dict.copy", "/", m_copy},   {"get", "dict.get", "/key ?default", m_get}, {"items", "dict.items", "/", m_items},
+    {"keys", "dict.keys", "/", m_keys},   {"values", "dict.values", "/", m_values},
 };
 static const Function list_methods[] = {
-    {"count", "list.count", "value", m_count},
-    {"index", "list.index", "value ?start ?stop", m_index},
-    {"copy", "list.copy", "", m_copy},
+    {"count", "list.count", "/value", m_count},
+    {"index", "list.index", "/value ?start ?stop", m_index},
+    {"copy", "list.copy", "/", m_copy},
 };
 static const Function loop_methods[] = {
     {"cycle", "cycle", "*", m_cycle},

@@ -20,7 +20,7 @@ static Value lookup(Render *r, const Env *env, const Str *name) {
 
 /* ---- calls ---------------------------------------------------------------------- */
 
-/* "s width=4" style parameter lists: blanks between, '?' before optional ones. */
+/* "old new ?count": blanks between, '?' before what may be left out. */
 static size_t split_parameters(const char *spec, const char **names, size_t *lengths, size_t *required) {
     size_t n = 0;
     *required = 0;
@@ -40,11 +40,17 @@ static size_t split_parameters(const char *spec, const char **names, size_t *len
 static void bind(Render *r, const Function *function, const Args *args, Value *slots) {
     const char *names[MAX_PARAMETERS];
     size_t lengths[MAX_PARAMETERS], required;
-    size_t n = split_parameters(function->parameters, names, lengths, &required);
+    bool by_position = function->parameters[0] == '/';
+    size_t n = split_parameters(function->parameters + by_position, names, lengths, &required);
+    if (by_position && args->n_named)
+        jinja_raise(r, "TypeError", "%s() takes no keyword arguments", function->python_name);
     for (size_t i = 0; i < MAX_PARAMETERS; i++) slots[i] = i < args->count ? args->positional[i] : jinja_missing();
-    if (args->count > n)
-        jinja_raise(r, "TypeError", "%s() takes at most %zu positional argument%s but %zu were given",
-                    function->python_name, n + 1, n == 0 ? "" : "s", args->count + 1);
+    if (args->count > n) { /* Python counts the value before the pipe or the dot */
+        char from[32] = "";
+        if (required < n) snprintf(from, sizeof from, "from %zu to ", required + 1);
+        jinja_raise(r, "TypeError", "%s() takes %s%zu positional argument%s but %zu were given", function->python_name,
+                    from, n + 1, n == 0 ? "" : "s", args->count + 1);
+    }
     for (size_t k = 0; k < args->n_named; k++) {
         const Str *name = args->named[k].name;
         size_t i = 0;

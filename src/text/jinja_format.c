@@ -370,12 +370,14 @@ static Value first_value(Render *r, Format *f, const char *name, size_t length) 
     int64_t number;
     bool digits = length > 0 && strspn(name, "0123456789") >= length;
     if (length && !digits) return named_argument(r, f->args, name, length);
-    if ((length == 0 && f->automatic < 0) || (digits && f->automatic > 0))
-        jinja_raise(r, "ValueError", "cannot switch between manual field specification and automatic field numbering");
+    if (length == 0 && f->automatic < 0)
+        jinja_raise(r, "ValueError", "cannot switch from manual field specification to automatic field numbering");
+    if (digits && f->automatic > 0)
+        jinja_raise(r, "ValueError", "cannot switch from automatic field numbering to manual field specification");
     number = length ? read_number(r, name, length, &at, "index") : f->automatic;
     f->automatic = length ? -1 : number + 1;
     if (number >= (int64_t)f->args->count)
-        jinja_raise(r, "IndexError", "Replacement index %lld out of range for positional args tuple", (long long)number);
+        jinja_raise(r, "IndexError", "tuple index out of range");
     return f->args->positional[number];
 }
 

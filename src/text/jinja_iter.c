@@ -84,6 +84,7 @@ Iter *jinja_iter(Render *r, Value value) {
 
 bool jinja_next(Render *r, Iter *iter, Value *out) {
     jinja_charge(r, 1);
+    jinja_check_stack(r); /* iterators over iterators */
     return iter->next(r, iter, out);
 }
 

@@ -521,16 +521,16 @@ static Value m_format(Render *r, Value self, Value *slot, const Args *args) {
 
 #define METHOD(name, parameters) {#name, "str." #name, parameters, m_##name}
 const Function jinja_string_methods[] = {
-    METHOD(capitalize, ""), METHOD(center, "width ?fillchar"), METHOD(count, "sub ?start ?end"),
-    METHOD(endswith, "suffix ?start ?end"), METHOD(expandtabs, "?tabsize"), METHOD(find, "sub ?start ?end"),
-    METHOD(format, "*"), METHOD(index, "sub ?start ?end"), METHOD(isalnum, ""), METHOD(isalpha, ""),
-    METHOD(isascii, ""), METHOD(isdecimal, ""), METHOD(isdigit, ""), METHOD(islower, ""), METHOD(isprintable, ""),
-    METHOD(isspace, ""), METHOD(istitle, ""), METHOD(isupper, ""), METHOD(join, "iterable"),
-    METHOD(ljust, "width ?fillchar"), METHOD(lower, ""), METHOD(lstrip, "?chars"), METHOD(partition, "sep"),
-    METHOD(removeprefix, "prefix"), METHOD(removesuffix, "suffix"), METHOD(replace, "old new ?count"),
-    METHOD(rfind, "sub ?start ?end"), METHOD(rindex, "sub ?start ?end"), METHOD(rjust, "width ?fillchar"),
-    METHOD(rpartition, "sep"), METHOD(rsplit, "?sep ?maxsplit"), METHOD(rstrip, "?chars"),
-    METHOD(split, "?sep ?maxsplit"), METHOD(splitlines, "?keepends"), METHOD(startswith, "prefix ?start ?end"),
-    METHOD(strip, "?chars"), METHOD(swapcase, ""), METHOD(title, ""), METHOD(upper, ""), METHOD(zfill, "width"),
+    METHOD(capitalize, "/"), METHOD(center, "/width ?fillchar"), METHOD(count, "/sub ?start ?end"),
+    METHOD(endswith, "/suffix ?start ?end"), METHOD(expandtabs, "?tabsize"), METHOD(find, "/sub ?start ?end"),
+    METHOD(format, "*"), METHOD(index, "/sub ?start ?end"), METHOD(isalnum, "/"), METHOD(isalpha, "/"),
+    METHOD(isascii, "/"), METHOD(isdecimal, "/"), METHOD(isdigit, "/"), METHOD(islower, "/"), METHOD(isprintable, "/"),
+    METHOD(isspace, "/"), METHOD(istitle, "/"), METHOD(isupper, "/"), METHOD(join, "/iterable"),
+    METHOD(ljust, "/width ?fillchar"), METHOD(lower, "/"), METHOD(lstrip, "/?chars"), METHOD(partition, "/sep"),
+    METHOD(removeprefix, "/prefix"), METHOD(removesuffix, "/suffix"), METHOD(replace, "/old new ?count"),
+    METHOD(rfind, "/sub ?start ?end"), METHOD(rindex, "/sub ?start ?end"), METHOD(rjust, "/width ?fillchar"),
+    METHOD(rpartition, "/sep"), METHOD(rsplit, "?sep ?maxsplit"), METHOD(rstrip, "/?chars"),
+    METHOD(split, "?sep ?maxsplit"), METHOD(splitlines, "?keepends"), METHOD(startswith, "/prefix ?start ?end"),
+    METHOD(strip, "/?chars"), METHOD(swapcase, "/"), METHOD(title, "/"), METHOD(upper, "/"), METHOD(zfill, "/width"),
 };
 const size_t jinja_n_string_methods = BASE_COUNT(jinja_string_methods);
