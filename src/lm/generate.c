@@ -180,9 +180,7 @@ static void finish_stats(Generation *g, size_t prompt_length)
     if (stats->generation_seconds > 0) {
         stats->generation_tps = (double)stats->generated_tokens / stats->generation_seconds;
     }
-    size_t peak = 0;
-    mlx_get_peak_memory(&peak);
-    stats->peak_gb = (double)peak / 1e9;
+    stats->peak_gb = (double)base_peak_memory() / 1e9;
 }
 
 static bool check_input(const LmModel *model, const int *prompt, size_t length,

@@ -15,7 +15,8 @@ static void read_id(HubGguf *gguf, const char *name, int32_t *id) {
     char key[64];
     double value = -1;
     snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", name);
-    if (hub_gguf_number(gguf, key, &value) && value >= 0 && value <= INT32_MAX) *id = (int32_t)value;
+    if (hub_gguf_number(gguf, key, &value) && value >= 0 && value <= INT32_MAX)
+        *id = (int32_t)value;
 }
 
 static void read_flag(HubGguf *gguf, const char *name, int8_t *flag) {
@@ -36,10 +37,10 @@ static TextGgufVocab read_vocabulary(HubGguf *gguf) {
     const struct {
         const char *name;
         int32_t *id;
-    } ids[] = {{"bos", &vocab.bos_id},      {"eos", &vocab.eos_id},
-               {"unknown", &vocab.unk_id},  {"seperator", &vocab.sep_id},
+    } ids[] = {{"bos", &vocab.bos_id},       {"eos", &vocab.eos_id},
+               {"unknown", &vocab.unk_id},   {"seperator", &vocab.sep_id},
                {"separator", &vocab.sep_id}, {"padding", &vocab.pad_id},
-               {"cls", &vocab.cls_id},      {"mask", &vocab.mask_id}};
+               {"cls", &vocab.cls_id},       {"mask", &vocab.mask_id}};
     for (size_t i = 0; i < BASE_COUNT(ids); i++) read_id(gguf, ids[i].name, ids[i].id);
     const struct {
         const char *name;
@@ -84,7 +85,8 @@ static bool save_special_tokens(const char *folder, const json_t *config, Error 
 
 /* A template's name becomes a file's name. */
 static bool is_plain_name(const char *name) {
-    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
     size_t length = strlen(name);
     return length > 0 && length <= 64 && strspn(name, allowed) == length;
 }
@@ -134,7 +136,8 @@ static bool save_tokenizer(HubGguf *gguf, const char *folder, Error *err) {
 /* ---- the face ------------------------------------------------------------------ */
 
 static bool stopped(Error *err) {
-    return base_interrupted() && !base_fail(err, ERROR_INTERRUPTED, "interrupted, nothing was written");
+    return base_interrupted() &&
+           !base_fail(err, ERROR_INTERRUPTED, "interrupted, nothing was written");
 }
 
 bool lm_import_gguf(const char *file, const char *output, const LmImport *options, Error *err) {

@@ -5,7 +5,8 @@
 #include "base/base.h"
 
 typedef struct LmImport {
-    const char *dtype; /* of floating tensors: float16, bfloat16, float32; NULL: the file's, else float16 */
+    const char *
+        dtype; /* of floating tensors: float16, bfloat16, float32; NULL: the file's, else float16 */
 } LmImport;
 
 /* Turns a GGUF file into a model folder that mlx_lm.load opens: config, weights,

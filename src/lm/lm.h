@@ -159,7 +159,7 @@ typedef struct LmStats {
     double generation_seconds;  /* after it */
     double prompt_tps, generation_tps;
     size_t drafted, accepted;   /* speculative decoding */
-    double peak_gb;             /* arrays at most, 1e9 bytes */
+    double peak_gb;             /* resident memory of the process at most, mapped weights included, 1e9 bytes */
     LmFinish finish;
 } LmStats;
 
