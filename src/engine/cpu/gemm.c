@@ -1,7 +1,7 @@
 /* The blocked, packed product C = alpha A B + beta D for every operand type.
  *
  *   for each block of up to 1024 rows of C and 1024 columns
- *     for each 256 of k
+ *     for each block of k, 320 at most
  *       pack A [rows, k] to panels [k][mr], B [k, cols] to panels [k][nr]
  *       every tile of C += A panel * B panel     (registers, first-level cache)
  *   C = alpha C + beta D, in C's type
@@ -17,7 +17,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-enum { BLOCK_M = 1024, BLOCK_N = 1024, BLOCK_K = 256, TASK_N = 256, TASK_M = 96 };
+enum { BLOCK_M = 1024, BLOCK_N = 1024, BLOCK_K = 320, QUANT_K = 256, TASK_N = 256, TASK_M = 96 };
 /* Up to here B is read once, unpacked: with contiguous k, with contiguous n. */
 enum { STREAM_DOT_M = 16, STREAM_SUM_M = 8 };
 
@@ -55,7 +55,7 @@ static void pack_quant_rows(const CpuQuant *q, size_t first, size_t count, size_
                             size_t width, float *out) {
     const Kernels *kernels = cpu_kernels();
     size_t groups = q->cols / (size_t)q->group, used = (kb + (size_t)q->group - 1) / (size_t)q->group;
-    float scales[BLOCK_K / 32], biases[BLOCK_K / 32];
+    float scales[QUANT_K / 32], biases[QUANT_K / 32];
     float *rows = cpu_scratch_take(width * kb * sizeof(float));
     for (size_t i = 0; i < count; i++) {
         size_t at = ((first + i) * groups + k0 / (size_t)q->group) * cpu_type_size(q->type);
@@ -254,9 +254,17 @@ static bool needs_finish(const CpuGemm *g) {
     return g->c_type != CPU_F32 || g->alpha != 1.0f || g->add;
 }
 
+/* Equal blocks of k: a short last one would read and write C for little. Whole
+ * groups where B is quantised. */
+static size_t depth_block(const CpuGemm *g, bool bf16) {
+    if (g->quant) return BASE_MIN(g->k, (size_t)QUANT_K);
+    size_t most = bf16 ? 2 * BLOCK_K : BLOCK_K, blocks = (g->k + most - 1) / most;
+    return ((g->k + blocks - 1) / blocks + 7) / 8 * 8;
+}
+
 static void run_block(Plan *plan) {
     const CpuGemm *g = plan->g;
-    size_t block_k = plan->bf16 ? 2 * BLOCK_K : BLOCK_K;
+    size_t block_k = depth_block(g, plan->bf16);
     for (plan->k0 = 0; plan->k0 < g->k; plan->k0 += block_k) {
         plan->kb = BASE_MIN(block_k, g->k - plan->k0);
         size_t a_count = panels(plan->mb, plan->mr), b_count = panels(plan->nb, plan->nr);
@@ -288,7 +296,7 @@ static void run_packed(const CpuGemm *g) {
     }
     size_t block_m = panels(BASE_MIN(g->m, (size_t)BLOCK_M), plan.mr) * plan.mr;
     size_t block_n = panels(BASE_MIN(g->n, (size_t)BLOCK_N), plan.nr) * plan.nr;
-    size_t block_k = BASE_MIN(g->k, (size_t)BLOCK_K * (plan.bf16 ? 2 : 1)) + 1;
+    size_t block_k = depth_block(g, plan.bf16) + 1;
     plan.a_panels = cpu_scratch_take(block_m * block_k * 4);
     plan.b_panels = cpu_scratch_take(block_n * block_k * 4);
     float *block = g->c_type == CPU_F32 ? NULL : cpu_scratch_take(block_m * block_n * sizeof(float));

@@ -90,12 +90,13 @@ static void int_tile(const IntTile *t) {
         Iv sum[ROWS][2];
         EACH_ROW(ROW_KEEP)
         const float *scale = t->b_scales + g * COLUMNS, *bias = t->b_biases + g * COLUMNS;
-        for (int j = 0; j < 2; j++) {
-            V s = v_load(scale + j * LANES), o = v_load(bias + j * LANES);
-            for (int i = 0; i < ROWS; i++) {
-                V y = v_fma(iv_float(sum[i][j]), v_set(a_scales[i][g]), v_set(a_centers[i][g]));
-                total[i][j] = v_fma(o, v_set(a_sums[i][g]), v_fma(y, s, total[i][j]));
-            }
+        V s0 = v_load(scale), s1 = v_load(scale + LANES);
+        V o0 = v_load(bias), o1 = v_load(bias + LANES);
+        for (int i = 0; i < ROWS; i++) {
+            V x = v_set(a_scales[i][g]), center = v_set(a_centers[i][g]), all = v_set(a_sums[i][g]);
+            V y0 = v_fma(iv_float(sum[i][0]), x, center), y1 = v_fma(iv_float(sum[i][1]), x, center);
+            total[i][0] = v_fma(o0, all, v_fma(y0, s0, total[i][0]));
+            total[i][1] = v_fma(o1, all, v_fma(y1, s1, total[i][1]));
         }
     }
     for (size_t i = 0; i < t->rows; i++) {

@@ -14,7 +14,7 @@
 #include <string.h>
 
 enum { GEMV_M = 8 };                                     /* rows of x streamed against packed words */
-enum { BLOCK_M = 512, BLOCK_K = 512, STRIP = 4 };        /* rows, k and panels of an integer task */
+enum { BLOCK_M = 512, BLOCK_K = 640, STRIP = 4 };        /* rows, k and panels of an integer task */
 enum { SLACK = 16 };                                     /* floats a vector read may pass a row's end */
 
 typedef struct Product {
@@ -149,8 +149,10 @@ static void run_strip(const Product *p, size_t n0, size_t columns, size_t m0, si
     const CpuGemm *g = p->g;
     const Kernels *kernels = cpu_kernels();
     size_t nr = kernels->int_nr, mr = kernels->int_mr, c_row = STRIP * nr;
-    for (size_t k0 = 0; k0 < g->k; k0 += BLOCK_K) {
-        size_t kb = BASE_MIN((size_t)BLOCK_K, g->k - k0), first = k0 / (size_t)g->quant->group;
+    /* Equal blocks of whole groups: a short last one would not pay its way. */
+    size_t blocks = (g->k + BLOCK_K - 1) / BLOCK_K, block = (g->k / blocks + 127) / 128 * 128;
+    for (size_t k0 = 0; k0 < g->k; k0 += block) {
+        size_t kb = BASE_MIN(block, g->k - k0), first = k0 / (size_t)g->quant->group;
         for (size_t j = 0; j < columns; j += nr) {
             pack_panel(g->quant, n0 + j, k0, kb, nr, panel);
             for (size_t i = 0; i < mb; i += mr) {
