@@ -171,7 +171,7 @@ static TextView make_valid(TextWork *work, const char *text, size_t length)
 {
     if (base_utf8_valid(text, length))
         return (TextView){.data = text, .length = length};
-    text_buffer_reset(&work->valid, work->want_spans);
+    text_buffer_reset(&work->valid, work->track);
     for (size_t i = 0, step; i < length; i += step) {
         uint32_t code;
         step = base_utf8_decode(text + i, length - i, &code, NULL);
@@ -197,6 +197,7 @@ static bool encode_sequence(TextWork *work, const char *text, size_t length, Err
     Error unwanted;
     base_error_clear(&unwanted);
     work->err = err ? err : &unwanted;
+    work->track = work->want_spans || work->tokenizer->pre_tokenizers.needs_origins;
     if (length == 0)
         return true;
     TextView view = make_valid(work, text, length);

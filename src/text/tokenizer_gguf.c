@@ -341,7 +341,8 @@ static bool llama_merges(const TextGgufVocab *vocab, const TextVocab *index, jso
             merges[count++] = (Merge){.left = left, .right = right, .left_length = count_characters(text, cut),
                                       .right_length = count_characters(text + cut, length - cut), .score = vocab->scores[id]};
         }
-        qsort(merges + first, count - first, sizeof *merges, by_ids);
+        if (count > first)
+            qsort(merges + first, count - first, sizeof *merges, by_ids);
     }
     for (size_t i = 0; i < count; i++)
         merges[i].order = i;

@@ -316,7 +316,7 @@ TextView text_normalize(const TextNormalizers *chain, TextWork *work, TextView i
 {
     for (size_t i = 0; i < chain->count; i++) {
         TextBuffer *out = &work->normal[i % 2];
-        text_buffer_reset(out, work->want_spans);
+        text_buffer_reset(out, work->track);
         chain->parts[i].run(&chain->parts[i], work, in, out);
         in = text_buffer_view(out);
     }

@@ -176,6 +176,7 @@ typedef struct TextPreTokenizers {
     TextPreTokenizer *parts;
     size_t count;
     bool ends_in_bytes; /* the last part is ByteLevel */
+    bool needs_origins; /* a part asks whether a piece starts the whole text */
 } TextPreTokenizers;
 bool text_pre_tokenizers_load(const json_t *json, TextPreTokenizers *out, Error *err);
 void text_pre_tokenizers_free(TextPreTokenizers *chain);
@@ -341,6 +342,7 @@ struct TextWork {
     TextWork *next;
     const TextTokenizer *tokenizer;
     bool want_spans, parse_special, failed;
+    bool track; /* buffers keep origins */
     Error *err;
     TextIds *ids;
     TextSpan *spans; /* [ids->length], when wanted */

@@ -127,7 +127,7 @@ static void byte_level_piece(const TextPreTokenizer *part, TextWork *work, size_
         text_work_piece(work, stage + 1, in);
         return;
     }
-    text_buffer_reset(mapped, work->want_spans);
+    text_buffer_reset(mapped, work->track);
     for (size_t i = 0, length; i < in.length; i += length) {
         text_decode((const uint8_t *)in.data + i, &length);
         TextSpan span = text_view_span(in, i, i + length);
@@ -144,7 +144,7 @@ static void run_byte_level(const TextPreTokenizer *part, TextWork *work, size_t 
     TextBuffer *prefixed = &work->stages[stage];
     TextBuffer mapped = {0};
     if (part->add_prefix_space && in.data[0] != ' ') {
-        text_buffer_reset(prefixed, work->want_spans);
+        text_buffer_reset(prefixed, work->track);
         text_buffer_add(prefixed, " ", 1, (TextSpan){text_view_span(in, 0, 0).begin, text_view_span(in, 0, 0).begin});
         text_buffer_copy(prefixed, in, 0, in.length);
         in = text_buffer_view(prefixed);
@@ -178,7 +178,7 @@ static void run_metaspace(const TextPreTokenizer *part, TextWork *work, size_t s
     TextBuffer *out = &work->stages[stage];
     const char *mark = part->replacement;
     size_t mark_length = strlen(mark);
-    text_buffer_reset(out, work->want_spans);
+    text_buffer_reset(out, work->track);
     bool starts = in.data[0] == ' ' || (in.length >= mark_length && memcmp(in.data, mark, mark_length) == 0);
     bool first = part->scheme == SCHEME_FIRST && text_view_span(in, 0, in.length).begin == 0;
     if (!starts && (part->scheme == SCHEME_ALWAYS || first))
@@ -458,7 +458,10 @@ static bool load_one(const json_t *json, TextPreTokenizers *out, int depth, Erro
         TextPreTokenizer *part = &out->parts[out->count++];
         *part = (TextPreTokenizer){.run = kinds[k].run};
         out->ends_in_bytes = part->run == run_byte_level;
-        return !kinds[k].load || kinds[k].load(json, part, err);
+        if (kinds[k].load && !kinds[k].load(json, part, err))
+            return false;
+        out->needs_origins |= part->run == run_metaspace && part->scheme == SCHEME_FIRST;
+        return true;
     }
     return base_fail(err, ERROR_UNSUPPORTED, "pre_tokenizer of type \"%s\" is not supported", type);
 }
