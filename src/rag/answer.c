@@ -13,7 +13,7 @@
 #define DEFAULT_MAX_TOKENS 160
 #define SMALL_PASSAGES 3
 #define LARGE_PASSAGES 5
-#define SMALL_SENTENCES 3
+#define SMALL_SENTENCES 2
 #define MAX_CITED 16
 
 /* ---- the model speaks ----------------------------------------------------- */
@@ -47,8 +47,20 @@ static bool take_text(void *context, const char *text, size_t length) {
     return go_on && !(draft->text.length && strstr(draft->text.data, "\nQuestion:")) && !has_said_enough(draft);
 }
 
-/* Without a reasoning block and the invented rest. */
-static char *said(const Draft *draft) {
+/* Where the last sentence that was not finished begins, when the model was
+ * stopped in it and said something before; else the length. */
+static size_t finished_length(const char *text, size_t length) {
+    size_t start = 0;
+    for (size_t at = 0; at < length; at = rag_sentence_end(text, length, at)) start = at;
+    size_t last = length;
+    while (last && strchr("\"')]*_ \n", text[last - 1])) last--;
+    bool finished = last && (strchr(".!?:", text[last - 1]) || (unsigned char)text[last - 1] >= 0x80);
+    return finished || !start ? length : start;
+}
+
+/* Without a reasoning block, the invented rest, and (stopped) the sentence that
+ * was cut. */
+static char *said(const Draft *draft, bool stopped) {
     const char *text = draft->text.data ? draft->text.data : "";
     const char *thought = strstr(text, "</think>");
     if (thought)
@@ -58,6 +70,7 @@ static char *said(const Draft *draft) {
     const char *next = strstr(text, "\nQuestion:");
     size_t length = next ? (size_t)(next - text) : strlen(text);
     while (length && isspace((unsigned char)*text)) text++, length--;
+    if (stopped) length = finished_length(text, length);
     while (length && isspace((unsigned char)text[length - 1])) length--;
     return base_strndup(text, length);
 }
@@ -227,7 +240,7 @@ static bool generate(RagAnswer *answer, const RagSearch *search, const RagEviden
     Draft draft = {.options = options, .max_sentences = rag_prompt_is_small(generator) ? SMALL_SENTENCES : 0};
     bool ok = generator->generate(generator->context, prompt.ids, prompt.count, max_tokens, take_text, &draft, &answer->generation, err);
     free(answer->draft);
-    answer->draft = said(&draft);
+    answer->draft = said(&draft, has_said_enough(&draft) || answer->generation.generated_tokens >= max_tokens);
     base_str_free(&draft.text);
     free(prompt.ids);
     return ok;

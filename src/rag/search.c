@@ -227,10 +227,25 @@ static void free_hit(RagHit *hit) {
     free(hit->document), free(hit->title), free(hit->heading), free(hit->text), free(hit->snippet);
 }
 
+#define SAME_TEXT 0.95 /* share of words, both ways */
+
+/* The same text in another format or place says nothing new. */
 static bool is_repeated(const RagSearch *result, const char *text) {
-    for (size_t i = 0; i < result->n_hits; i++)
-        if (strcmp(result->hits[i].text, text) == 0) return true;
-    return false;
+    size_t length = strlen(text);
+    RagStems words = rag_stems_of(text, length);
+    bool repeated = false;
+    for (size_t i = 0; i < result->n_hits && !repeated; i++) {
+        const char *before = result->hits[i].text;
+        repeated = strcmp(before, text) == 0;
+        if (repeated || rag_overlap(&words, before, strlen(before), NULL) < SAME_TEXT) continue;
+        RagStems others = rag_stems_of(before, strlen(before));
+        bool number_differs = false, missing = false;
+        rag_overlap(&words, before, strlen(before), &number_differs);
+        repeated = rag_overlap(&others, text, length, &missing) >= SAME_TEXT && !number_differs && !missing;
+        rag_stems_free(&others);
+    }
+    rag_stems_free(&words);
+    return repeated;
 }
 
 /* The chunks behind the best of the fused list; the same text once. */

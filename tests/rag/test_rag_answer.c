@@ -185,6 +185,26 @@ static void test_a_wrong_number_is_not_supported(void **state) {
     rag_search_free(&found);
 }
 
+static void test_small_models_are_stopped_after_two_sentences(void **state) {
+    (void)state;
+    RagSearch found;
+    RagAnswer answer = ask("What does a single ferry ticket cost?",
+                           "A single ticket costs 3 euros. The ferry crosses every hour. Also the ferry", &found);
+    assert_string_equal(answer.draft, "A single ticket costs 3 euros. The ferry crosses every hour.");
+    assert_int_equal(answer.n_sentences, 2);
+    rag_answer_free(&answer);
+    rag_search_free(&found);
+}
+
+static void test_a_repeated_sentence_is_said_once(void **state) {
+    (void)state;
+    RagSearch found;
+    RagAnswer answer = ask("What does a single ferry ticket cost?", "A single ticket costs 3 euros. Tickets cost 3 euros, single.", &found);
+    assert_int_equal(answer.n_sentences, 1);
+    rag_answer_free(&answer);
+    rag_search_free(&found);
+}
+
 static void test_nothing_supported_becomes_a_quotation(void **state) {
     (void)state;
     RagSearch found;
@@ -319,6 +339,8 @@ int main(void) {
         T(test_unanswerable_question_is_refused_with_nearest_sources),
         T(test_citations_are_set_by_what_supports_a_sentence),
         T(test_a_wrong_number_is_not_supported),
+        T(test_small_models_are_stopped_after_two_sentences),
+        T(test_a_repeated_sentence_is_said_once),
         T(test_nothing_supported_becomes_a_quotation),
         T(test_special_tokens_in_documents_and_questions_stay_text),
         T(test_prompt_never_exceeds_the_context),
