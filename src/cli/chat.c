@@ -74,7 +74,9 @@ static void panel_row(const char *title, const char *value, int width) {
     printf("│ %-12s%s%*s │\n", title, shown, fill > 0 ? fill : 0, "");
 }
 
-static void print_help(void) { puts("commands    q exit   r reset   h help"); }
+static void print_help(void) {
+    puts("commands    q exit   r reset   h help");
+}
 
 static void print_panel(const ChatArguments *arguments) {
     int width = BASE_MIN(screen_width(), 80);
@@ -145,13 +147,12 @@ static bool on_token(void *context, const LmToken *token) {
 
 static void end_turn(Chat *chat, const LmStats *stats) {
     if (chat->arguments->json) {
-        output_json(json_pack("{s:o,s:I,s:I,s:f,s:f}", "text",
-                              output_string(chat->answer.data ? chat->answer.data : "",
-                                            chat->answer.length),
-                              "prompt_tokens", (json_int_t)stats->prompt_tokens,
-                              "generation_tokens", (json_int_t)stats->generated_tokens,
-                              "generation_tps", stats->generation_tps, "peak_memory",
-                              stats->peak_gb));
+        output_json(json_pack(
+            "{s:o,s:I,s:I,s:f,s:f}", "text",
+            output_string(chat->answer.data ? chat->answer.data : "", chat->answer.length),
+            "prompt_tokens", (json_int_t)stats->prompt_tokens, "generation_tokens",
+            (json_int_t)stats->generated_tokens, "generation_tps", stats->generation_tps,
+            "peak_memory", stats->peak_gb));
         base_str_free(&chat->answer);
         return;
     }

@@ -16,27 +16,26 @@ extern const Command *const all_commands[];
 
 /* An option's row, so that a table reads as a table. `type` is the tail of an
  * OptionType; `member` is of the struct named by ARGUMENTS. */
-#define OPTION(name_, letters_, type_, member_, fallback_, value_, help_)                   \
-    {                                                                                       \
-        .name = name_, .letters = letters_, .type = OPTION_##type_,                         \
-        .field = offsetof(ARGUMENTS, member_), .fallback = fallback_, .value = value_,      \
-        .help = help_                                                                       \
+#define OPTION(name_, letters_, type_, member_, fallback_, value_, help_)              \
+    {                                                                                  \
+        .name = name_, .letters = letters_, .type = OPTION_##type_,                    \
+        .field = offsetof(ARGUMENTS, member_), .fallback = fallback_, .value = value_, \
+        .help = help_                                                                  \
     }
-#define OPTION_REQUIRED(name_, letters_, type_, member_, value_, help_)                     \
-    {                                                                                       \
-        .name = name_, .letters = letters_, .type = OPTION_##type_,                         \
-        .field = offsetof(ARGUMENTS, member_), .value = value_, .help = help_,              \
-        .required = true                                                                    \
+#define OPTION_REQUIRED(name_, letters_, type_, member_, value_, help_)                         \
+    {                                                                                           \
+        .name = name_, .letters = letters_, .type = OPTION_##type_,                             \
+        .field = offsetof(ARGUMENTS, member_), .value = value_, .help = help_, .required = true \
     }
-#define OPTION_CHOICE(name_, member_, fallback_, choices_, help_)                           \
-    {                                                                                       \
-        .name = name_, .type = OPTION_TEXT, .field = offsetof(ARGUMENTS, member_),          \
-        .fallback = fallback_, .help = help_, .choices = choices_                           \
+#define OPTION_CHOICE(name_, member_, fallback_, choices_, help_)                  \
+    {                                                                              \
+        .name = name_, .type = OPTION_TEXT, .field = offsetof(ARGUMENTS, member_), \
+        .fallback = fallback_, .help = help_, .choices = choices_                  \
     }
-#define POSITIONAL(name_, type_, member_, required_, help_)                                 \
-    {                                                                                       \
-        .name = name_, .type = OPTION_##type_, .field = offsetof(ARGUMENTS, member_),       \
-        .help = help_, .positional = true, .required = required_                            \
+#define POSITIONAL(name_, type_, member_, required_, help_)                           \
+    {                                                                                 \
+        .name = name_, .type = OPTION_##type_, .field = offsetof(ARGUMENTS, member_), \
+        .help = help_, .positional = true, .required = required_                      \
     }
 #define OPTIONS(table) .options = table, .option_count = BASE_COUNT(table)
 
@@ -85,33 +84,33 @@ typedef struct SamplingArguments {
     const char *logit_bias;
 } SamplingArguments;
 
-#define SAMPLING_OPTIONS                                                                       \
-    OPTION("temp", NULL, REAL, sampling.temp, "0.0", "T",                                      \
-           "sampling temperature; 0 takes the likeliest token"),                               \
-        OPTION("top-p", NULL, REAL, sampling.top_p, "1.0", "P",                                \
-               "keep the likeliest tokens that make up this share"),                           \
-        OPTION("min-p", NULL, REAL, sampling.min_p, "0.0", "P",                                \
-               "drop tokens below this share of the likeliest"),                               \
-        OPTION("top-k", NULL, INT, sampling.top_k, "0", "K", "keep the K likeliest; 0: all"),  \
-        OPTION("min-tokens-to-keep", NULL, INT, sampling.min_tokens_to_keep, "1", "N",         \
-               "tokens that min-p never drops"),                                               \
-        OPTION("xtc-probability", NULL, REAL, sampling.xtc_probability, "0.0", "P",            \
-               "how often XTC removes the likeliest choices"),                                 \
-        OPTION("xtc-threshold", NULL, REAL, sampling.xtc_threshold, "0.1", "P",                \
-               "share from which XTC counts a choice as likely"),                              \
-        OPTION("repetition-penalty", NULL, REAL, sampling.repetition_penalty, NULL, "X",       \
-               "divide the logits of tokens just used by X"),                                  \
-        OPTION("repetition-context-size", NULL, INT, sampling.repetition_context, "20", "N",   \
-               "tokens back that it looks"),                                                   \
-        OPTION("presence-penalty", NULL, REAL, sampling.presence_penalty, NULL, "X",           \
-               "subtract X from the logits of tokens just used"),                              \
-        OPTION("presence-context-size", NULL, INT, sampling.presence_context, "20", "N",       \
-               "tokens back that it looks"),                                                   \
-        OPTION("frequency-penalty", NULL, REAL, sampling.frequency_penalty, NULL, "X",         \
-               "subtract X for each time a token was just used"),                              \
-        OPTION("frequency-context-size", NULL, INT, sampling.frequency_context, "20", "N",     \
-               "tokens back that it looks"),                                                   \
-        OPTION("logit-bias", NULL, TEXT, sampling.logit_bias, NULL, "JSON",                    \
+#define SAMPLING_OPTIONS                                                                      \
+    OPTION("temp", NULL, REAL, sampling.temp, "0.0", "T",                                     \
+           "sampling temperature; 0 takes the likeliest token"),                              \
+        OPTION("top-p", NULL, REAL, sampling.top_p, "1.0", "P",                               \
+               "keep the likeliest tokens that make up this share"),                          \
+        OPTION("min-p", NULL, REAL, sampling.min_p, "0.0", "P",                               \
+               "drop tokens below this share of the likeliest"),                              \
+        OPTION("top-k", NULL, INT, sampling.top_k, "0", "K", "keep the K likeliest; 0: all"), \
+        OPTION("min-tokens-to-keep", NULL, INT, sampling.min_tokens_to_keep, "1", "N",        \
+               "tokens that min-p never drops"),                                              \
+        OPTION("xtc-probability", NULL, REAL, sampling.xtc_probability, "0.0", "P",           \
+               "how often XTC removes the likeliest choices"),                                \
+        OPTION("xtc-threshold", NULL, REAL, sampling.xtc_threshold, "0.1", "P",               \
+               "share from which XTC counts a choice as likely"),                             \
+        OPTION("repetition-penalty", NULL, REAL, sampling.repetition_penalty, NULL, "X",      \
+               "divide the logits of tokens just used by X"),                                 \
+        OPTION("repetition-context-size", NULL, INT, sampling.repetition_context, "20", "N",  \
+               "tokens back that it looks"),                                                  \
+        OPTION("presence-penalty", NULL, REAL, sampling.presence_penalty, NULL, "X",          \
+               "subtract X from the logits of tokens just used"),                             \
+        OPTION("presence-context-size", NULL, INT, sampling.presence_context, "20", "N",      \
+               "tokens back that it looks"),                                                  \
+        OPTION("frequency-penalty", NULL, REAL, sampling.frequency_penalty, NULL, "X",        \
+               "subtract X for each time a token was just used"),                             \
+        OPTION("frequency-context-size", NULL, INT, sampling.frequency_context, "20", "N",    \
+               "tokens back that it looks"),                                                  \
+        OPTION("logit-bias", NULL, TEXT, sampling.logit_bias, NULL, "JSON",                   \
                "object of token id to what is added to its logit")
 
 /* Checks the ranges and fills the sampling of a generation. The biases are

@@ -20,7 +20,8 @@ typedef struct EmbedArguments {
 
 static const Option embed_options[] = {
     OPTION_REQUIRED("model", NULL, TEXT, model, "DIR", "folder of a sentence embedder"),
-    OPTION("file", NULL, TEXT, file, NULL, "FILE", "take the lines of this file; - is standard input"),
+    OPTION("file", NULL, TEXT, file, NULL, "FILE",
+           "take the lines of this file; - is standard input"),
     OPTION_CHOICE("kind", kind, "plain", "plain|query|document",
                   "which of the model's prompts goes before each text"),
     OPTION("json", NULL, FLAG, json, NULL, NULL, "accepted; the output is JSON lines anyway"),
@@ -48,8 +49,9 @@ static bool embed_all(LmEmbedder *embedder, const InputTexts *texts, LmEmbedKind
             json_t *vector = json_array();
             for (size_t d = 0; d < dim; d++)
                 json_array_append_new(vector, json_float(vectors[i * dim + d]));
-            const char *text = texts->items[start + i];
-            output_json(json_pack("{s:I,s:o,s:o}", "index", (json_int_t)(start + i), "text",
+            size_t index = start + i;
+            const char *text = texts->items[index];
+            output_json(json_pack("{s:I,s:o,s:o}", "index", (json_int_t)index, "text",
                                   output_string(text, strlen(text)), "embedding", vector));
         }
         if (good && base_interrupted()) good = base_fail(err, ERROR_INTERRUPTED, "interrupted");
@@ -88,7 +90,8 @@ typedef struct RerankArguments {
 static const Option rerank_options[] = {
     OPTION_REQUIRED("model", NULL, TEXT, model, "DIR", "folder of a cross-encoder"),
     OPTION_REQUIRED("query", "q", TEXT, query, "TEXT", "what the texts should answer"),
-    OPTION("file", NULL, TEXT, file, NULL, "FILE", "take the lines of this file; - is standard input"),
+    OPTION("file", NULL, TEXT, file, NULL, "FILE",
+           "take the lines of this file; - is standard input"),
     OPTION("top-k", NULL, INT, top_k, "0", "K", "print the K best; 0: all"),
     OPTION("json", NULL, FLAG, json, NULL, NULL, "accepted; the output is JSON lines anyway"),
     POSITIONAL("TEXT", LIST, texts, false, "texts to order; without any, standard input's lines"),
@@ -110,9 +113,11 @@ static bool rerank_all(LmReranker *reranker, const RerankArguments *arguments,
                        const InputTexts *texts, Error *err) {
     float *scores = base_calloc(texts->count + 1, sizeof *scores);
     Scored *order = base_calloc(texts->count + 1, sizeof *order);
-    bool good = lm_reranker_score(reranker, arguments->query, texts->items, texts->count, scores, err);
+    bool good =
+        lm_reranker_score(reranker, arguments->query, texts->items, texts->count, scores, err);
     if (good) {
-        for (size_t i = 0; i < texts->count; i++) order[i] = (Scored){.index = i, .score = scores[i]};
+        for (size_t i = 0; i < texts->count; i++)
+            order[i] = (Scored){.index = i, .score = scores[i]};
         qsort(order, texts->count, sizeof *order, by_score);
         size_t shown = texts->count;
         if (arguments->top_k.value > 0 && (uint64_t)arguments->top_k.value < shown)

@@ -24,8 +24,7 @@ static const Option option_table[] = {
            "what to answer; \\n and \\t become newline and tab; - reads standard input"),
     OPTION("max-tokens", "m", INT, max_tokens, "100", "N", "tokens at most; -1: until it ends"),
     OPTION("system-prompt", NULL, TEXT, system_prompt, NULL, "TEXT", "system message before it"),
-    OPTION("prefill-response", NULL, TEXT, prefill_response, NULL, "TEXT",
-           "how the answer begins"),
+    OPTION("prefill-response", NULL, TEXT, prefill_response, NULL, "TEXT", "how the answer begins"),
     OPTION("adapter-path", NULL, TEXT, adapter_path, NULL, "DIR", "LoRA adapter"),
     OPTION("extra-eos-token", NULL, LIST, extra_eos_token, NULL, "TOKEN",
            "ids or tokens that also end the answer"),
@@ -147,8 +146,8 @@ static bool read_stops(Run *run, Error *err) {
         if (end == list.items[i] || *end != '\0')
             id = text_tokenizer_id(lm_model_tokenizer(run->model), list.items[i]);
         if (id < 0 || id >= lm_model_vocab_size(run->model))
-            return base_fail(err, ERROR_INPUT, "--extra-eos-token: the model has no token \"%.64s\"",
-                             list.items[i]);
+            return base_fail(err, ERROR_INPUT,
+                             "--extra-eos-token: the model has no token \"%.64s\"", list.items[i]);
         run->stops[run->stop_count++] = (int)id;
     }
     return true;
@@ -160,13 +159,15 @@ static bool open_models(Run *run, Error *err) {
     run->model = lm_model_open(arguments->model, &open, err);
     if (!run->model) return false;
     if (arguments->quantize_activations) {
-        const json_t *quantization =
-            json_object_get(lm_model_config(run->model), "quantization");
+        const json_t *quantization = json_object_get(lm_model_config(run->model), "quantization");
         const char *mode = json_string_value(json_object_get(quantization, "mode"));
-        return base_fail(err, ERROR_UNSUPPORTED,
-                         "--quantize-activations: needs a model of mode nvfp4 or mxfp8 and an engine "
-                         "that quantises activations; this model is %s",
-                         mode ? mode : quantization ? "affine" : "not quantised");
+        return base_fail(
+            err, ERROR_UNSUPPORTED,
+            "--quantize-activations: needs a model of mode nvfp4 or mxfp8 and an engine "
+            "that quantises activations; this model is %s",
+            mode           ? mode
+            : quantization ? "affine"
+                           : "not quantised");
     }
     if (arguments->draft_model) {
         run->draft = lm_model_open(arguments->draft_model, NULL, err);
@@ -199,19 +200,19 @@ static bool on_token(void *context, const LmToken *token) {
 static bool read_options(const GenerateArguments *arguments, Run *run, LmGenerateOptions *options,
                          Error *err) {
     *options = lm_generate_defaults();
-    bool good = sampling_read(&arguments->sampling, &run->sampling, err) &&
-                sampling_int("max-tokens", arguments->max_tokens, -1, INT32_MAX,
-                             &options->max_tokens, err) &&
-                sampling_int("num-draft-tokens", arguments->num_draft_tokens, 1, 1024,
-                             &options->num_draft_tokens, err) &&
-                sampling_int("max-kv-size", arguments->max_kv_size, 0, INT32_MAX,
-                             &options->cache_options.max_size, err) &&
-                sampling_int("kv-bits", arguments->kv_bits, 0, 8, &options->cache_options.kv_bits,
-                             err) &&
-                sampling_int("kv-group-size", arguments->kv_group_size, 1, 1024,
-                             &options->cache_options.kv_group_size, err) &&
-                sampling_int("quantized-kv-start", arguments->quantized_kv_start, 0, INT32_MAX,
-                             &options->cache_options.kv_start, err);
+    bool good =
+        sampling_read(&arguments->sampling, &run->sampling, err) &&
+        sampling_int("max-tokens", arguments->max_tokens, -1, INT32_MAX, &options->max_tokens,
+                     err) &&
+        sampling_int("num-draft-tokens", arguments->num_draft_tokens, 1, 1024,
+                     &options->num_draft_tokens, err) &&
+        sampling_int("max-kv-size", arguments->max_kv_size, 0, INT32_MAX,
+                     &options->cache_options.max_size, err) &&
+        sampling_int("kv-bits", arguments->kv_bits, 0, 8, &options->cache_options.kv_bits, err) &&
+        sampling_int("kv-group-size", arguments->kv_group_size, 1, 1024,
+                     &options->cache_options.kv_group_size, err) &&
+        sampling_int("quantized-kv-start", arguments->quantized_kv_start, 0, INT32_MAX,
+                     &options->cache_options.kv_start, err);
     options->sampling = run->sampling;
     options->seeded = arguments->seed.given;
     options->seed = (uint64_t)arguments->seed.value;
@@ -221,17 +222,18 @@ static bool read_options(const GenerateArguments *arguments, Run *run, LmGenerat
 }
 
 static const char *finish_name(LmFinish finish) {
-    return finish == LM_FINISH_STOP ? "stop" : finish == LM_FINISH_LENGTH ? "length" : "interrupted";
+    return finish == LM_FINISH_STOP     ? "stop"
+           : finish == LM_FINISH_LENGTH ? "length"
+                                        : "interrupted";
 }
 
 static void print_json(Run *run, const LmStats *stats) {
-    output_json(json_pack(
-        "{s:o,s:O,s:s,s:I,s:I,s:f,s:f,s:f}", "text",
-        output_string(run->text.data ? run->text.data : "", run->text.length), "tokens",
-        run->token_ids, "finish_reason", finish_name(stats->finish), "prompt_tokens",
-        (json_int_t)stats->prompt_tokens, "generation_tokens", (json_int_t)stats->generated_tokens,
-        "prompt_tps", stats->prompt_tps, "generation_tps", stats->generation_tps, "peak_memory",
-        stats->peak_gb));
+    output_json(json_pack("{s:o,s:O,s:s,s:I,s:I,s:f,s:f,s:f}", "text",
+                          output_string(run->text.data ? run->text.data : "", run->text.length),
+                          "tokens", run->token_ids, "finish_reason", finish_name(stats->finish),
+                          "prompt_tokens", (json_int_t)stats->prompt_tokens, "generation_tokens",
+                          (json_int_t)stats->generated_tokens, "prompt_tps", stats->prompt_tps,
+                          "generation_tps", stats->generation_tps, "peak_memory", stats->peak_gb));
 }
 
 static void print_end(const Run *run, const LmStats *stats) {
@@ -261,7 +263,8 @@ static bool generate(Run *run, const char *prompt, Error *err) {
     bool plain = !run->arguments->json;
     if (plain && run->verbose) puts("==========");
     LmStats stats = {0};
-    if (!lm_generate(run->model, run->prompt, run->prompt_length, &options, &stats, err)) return false;
+    if (!lm_generate(run->model, run->prompt, run->prompt_length, &options, &stats, err))
+        return false;
     if (plain)
         print_end(run, &stats);
     else

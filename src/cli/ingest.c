@@ -29,8 +29,8 @@ typedef struct Watch {
 } Watch;
 
 static const char *status_name(RagFileStatus status) {
-    static const char *const names[] = {"added", "changed", "unchanged", "removed", "skipped",
-                                        "failed"};
+    static const char *const names[] = {"added",   "changed", "unchanged",
+                                        "removed", "skipped", "failed"};
     return (size_t)status < BASE_COUNT(names) ? names[status] : "?";
 }
 

@@ -76,8 +76,7 @@ bool input_texts(OptionList items, const char *file, InputTexts *texts, Error *e
     *texts = (InputTexts){0};
     bool from_stdin = items.count == 1 && strcmp(items.items[0], "-") == 0;
     if (items.count > 0 && !from_stdin) {
-        if (file)
-            return base_fail(err, ERROR_INPUT, "give texts or --file, not both");
+        if (file) return base_fail(err, ERROR_INPUT, "give texts or --file, not both");
         texts->items = base_calloc(items.count, sizeof *texts->items);
         memcpy(texts->items, items.items, items.count * sizeof *texts->items);
         texts->count = items.count;

@@ -25,9 +25,9 @@ static const Option option_table[] = {
 static int32_t *text_ids(const InspectArguments *arguments, size_t *count, Error *err) {
     TextTokenizer *tokenizer = text_tokenizer_open(arguments->model, err);
     TextIds ids = {0};
-    bool good = tokenizer && text_tokenizer_encode(tokenizer, arguments->text,
-                                                   strlen(arguments->text), TEXT_ENCODE_PROMPT,
-                                                   &ids, err);
+    bool good =
+        tokenizer && text_tokenizer_encode(tokenizer, arguments->text, strlen(arguments->text),
+                                           TEXT_ENCODE_PROMPT, &ids, err);
     if (good && ids.length == 0) good = base_fail(err, ERROR_INPUT, "the text has no tokens");
     text_tokenizer_free(tokenizer);
     *count = ids.length;

@@ -10,11 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-const Command *const all_commands[] = {
-    &generate_command,      &chat_command,       &ingest_command,        &search_command,
-    &ask_command,           &embed_command,      &rerank_command,        &tokenize_command,
-    &template_command,      &model_convert_command, &model_info_command, &inspect_logits_command,
-    &commands_command,      NULL};
+const Command *const all_commands[] = {&generate_command,   &chat_command,
+                                       &ingest_command,     &search_command,
+                                       &ask_command,        &embed_command,
+                                       &rerank_command,     &tokenize_command,
+                                       &template_command,   &model_convert_command,
+                                       &model_info_command, &inspect_logits_command,
+                                       &commands_command,   NULL};
 
 static void complain(const Error *err) {
     size_t length = strlen(err->message);

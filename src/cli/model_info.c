@@ -18,14 +18,13 @@ static const Option option_table[] = {
 static void print_json(const char *folder, const HubInfo *info) {
     json_t *out = json_pack(
         "{s:o,s:s,s:s,s:s,s:I,s:I,s:f,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "folder",
-        output_string(folder, strlen(folder)), "model_type", info->architecture,
-        "tokenizer", info->tokenizer, "dtype", info->dtype, "parameters",
-        (json_int_t)info->parameters, "weight_bytes", (json_int_t)info->weight_bytes,
-        "bits_per_weight", info->bits_per_weight, "layers", (json_int_t)info->layers, "hidden_size",
-        (json_int_t)info->hidden_size, "heads", (json_int_t)info->heads, "kv_heads",
-        (json_int_t)info->kv_heads, "vocab_size", (json_int_t)info->vocab_size, "context",
-        (json_int_t)info->context, "tensors", (json_int_t)info->tensors, "shards",
-        (json_int_t)info->shards);
+        output_string(folder, strlen(folder)), "model_type", info->architecture, "tokenizer",
+        info->tokenizer, "dtype", info->dtype, "parameters", (json_int_t)info->parameters,
+        "weight_bytes", (json_int_t)info->weight_bytes, "bits_per_weight", info->bits_per_weight,
+        "layers", (json_int_t)info->layers, "hidden_size", (json_int_t)info->hidden_size, "heads",
+        (json_int_t)info->heads, "kv_heads", (json_int_t)info->kv_heads, "vocab_size",
+        (json_int_t)info->vocab_size, "context", (json_int_t)info->context, "tensors",
+        (json_int_t)info->tensors, "shards", (json_int_t)info->shards);
     json_t *quantization = info->bits ? json_pack("{s:i,s:i,s:s}", "group_size", info->group_size,
                                                   "bits", info->bits, "mode", info->mode)
                                       : json_null();

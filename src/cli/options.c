@@ -33,12 +33,8 @@ static bool set_value(const Option *option, const char *word, void *arguments, b
         return base_fail(err, ERROR_INPUT, "%s%s: \"%s\" is not one of %s", dashes(option),
                          option->name, word, option->choices);
     switch (option->type) {
-    case OPTION_FLAG:
-        *(bool *)field(option, arguments) = true;
-        return true;
-    case OPTION_TEXT:
-        *(const char **)field(option, arguments) = word;
-        return true;
+    case OPTION_FLAG: *(bool *)field(option, arguments) = true; return true;
+    case OPTION_TEXT: *(const char **)field(option, arguments) = word; return true;
     case OPTION_INT: {
         long long value = strtoll(word, &end, 10);
         if (end == word || *end != '\0' || errno == ERANGE)
@@ -82,7 +78,8 @@ static bool is_option(const char *word) {
 
 /* The option that `--name[=...]` means: an exact name, or the only one that
  * starts so. NULL and *err otherwise. */
-static const Option *find_long(const Command *command, const char *name, size_t length, Error *err) {
+static const Option *find_long(const Command *command, const char *name, size_t length,
+                               Error *err) {
     const Option *found = NULL;
     StrBuf matches = {0};
     for (size_t i = 0; i < command->option_count; i++) {
@@ -94,8 +91,7 @@ static const Option *find_long(const Command *command, const char *name, size_t 
             return option;
         }
         base_str_appendf(&matches, "%s--%s", found ? ", " : "", option->name);
-        if (found)
-            base_fail(err, ERROR_INPUT, "--%.*s could be any of several", (int)length, name);
+        if (found) base_fail(err, ERROR_INPUT, "--%.*s could be any of several", (int)length, name);
         found = option;
     }
     if (err->code != ERROR_NONE) {
@@ -138,8 +134,7 @@ typedef struct Words {
 static bool take_values(const Option *option, const char *attached, Words *words, void *arguments,
                         Error *err) {
     if (option->type == OPTION_FLAG) {
-        if (attached)
-            return base_fail(err, ERROR_INPUT, "--%s takes no value", option->name);
+        if (attached) return base_fail(err, ERROR_INPUT, "--%s takes no value", option->name);
         return set_value(option, "", arguments, true, err);
     }
     if (option->type == OPTION_LIST) {

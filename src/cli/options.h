@@ -31,14 +31,14 @@ typedef struct OptionList {
 } OptionList;
 
 typedef struct Option {
-    const char *name;     /* "max-tokens"; of a positional argument "PATH" */
-    const char *letters;  /* "m" for -m; NULL: none */
+    const char *name;    /* "max-tokens"; of a positional argument "PATH" */
+    const char *letters; /* "m" for -m; NULL: none */
     OptionType type;
     size_t field;         /* offsetof in the command's arguments */
     const char *fallback; /* as it would be typed; NULL: none */
     const char *value;    /* what stands for the value in the help, "N" */
     const char *help;
-    const char *choices;  /* "float16|float32": allowed values; NULL: any */
+    const char *choices; /* "float16|float32": allowed values; NULL: any */
     bool positional, required;
 } Option;
 
@@ -52,7 +52,7 @@ typedef struct Command {
     /* Returns the exit status; on a failure fills *err and returns 1, or 2 when
      * the words do not fit together. */
     int (*run)(const void *arguments, Error *err);
-    bool hidden;           /* left out of lists */
+    bool hidden; /* left out of lists */
 } Command;
 
 typedef enum { OPTIONS_OK, OPTIONS_HELP, OPTIONS_WRONG } OptionsResult;

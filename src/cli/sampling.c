@@ -28,8 +28,8 @@ static bool read_biases(const char *text, LmSampling *sampling, Error *err) {
         char *end = NULL;
         long id = strtol(key, &end, 10);
         if (end == key || *end != '\0' || id < 0 || id > INT32_MAX || !json_is_number(value)) {
-            good = base_fail(err, ERROR_INPUT, "--logit-bias: \"%.32s\" is not a token id with a number",
-                             key);
+            good = base_fail(err, ERROR_INPUT,
+                             "--logit-bias: \"%.32s\" is not a token id with a number", key);
             break;
         }
         ids[sampling->n_biases] = (int)id;

@@ -13,19 +13,18 @@ typedef struct SearchArguments {
 } SearchArguments;
 #define ARGUMENTS SearchArguments
 
-#define SEARCH_OPTIONS                                                                          \
-    OPTION_REQUIRED("index", NULL, TEXT, index, "FILE", "index file"),                          \
-        OPTION("embedder", NULL, TEXT, embedder, NULL, "DIR",                                   \
-               "folder of the model that made the index; without it only words are searched"),  \
-        OPTION("top-k", "k", INT, top_k, "5", "K", "passages to find"),                         \
-        OPTION_CHOICE("mode", mode, "hybrid", "hybrid|dense|lexical",                           \
-                      "by meaning and words, by meaning, or by words"),                         \
-        OPTION("candidates", NULL, INT, candidates, "100", "N",                                 \
-               "taken from each list before they are merged"),                                  \
-        OPTION("prefix", NULL, TEXT, prefix, NULL, "PATH",                                      \
-               "only documents whose path starts so"),                                          \
-        OPTION("threshold", NULL, REAL, threshold, "0", "X",                                    \
-               "cosine under which nothing is relevant; 0: the embedder's own"),                \
+#define SEARCH_OPTIONS                                                                             \
+    OPTION_REQUIRED("index", NULL, TEXT, index, "FILE", "index file"),                             \
+        OPTION("embedder", NULL, TEXT, embedder, NULL, "DIR",                                      \
+               "folder of the model that made the index; without it only words are searched"),     \
+        OPTION("top-k", "k", INT, top_k, "5", "K", "passages to find"),                            \
+        OPTION_CHOICE("mode", mode, "hybrid", "hybrid|dense|lexical",                              \
+                      "by meaning and words, by meaning, or by words"),                            \
+        OPTION("candidates", NULL, INT, candidates, "100", "N",                                    \
+               "taken from each list before they are merged"),                                     \
+        OPTION("prefix", NULL, TEXT, prefix, NULL, "PATH", "only documents whose path starts so"), \
+        OPTION("threshold", NULL, REAL, threshold, "0", "X",                                       \
+               "cosine under which nothing is relevant; 0: the embedder's own"),                   \
         OPTION("json", NULL, FLAG, json, NULL, NULL, "print a JSON object")
 
 static const Option search_options[] = {
@@ -156,7 +155,8 @@ static int run_ask(const void *given, Error *err) {
                 size_option("max-passages", arguments->max_passages, &how.max_passages, err) &&
                 find_passages(arguments, &session, err);
     if (good && arguments->model)
-        good = session.has_generator = rag_generator_open(arguments->model, &session.generator, err);
+        good = session.has_generator =
+            rag_generator_open(arguments->model, &session.generator, err);
     if (good) {
         good = rag_answer(&session.found, session.has_embedder ? &session.embedder : NULL,
                           session.has_generator ? &session.generator : NULL, &how, &answer, err);
@@ -177,10 +177,10 @@ const Command search_command = {.name = "search",
                                 .arguments_size = sizeof(SearchArguments),
                                 .run = run_search};
 
-const Command ask_command = {
-    .name = "ask",
-    .summary = "Answers a question from an index, with sources.",
-    .details = "Says \"" RAG_REFUSAL "\" when the documents do not speak of it.",
-    OPTIONS(ask_options),
-    .arguments_size = sizeof(SearchArguments),
-    .run = run_ask};
+const Command ask_command = {.name = "ask",
+                             .summary = "Answers a question from an index, with sources.",
+                             .details =
+                                 "Says \"" RAG_REFUSAL "\" when the documents do not speak of it.",
+                             OPTIONS(ask_options),
+                             .arguments_size = sizeof(SearchArguments),
+                             .run = run_ask};

@@ -39,7 +39,8 @@ static bool print_prompt(const TemplateArguments *arguments, const char *prompt,
         text_tokenizer_free(tokenizer);
         if (!good) return false;
         list = json_array();
-        for (size_t i = 0; i < ids.length; i++) json_array_append_new(list, json_integer(ids.data[i]));
+        for (size_t i = 0; i < ids.length; i++)
+            json_array_append_new(list, json_integer(ids.data[i]));
     }
     if (arguments->json) {
         json_t *out = json_pack("{s:o}", "text", output_string(prompt, strlen(prompt)));
@@ -74,31 +75,33 @@ static bool read_inputs(const TemplateArguments *arguments, Inputs *inputs, Erro
     return true;
 }
 
+static bool render_inputs(const TemplateArguments *arguments, const TextChatTemplate *chat,
+                          const Inputs *inputs, Error *err) {
+    bool wrapped = json_is_object(inputs->root);
+    const json_t *messages = wrapped ? json_object_get(inputs->root, "messages") : inputs->root;
+    if (!json_is_array(messages))
+        return base_fail(err, ERROR_INPUT, "the messages must be a JSON list");
+    TextChat request = {
+        .messages = messages,
+        .tools = inputs->tools ? inputs->tools : json_object_get(inputs->root, "tools"),
+        .documents =
+            inputs->documents ? inputs->documents : json_object_get(inputs->root, "documents"),
+        .variables = inputs->variables,
+        .name = arguments->name,
+        .add_generation_prompt =
+            !arguments->no_generation_prompt && !arguments->continue_final_message,
+        .continue_final_message = arguments->continue_final_message,
+    };
+    char *prompt = text_chat_render(chat, &request, NULL, err);
+    bool good = prompt && print_prompt(arguments, prompt, err);
+    free(prompt);
+    return good;
+}
+
 static bool render(const TemplateArguments *arguments, const TextChatTemplate *chat, Error *err) {
     Inputs inputs = {0};
-    char *prompt = NULL;
-    bool good = read_inputs(arguments, &inputs, err);
-    if (good) {
-        bool wrapped = json_is_object(inputs.root);
-        const json_t *messages = wrapped ? json_object_get(inputs.root, "messages") : inputs.root;
-        TextChat request = {
-            .messages = messages,
-            .tools = inputs.tools ? inputs.tools : json_object_get(inputs.root, "tools"),
-            .documents = inputs.documents ? inputs.documents
-                                          : json_object_get(inputs.root, "documents"),
-            .variables = inputs.variables,
-            .name = arguments->name,
-            .add_generation_prompt =
-                !arguments->no_generation_prompt && !arguments->continue_final_message,
-            .continue_final_message = arguments->continue_final_message,
-        };
-        if (!json_is_array(messages))
-            good = base_fail(err, ERROR_INPUT, "the messages must be a JSON list");
-        else
-            prompt = text_chat_render(chat, &request, NULL, err);
-        good = prompt && print_prompt(arguments, prompt, err);
-    }
-    free(prompt);
+    bool good =
+        read_inputs(arguments, &inputs, err) && render_inputs(arguments, chat, &inputs, err);
     json_decref(inputs.root);
     json_decref(inputs.tools);
     json_decref(inputs.documents);
@@ -121,7 +124,8 @@ static int run(const void *given, Error *err) {
     if (done && !text_chat_template_has(chat, NULL))
         done = base_fail(err, ERROR_UNSUPPORTED, "%s: has no chat template", arguments->model);
     if (done)
-        done = arguments->source ? print_source(arguments, chat, err) : render(arguments, chat, err);
+        done =
+            arguments->source ? print_source(arguments, chat, err) : render(arguments, chat, err);
     text_chat_template_free(chat);
     return done ? 0 : 1;
 }

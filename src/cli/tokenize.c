@@ -13,11 +13,11 @@ typedef struct TokenizeArguments {
 
 static const Option option_table[] = {
     OPTION_REQUIRED("model", NULL, TEXT, model, "DIR", "model folder"),
-    OPTION("file", NULL, TEXT, file, NULL, "FILE", "take the lines of this file; - is standard input"),
+    OPTION("file", NULL, TEXT, file, NULL, "FILE",
+           "take the lines of this file; - is standard input"),
     OPTION("whole", NULL, FLAG, whole, NULL, NULL, "take the file as one text"),
     OPTION("decode", NULL, FLAG, decode, NULL, NULL, "the texts are ids; print their text"),
-    OPTION("no-special", NULL, FLAG, no_special, NULL, NULL,
-           "do not add bos, [CLS] and the like"),
+    OPTION("no-special", NULL, FLAG, no_special, NULL, NULL, "do not add bos, [CLS] and the like"),
     OPTION("plain", NULL, FLAG, plain, NULL, NULL,
            "read the text of special tokens as ordinary text"),
     OPTION("skip-special", NULL, FLAG, skip_special, NULL, NULL,
@@ -39,7 +39,8 @@ static void print_ids(const TokenizeArguments *arguments, const TextTokenizer *t
         json_t *tokens = json_array();
         for (size_t i = 0; i < ids->length; i++) {
             const char *token = text_tokenizer_token(tokenizer, ids->data[i]);
-            json_array_append_new(tokens, token ? output_string(token, strlen(token)) : json_null());
+            json_array_append_new(tokens,
+                                  token ? output_string(token, strlen(token)) : json_null());
         }
         output_json(json_pack("{s:o,s:o,s:I}", "ids", json_ids(ids->data, ids->length), "tokens",
                               tokens, "count", (json_int_t)ids->length));
@@ -87,8 +88,9 @@ static bool tokenize_all(const TokenizeArguments *arguments, const TextTokenizer
     if (arguments->whole) {
         size_t length = 0;
         char *text = input_file(arguments->file ? arguments->file : "-", &length, err);
-        bool good = text && (arguments->decode ? decode_one(arguments, tokenizer, text, err)
-                                               : encode_one(arguments, tokenizer, text, length, err));
+        bool good =
+            text && (arguments->decode ? decode_one(arguments, tokenizer, text, err)
+                                       : encode_one(arguments, tokenizer, text, length, err));
         free(text);
         return good;
     }
@@ -105,9 +107,9 @@ static bool tokenize_all(const TokenizeArguments *arguments, const TextTokenizer
     if (!input_texts(arguments->texts, arguments->file, &texts, err)) return false;
     bool good = true;
     for (size_t i = 0; i < texts.count && good && !base_interrupted(); i++)
-        good = arguments->decode ? decode_one(arguments, tokenizer, texts.items[i], err)
-                                 : encode_one(arguments, tokenizer, texts.items[i],
-                                              strlen(texts.items[i]), err);
+        good = arguments->decode
+                   ? decode_one(arguments, tokenizer, texts.items[i], err)
+                   : encode_one(arguments, tokenizer, texts.items[i], strlen(texts.items[i]), err);
     input_texts_free(&texts);
     return good;
 }

@@ -128,10 +128,12 @@ static void merge_eos(const char *folder, json_t *config) {
 json_t *hub_config_load(const char *folder, Error *err) {
     if (!base_is_dir(folder)) {
         base_fail(err, ERROR_IO,
-                  base_is_file(folder) ? "%s: is a file, a model is a folder" : "%s: no such folder",
+                  base_is_file(folder) ? "%s: is a file, a model is a folder"
+                                       : "%s: no such folder",
                   folder);
         if (base_ends_with(folder, ".gguf"))
-            base_hint(err, "Convert it first: mlx-rag model convert --gguf %s --output DIR", folder);
+            base_hint(err, "Convert it first: mlx-rag model convert --gguf %s --output DIR",
+                      folder);
         return NULL;
     }
     char *path = base_path_join(folder, "config.json");

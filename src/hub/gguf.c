@@ -20,6 +20,7 @@ typedef struct Value {
     void *numbers; /* float or int32_t [count] */
     mlx_dtype dtype;
     size_t count;
+    struct Value *next;
 } Value;
 
 struct HubGguf {
@@ -30,24 +31,22 @@ struct HubGguf {
     json_t *config;
     HubTensor *tensors; /* in the order of the model */
     size_t count, capacity;
-    Value **values;
-    size_t value_count, value_capacity;
+    Value *values;
 };
 
 /* ---- metadata ---------------------------------------------------------------- */
 
 static Value *remember(HubGguf *gguf, const char *key) {
-    gguf->values = base_grow(gguf->values, &gguf->value_capacity, gguf->value_count + 1,
-                             sizeof *gguf->values);
     Value *value = base_calloc(1, sizeof *value);
     value->key = base_strdup(key);
-    gguf->values[gguf->value_count++] = value;
+    value->next = gguf->values;
+    gguf->values = value;
     return value;
 }
 
-static Value *recall(HubGguf *gguf, const char *key) {
-    for (size_t i = 0; i < gguf->value_count; i++)
-        if (strcmp(gguf->values[i]->key, key) == 0) return gguf->values[i];
+static Value *recall(const HubGguf *gguf, const char *key) {
+    for (Value *value = gguf->values; value; value = value->next)
+        if (strcmp(value->key, key) == 0) return value;
     return NULL;
 }
 
@@ -268,8 +267,8 @@ static bool add_rows(HubGguf *gguf, const Rename *rows, size_t count, int layer,
     for (size_t i = 0; i < count; i++) {
         if (!(rows[i].archs & gguf->arch->bit)) continue;
         const char *stem = gguf->arch->bit == GGUF_BERT ? "encoder.layer" : "model.layers";
-        char *from = layer < 0 ? base_strdup(rows[i].gguf)
-                               : base_format("blk.%d.%s", layer, rows[i].gguf);
+        char *from =
+            layer < 0 ? base_strdup(rows[i].gguf) : base_format("blk.%d.%s", layer, rows[i].gguf);
         char *to = layer < 0 ? base_strdup(rows[i].model)
                              : base_format("%s.%d.%s", stem, layer, rows[i].model);
         bool found = false;
@@ -294,7 +293,8 @@ static bool is_known(const HubGguf *gguf, const char *name) {
     if (base_starts_with(name, "blk.")) {
         char *end = NULL;
         long layer = strtol(name + 4, &end, 10);
-        if (layer < 0 || layer >= setting_of(gguf, "num_hidden_layers") || *end != '.') return false;
+        if (layer < 0 || layer >= setting_of(gguf, "num_hidden_layers") || *end != '.')
+            return false;
         module = end + 1;
         rows = layers;
         count = BASE_COUNT(layers);
@@ -336,8 +336,8 @@ static mlx_dtype natural_dtype(const HubGguf *gguf, const mlx_vector_string keys
         char *name = NULL;
         mlx_array array = mlx_array_new();
         mlx_vector_string_get(&name, keys, i);
-        bool matrix = name && mlx_io_gguf_get_array(&array, gguf->io, name) == 0 &&
-                      mlx_array_ndim(array) > 1;
+        bool matrix =
+            name && mlx_io_gguf_get_array(&array, gguf->io, name) == 0 && mlx_array_ndim(array) > 1;
         bool narrow = matrix && mlx_array_dtype(array) != MLX_FLOAT32;
         mlx_array_free(array);
         if (narrow) return MLX_FLOAT16;
@@ -436,15 +436,15 @@ static bool read_rope_tensors(HubGguf *gguf, Error *err) {
 
 static bool check_embedding(HubGguf *gguf, Error *err) {
     bool bert = gguf->arch->bit == GGUF_BERT;
-    mlx_array table = find(gguf, bert ? "embeddings.word_embeddings.weight" : "model.embed_tokens.weight");
+    mlx_array table =
+        find(gguf, bert ? "embeddings.word_embeddings.weight" : "model.embed_tokens.weight");
     size_t tokens = 0;
     hub_gguf_strings(gguf, "tokenizer.ggml.tokens", &tokens);
     int rows = mlx_array_ndim(table) == 2 ? mlx_array_dim(table, 0) : 0;
-    if (rows <= 0)
-        return base_fail(err, ERROR_INPUT, "token_embd.weight must be a matrix");
+    if (rows <= 0) return base_fail(err, ERROR_INPUT, "token_embd.weight must be a matrix");
     if (tokens > (size_t)rows)
-        return base_fail(err, ERROR_INPUT, "the vocabulary has %zu tokens, token_embd.weight %d rows",
-                         tokens, rows);
+        return base_fail(err, ERROR_INPUT,
+                         "the vocabulary has %zu tokens, token_embd.weight %d rows", tokens, rows);
     json_object_set_new(gguf->config, "vocab_size", json_integer(rows));
     return true;
 }
@@ -473,6 +473,22 @@ static bool finish_config(HubGguf *gguf, Error *err) {
 
 /* ---- the face ------------------------------------------------------------------------ */
 
+static bool read_config(HubGguf *gguf, Error *err) {
+    gguf->arch = gguf_arch_find(gguf, err);
+    if (!gguf->arch) return false;
+    gguf->config = gguf_config_make(gguf, gguf->arch, err);
+    return gguf->config != NULL;
+}
+
+static bool read_tensors(HubGguf *gguf, mlx_vector_string keys, Error *err) {
+    if (!check_known(gguf, keys, err)) return false;
+    if (!add_rows(gguf, globals, BASE_COUNT(globals), -1, err)) return false;
+    int64_t count = setting_of(gguf, "num_hidden_layers");
+    for (int layer = 0; layer < count; layer++)
+        if (!add_rows(gguf, layers, BASE_COUNT(layers), layer, err)) return false;
+    return finish_config(gguf, err);
+}
+
 static bool read_model(HubGguf *gguf, const char *file, const char *dtype, Error *err) {
     if (!base_is_file(file)) return base_fail(err, ERROR_IO, "%s: no such file", file);
     mlx_dtype wanted = MLX_FLOAT16;
@@ -483,14 +499,7 @@ static bool read_model(HubGguf *gguf, const char *file, const char *dtype, Error
     mlx_vector_string keys = mlx_vector_string_new();
     mlx_io_gguf_get_keys(&keys, gguf->io);
     gguf->dtype = dtype ? wanted : natural_dtype(gguf, keys);
-    gguf->arch = gguf_arch_find(gguf, err);
-    if (gguf->arch) gguf->config = gguf_config_make(gguf, gguf->arch, err);
-    bool good = gguf->config && check_known(gguf, keys, err) &&
-                add_rows(gguf, globals, BASE_COUNT(globals), -1, err);
-    int64_t count = good ? setting_of(gguf, "num_hidden_layers") : 0;
-    for (int layer = 0; layer < count && good; layer++)
-        good = add_rows(gguf, layers, BASE_COUNT(layers), layer, err);
-    good = good && finish_config(gguf, err);
+    bool good = read_config(gguf, err) && read_tensors(gguf, keys, err);
     mlx_vector_string_free(keys);
     return good || base_error_context(err, "%s", file);
 }
@@ -509,19 +518,25 @@ HubGguf *hub_gguf_open(const char *file, const HubGgufOptions *options, Error *e
 
 void hub_gguf_free(HubGguf *gguf) {
     if (!gguf) return;
-    for (size_t i = 0; i < gguf->value_count; i++) value_free(gguf->values[i]);
-    free(gguf->values);
+    for (Value *value = gguf->values, *next; value; value = next) {
+        next = value->next;
+        value_free(value);
+    }
     hub_tensors_free(gguf->tensors, gguf->count);
     json_decref(gguf->config);
     mlx_io_gguf_free(gguf->io);
     free(gguf);
 }
 
-const json_t *hub_gguf_config(const HubGguf *gguf) { return gguf->config; }
+const json_t *hub_gguf_config(const HubGguf *gguf) {
+    return gguf->config;
+}
 
 const HubTensor *hub_gguf_tensors(const HubGguf *gguf, size_t *count) {
     *count = gguf->count;
     return gguf->tensors;
 }
 
-uint64_t hub_gguf_shard_bytes(const HubGguf *gguf) { return gguf->shard_bytes; }
+uint64_t hub_gguf_shard_bytes(const HubGguf *gguf) {
+    return gguf->shard_bytes;
+}

@@ -116,8 +116,9 @@ static bool complete_decoder(const GgufArch *arch, json_t *config, Error *err) {
     int64_t hidden = size_of(config, "hidden_size");
     set_default(config, "num_key_value_heads", json_integer(heads));
     if (!json_object_get(config, "head_dim") && hidden % heads != 0)
-        return base_fail(err, ERROR_INPUT, "%s.embedding_length %lld is not a multiple of %lld heads",
-                         arch->name, (long long)hidden, (long long)heads);
+        return base_fail(err, ERROR_INPUT,
+                         "%s.embedding_length %lld is not a multiple of %lld heads", arch->name,
+                         (long long)hidden, (long long)heads);
     set_default(config, "head_dim", json_integer(hidden / heads));
     int64_t kv_heads = size_of(config, "num_key_value_heads");
     if (heads % kv_heads != 0)
@@ -233,12 +234,12 @@ bool gguf_rope_llama3(json_t *config, const float *factors, size_t count, Error 
             fits = fabs(expected - (double)factors[i]) <= 1e-3 * expected;
         }
         if (!fits) continue;
-        json_object_set_new(
-            config, "rope_scaling",
-            json_pack("{s:s,s:s,s:o,s:f,s:f,s:I}", "type", "llama3", "rope_type", "llama3",
-                      "factor", gguf_json_float(largest), "low_freq_factor", low,
-                      "high_freq_factor", high, "original_max_position_embeddings",
-                      (json_int_t)originals[c]));
+        json_object_set_new(config, "rope_scaling",
+                            json_pack("{s:s,s:s,s:o,s:f,s:f,s:I}", "type", "llama3", "rope_type",
+                                      "llama3", "factor", gguf_json_float(largest),
+                                      "low_freq_factor", low, "high_freq_factor", high,
+                                      "original_max_position_embeddings",
+                                      (json_int_t)originals[c]));
         return true;
     }
     return base_fail(err, ERROR_UNSUPPORTED,
@@ -248,11 +249,28 @@ bool gguf_rope_llama3(json_t *config, const float *factors, size_t count, Error 
 /* ---- stop ids ----------------------------------------------------------------- */
 
 /* Tokens that end a turn or a text in the chat formats there are. */
-static const char *const end_texts[] = {
-    "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|calls|>", "<|flush|>",
-    "<end_of_turn>", "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]",
-    "<|end_of_text|>", "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>",
-    "<｜end▁of▁sentence｜>", "[e~["};
+static const char *const end_texts[] = {"<|eot_id|>",
+                                        "<|im_end|>",
+                                        "<|end|>",
+                                        "<|return|>",
+                                        "<|call|>",
+                                        "<|calls|>",
+                                        "<|flush|>",
+                                        "<end_of_turn>",
+                                        "<|endoftext|>",
+                                        "</s>",
+                                        "<|eom_id|>",
+                                        "<EOT>",
+                                        "_<EOT>",
+                                        "[EOT]",
+                                        "[EOS]",
+                                        "<|end_of_text|>",
+                                        "<end_of_utterance>",
+                                        "<eos>",
+                                        "<turn|>",
+                                        "<|tool_response>",
+                                        "<｜end▁of▁sentence｜>",
+                                        "[e~["};
 
 static void add_id(int id, int *ids, size_t capacity, size_t *count) {
     for (size_t i = 0; i < *count && i < capacity; i++)

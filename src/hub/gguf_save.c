@@ -46,19 +46,19 @@ static bool save_pooling(HubGguf *gguf, const char *folder, const json_t *config
     double type = MEAN;
     hub_gguf_number(gguf, "bert.pooling_type", &type);
     if (type != MEAN && type != CLS)
-        return base_fail(err, ERROR_UNSUPPORTED, "bert.pooling_type %g is not known (1 mean, 2 cls)",
-                         type);
+        return base_fail(err, ERROR_UNSUPPORTED,
+                         "bert.pooling_type %g is not known (1 mean, 2 cls)", type);
     json_t *modules = json_pack(
-        "[{s:i,s:s,s:s,s:s},{s:i,s:s,s:s,s:s},{s:i,s:s,s:s,s:s}]", "idx", 0, "name", "0", "path", "",
-        "type", "sentence_transformers.models.Transformer", "idx", 1, "name", "1", "path",
+        "[{s:i,s:s,s:s,s:s},{s:i,s:s,s:s,s:s},{s:i,s:s,s:s,s:s}]", "idx", 0, "name", "0", "path",
+        "", "type", "sentence_transformers.models.Transformer", "idx", 1, "name", "1", "path",
         "1_Pooling", "type", "sentence_transformers.models.Pooling", "idx", 2, "name", "2", "path",
         "2_Normalize", "type", "sentence_transformers.models.Normalize");
     json_t *pooling = json_pack("{s:O,s:b,s:b}", "word_embedding_dimension",
                                 json_object_get(config, "hidden_size"), "pooling_mode_cls_token",
                                 type == CLS, "pooling_mode_mean_tokens", type == MEAN);
-    json_t *limits = json_pack("{s:O,s:b}", "max_seq_length",
-                               json_object_get(config, "max_position_embeddings"), "do_lower_case",
-                               0);
+    json_t *limits =
+        json_pack("{s:O,s:b}", "max_seq_length", json_object_get(config, "max_position_embeddings"),
+                  "do_lower_case", 0);
     char *pooling_folder = base_path_join(folder, "1_Pooling");
     bool saved = base_make_dirs(pooling_folder, err);
     free(pooling_folder);

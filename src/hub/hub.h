@@ -68,16 +68,16 @@ bool hub_config_check(const json_t *config, const char *name, Error *err);
 
 /* A summary for people and for `model info`. */
 typedef struct HubInfo {
-    char architecture[64];  /* model_type */
-    char tokenizer[32];     /* BPE, WordPiece, Unigram, or "" when there is none */
-    char dtype[16];         /* of the unquantised floating tensors; "mixed" */
-    uint64_t parameters;    /* logical: a packed weight counts its values */
+    char architecture[64]; /* model_type */
+    char tokenizer[32];    /* BPE, WordPiece, Unigram, or "" when there is none */
+    char dtype[16];        /* of the unquantised floating tensors; "mixed" */
+    uint64_t parameters;   /* logical: a packed weight counts its values */
     uint64_t weight_bytes;
     double bits_per_weight; /* weight_bytes * 8 / parameters */
     int64_t layers, hidden_size, heads, kv_heads, vocab_size, context; /* 0 unknown */
     size_t tensors, shards;
-    int bits, group_size;   /* of the global quantization; 0 when dense */
-    char mode[8];           /* "affine", ...; "" when dense */
+    int bits, group_size; /* of the global quantization; 0 when dense */
+    char mode[8];         /* "affine", ...; "" when dense */
 } HubInfo;
 bool hub_model_info(const char *folder, HubInfo *info, Error *err);
 

@@ -24,7 +24,8 @@ static void read_sizes(const json_t *config, HubInfo *info) {
         {offsetof(HubInfo, heads), {"num_attention_heads", "n_head", "n_heads", "num_heads"}},
         {offsetof(HubInfo, kv_heads), {"num_key_value_heads", "n_kv_heads", "num_kv_heads", ""}},
         {offsetof(HubInfo, vocab_size), {"vocab_size", "n_vocab", "", ""}},
-        {offsetof(HubInfo, context), {"max_position_embeddings", "n_positions", "n_ctx", "seq_length"}},
+        {offsetof(HubInfo, context),
+         {"max_position_embeddings", "n_positions", "n_ctx", "seq_length"}},
     };
     const json_t *text = json_object_get(config, "text_config");
     for (size_t i = 0; i < BASE_COUNT(sizes); i++) {

@@ -112,7 +112,8 @@ static bool find_shards(HubModel *model, Error *err) {
     }
     free(names);
     if (model->shard_count == 0)
-        return base_fail(err, ERROR_INPUT, "%s: no model*.safetensors in this folder", model->folder);
+        return base_fail(err, ERROR_INPUT, "%s: no model*.safetensors in this folder",
+                         model->folder);
     return true;
 }
 
@@ -205,13 +206,21 @@ void hub_model_free(HubModel *model) {
     free(model);
 }
 
-const char *hub_model_folder(const HubModel *model) { return model->folder; }
+const char *hub_model_folder(const HubModel *model) {
+    return model->folder;
+}
 
-const json_t *hub_model_config(const HubModel *model) { return model->config; }
+const json_t *hub_model_config(const HubModel *model) {
+    return model->config;
+}
 
-size_t hub_model_count(const HubModel *model) { return model->count; }
+size_t hub_model_count(const HubModel *model) {
+    return model->count;
+}
 
-size_t hub_model_shards(const HubModel *model) { return model->shard_count; }
+size_t hub_model_shards(const HubModel *model) {
+    return model->shard_count;
+}
 
 const char *hub_model_name(const HubModel *model, size_t index) {
     return index < model->count ? model->entries[index].tensor.name : NULL;

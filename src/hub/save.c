@@ -114,8 +114,8 @@ bool hub_weights_save(const char *folder, const HubTensor *tensors, size_t count
     bool saved = true;
     for (size_t i = 0; i < shards && saved; i++)
         saved = save_shard(folder, tensors, count, shard, i, shards, err);
-    saved = saved && save_index(folder, tensors, count, shard, shards,
-                                hub_config_quantization(config), err);
+    saved = saved &&
+            save_index(folder, tensors, count, shard, shards, hub_config_quantization(config), err);
     mx_drop(scope);
     free(shard);
     return saved;

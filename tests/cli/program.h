@@ -64,8 +64,8 @@ static inline void outcome_free(Outcome *outcome) {
 /* A failure says one line, "mlx-rag: ...", that contains `words`. */
 static inline void expect_complaint(Outcome outcome, int status, const char *words) {
     if (outcome.status != status || !strstr(outcome.err, words))
-        fail_msg("status %d, said \"%s\", wanted %d and \"%s\"", outcome.status, outcome.err, status,
-                 words);
+        fail_msg("status %d, said \"%s\", wanted %d and \"%s\"", outcome.status, outcome.err,
+                 status, words);
     assert_true(base_starts_with(outcome.err, "mlx-rag: "));
     assert_ptr_equal(strchr(outcome.err, '\n'), outcome.err + strlen(outcome.err) - 1);
     outcome_free(&outcome);

@@ -13,7 +13,8 @@ static int tiny_make(void **state) {
     folder_write(*state, "tiny.gguf", file.data, file.length);
     base_str_free(&file);
     char *gguf = base_path_join(*state, "tiny.gguf"), *output = base_path_join(*state, "tiny");
-    Outcome outcome = program_run(NULL, "model", "convert", "--gguf", gguf, "--output", output, NULL);
+    Outcome outcome =
+        program_run(NULL, "model", "convert", "--gguf", gguf, "--output", output, NULL);
     if (outcome.status != 0) fprintf(stderr, "convert: %s", outcome.err);
     int status = outcome.status;
     outcome_free(&outcome);
@@ -22,7 +23,9 @@ static int tiny_make(void **state) {
     return status;
 }
 
-static char *tiny_path(void **state) { return base_path_join(*state, "tiny"); }
+static char *tiny_path(void **state) {
+    return base_path_join(*state, "tiny");
+}
 
 static const char *golden(const char *name) {
     static char path[512];
@@ -33,10 +36,10 @@ static const char *golden(const char *name) {
 /* ---- model convert and info ---------------------------------------------------------- */
 
 static void test_converted_folder_has_what_mlx_lm_reads(void **state) {
-    static const char *const files[] = {
-        "config.json",           "generation_config.json",  "model.safetensors",
-        "tokenizer.json",        "tokenizer_config.json",   "model.safetensors.index.json",
-        "chat_template.jinja",   "special_tokens_map.json"};
+    static const char *const files[] = {"config.json",           "generation_config.json",
+                                        "model.safetensors",     "tokenizer.json",
+                                        "tokenizer_config.json", "model.safetensors.index.json",
+                                        "chat_template.jinja",   "special_tokens_map.json"};
     char *folder = tiny_path(state);
     for (size_t i = 0; i < BASE_COUNT(files); i++) {
         char *path = base_path_join(folder, files[i]);
@@ -56,14 +59,16 @@ static void test_converted_folder_has_what_mlx_lm_reads(void **state) {
 static void test_convert_refuses_to_overwrite_and_leaves_nothing_behind(void **state) {
     char *folder = tiny_path(state), *gguf = base_path_join(*state, "tiny.gguf");
     char *other = base_path_join(*state, "other");
-    expect_complaint(program_run(NULL, "model", "convert", "--gguf", gguf, "--output", folder, NULL), 1,
-                     "exists already");
     expect_complaint(
-        program_run(NULL, "model", "convert", "--gguf", "/nowhere.gguf", "--output", other, NULL), 1,
-        "/nowhere.gguf: no such file");
+        program_run(NULL, "model", "convert", "--gguf", gguf, "--output", folder, NULL), 1,
+        "exists already");
+    expect_complaint(
+        program_run(NULL, "model", "convert", "--gguf", "/nowhere.gguf", "--output", other, NULL),
+        1, "/nowhere.gguf: no such file");
     char *config = base_path_join(folder, "config.json");
-    expect_complaint(program_run(NULL, "model", "convert", "--gguf", config, "--output", other, NULL), 1,
-                     "not a GGUF file");
+    expect_complaint(
+        program_run(NULL, "model", "convert", "--gguf", config, "--output", other, NULL), 1,
+        "not a GGUF file");
     char **names = NULL;
     size_t count = 0;
     assert_true(base_list_dir(*state, &names, &count, NULL));
@@ -81,8 +86,9 @@ static void test_convert_into_a_read_only_folder_says_so(void **state) {
     char *locked = base_path_join(*state, "locked"), *output = base_path_join(locked, "out");
     char *gguf = base_path_join(*state, "tiny.gguf");
     assert_int_equal(mkdir(locked, 0555), 0);
-    expect_complaint(program_run(NULL, "model", "convert", "--gguf", gguf, "--output", output, NULL), 1,
-                     "cannot create this folder");
+    expect_complaint(
+        program_run(NULL, "model", "convert", "--gguf", gguf, "--output", output, NULL), 1,
+        "cannot create this folder");
     free(gguf);
     free(output);
     free(locked);
@@ -122,14 +128,16 @@ static void test_a_killed_convert_leaves_nothing_under_the_name(void **state) {
 
 static void test_text_becomes_ids_and_text_again(void **state) {
     char *folder = tiny_path(state);
-    expect_output(program_run(NULL, "tokenize", "--model", folder, "Hi he", NULL), "72 105 32 126\n");
+    expect_output(program_run(NULL, "tokenize", "--model", folder, "Hi he", NULL),
+                  "72 105 32 126\n");
     expect_output(program_run("ab\ncd\n", "tokenize", "--model", folder, NULL), "97 98\n99 100\n");
-    expect_output(program_run("ab\n", "tokenize", "--model", folder, "--whole", NULL), "97 98 10\n");
+    expect_output(program_run("ab\n", "tokenize", "--model", folder, "--whole", NULL),
+                  "97 98 10\n");
     expect_output(program_run(NULL, "tokenize", "--model", folder, "--count", "abc", NULL), "3\n");
     expect_output(program_run(NULL, "tokenize", "--model", folder, "<|im_end|>", NULL), "258\n");
-    expect_output(program_run(NULL, "tokenize", "--model", folder, "--plain", "--count", "<|im_end|>",
-                              NULL),
-                  "10\n");
+    expect_output(
+        program_run(NULL, "tokenize", "--model", folder, "--plain", "--count", "<|im_end|>", NULL),
+        "10\n");
     expect_output(program_run(NULL, "tokenize", "--model", folder, "--decode", "72", "105", NULL),
                   "Hi\n");
     expect_output(program_run(NULL, "tokenize", "--model", folder, "--decode", "72 258", NULL),
@@ -152,17 +160,20 @@ static void test_template_renders_messages(void **state) {
     const char *messages = "[{\"role\": \"user\", \"content\": \"hi\"}]";
     expect_output(program_run(messages, "template", "--model", folder, NULL),
                   "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
-    expect_output(program_run(messages, "template", "--model", folder, "--no-generation-prompt", "-",
-                              NULL),
-                  "<|im_start|>user\nhi<|im_end|>\n");
-    expect_output(program_run("{\"messages\": [{\"role\": \"user\", \"content\": \"he\"}]}", "template",
-                              "--model", folder, "--tokenize", "--continue-final-message", NULL),
+    expect_output(
+        program_run(messages, "template", "--model", folder, "--no-generation-prompt", "-", NULL),
+        "<|im_start|>user\nhi<|im_end|>\n");
+    expect_output(program_run("{\"messages\": [{\"role\": \"user\", \"content\": \"he\"}]}",
+                              "template", "--model", folder, "--tokenize",
+                              "--continue-final-message", NULL),
                   "257 117 115 101 114 10 126\n");
-    json_t *lines = expect_json(program_run(messages, "template", "--model", folder, "--json", NULL));
+    json_t *lines =
+        expect_json(program_run(messages, "template", "--model", folder, "--json", NULL));
     assert_non_null(json_string_value(json_object_get(json_array_get(lines, 0), "text")));
     json_decref(lines);
     expect_complaint(program_run("{", "template", "--model", folder, NULL), 1, "standard input");
-    expect_complaint(program_run("5", "template", "--model", folder, NULL), 1, "must be a JSON list");
+    expect_complaint(program_run("5", "template", "--model", folder, NULL), 1,
+                     "must be a JSON list");
     expect_complaint(program_run(messages, "template", "--model", golden("llama"), NULL), 1,
                      "has no chat template");
     free(folder);
@@ -171,8 +182,8 @@ static void test_template_renders_messages(void **state) {
 /* ---- generate and chat ----------------------------------------------------------------------- */
 
 static char *generated(const char *folder, const char *seed, const char *prompt) {
-    Outcome outcome = program_run(NULL, "generate", "--model", folder, "--prompt", prompt, "-m", "12",
-                                  "--temp", "1", "--seed", seed, "--verbose", "False", NULL);
+    Outcome outcome = program_run(NULL, "generate", "--model", folder, "--prompt", prompt, "-m",
+                                  "12", "--temp", "1", "--seed", seed, "--verbose", "False", NULL);
     assert_int_equal(outcome.status, 0);
     free(outcome.err);
     return outcome.out;
@@ -214,8 +225,8 @@ static void test_generate_prints_as_mlx_lm_does(void **state) {
 }
 
 static json_t *generate_json(const char *folder, const char *option, const char *value) {
-    json_t *lines = expect_json(program_run(NULL, "generate", "--model", folder, "-p", "a\\nb", "-m",
-                                            "6", "--json", option, value, NULL));
+    json_t *lines = expect_json(program_run(NULL, "generate", "--model", folder, "-p", "a\\nb",
+                                            "-m", "6", "--json", option, value, NULL));
     assert_int_equal(json_array_size(lines), 1);
     json_t *first = json_incref(json_array_get(lines, 0));
     json_decref(lines);
@@ -257,9 +268,9 @@ static void test_generate_as_json(void **state) {
 
 static void test_system_prompt_and_prefill_reach_the_template(void **state) {
     char *folder = tiny_path(state);
-    json_t *lines = expect_json(program_run(NULL, "generate", "--model", folder, "-p", "b", "-m", "1",
-                                            "--json", "--system-prompt", "s", "--prefill-response",
-                                            "xy", NULL));
+    json_t *lines =
+        expect_json(program_run(NULL, "generate", "--model", folder, "-p", "b", "-m", "1", "--json",
+                                "--system-prompt", "s", "--prefill-response", "xy", NULL));
     /* system\ns, user\nb, assistant\nxy with their marks; the last stays open */
     json_t *count = json_object_get(json_array_get(lines, 0), "prompt_tokens");
     assert_int_equal(json_integer_value(count), (1 + 7 + 1 + 2) + (1 + 5 + 1 + 2) + (1 + 10 + 2));
@@ -269,8 +280,9 @@ static void test_system_prompt_and_prefill_reach_the_template(void **state) {
 
 static void test_bad_generate_options_are_explained(void **state) {
     char *folder = tiny_path(state);
-    expect_complaint(program_run(NULL, "generate", "--model", folder, "--extra-eos-token", "nope", NULL),
-                     1, "the model has no token \"nope\"");
+    expect_complaint(
+        program_run(NULL, "generate", "--model", folder, "--extra-eos-token", "nope", NULL), 1,
+        "the model has no token \"nope\"");
     expect_complaint(
         program_run(NULL, "generate", "--model", folder, "--chat-template-config", "{", NULL), 1,
         "--chat-template-config");
@@ -278,16 +290,16 @@ static void test_bad_generate_options_are_explained(void **state) {
                      "this model is not quantised");
     expect_complaint(program_run(NULL, "generate", "--model", golden("llama"), NULL), 1,
                      "has no tokenizer");
-    expect_complaint(program_run(NULL, "generate", "--model", folder, "--ignore-chat-template", "-p",
-                                 "", NULL),
-                     1, "prompt");
+    expect_complaint(
+        program_run(NULL, "generate", "--model", folder, "--ignore-chat-template", "-p", "", NULL),
+        1, "prompt");
     free(folder);
 }
 
 static void test_chat_reads_lines_until_q(void **state) {
     char *folder = tiny_path(state);
-    json_t *lines = expect_json(
-        program_run("he\nr\n\nhe\nq\nnever\n", "chat", "--model", folder, "-m", "4", "--json", NULL));
+    json_t *lines = expect_json(program_run("he\nr\n\nhe\nq\nnever\n", "chat", "--model", folder,
+                                            "-m", "4", "--json", NULL));
     /* After a reset the same words get the same answer. */
     assert_int_equal(json_array_size(lines), 2);
     assert_string_equal(json_string_value(json_object_get(json_array_get(lines, 0), "text")),
@@ -358,10 +370,11 @@ static void test_inspect_writes_the_golden_logits(void **state) {
     for (size_t i = 0; i < BASE_COUNT(names); i++) {
         char reference[600], *ids = golden_ids(names[i], 0, 24);
         snprintf(reference, sizeof reference, "%s/golden.safetensors", golden(names[i]));
-        json_t *lines =
-            expect_json(program_run(NULL, "inspect", "logits", "--model", golden(names[i]), "--tokens",
-                                    ids, "--output", output, "--dtype", "float32", "--json", NULL));
-        json_t *shape = json_object_get(json_object_get(json_array_get(lines, 0), "tensors"), "logits");
+        json_t *lines = expect_json(program_run(NULL, "inspect", "logits", "--model",
+                                                golden(names[i]), "--tokens", ids, "--output",
+                                                output, "--dtype", "float32", "--json", NULL));
+        json_t *shape =
+            json_object_get(json_object_get(json_array_get(lines, 0), "tensors"), "logits");
         assert_int_equal(json_integer_value(json_array_get(shape, 0)), 1);
         assert_int_equal(json_integer_value(json_array_get(shape, 1)), 24);
         json_decref(lines);
@@ -375,8 +388,8 @@ static void test_inspect_gives_an_encoders_states_and_vector(void **state) {
     char *output = base_path_join(*state, "out.safetensors"), *ids = golden_ids("bert", 0, 20);
     char reference[600];
     snprintf(reference, sizeof reference, "%s/golden.safetensors", golden("bert"));
-    Outcome outcome = program_run(NULL, "inspect", "logits", "--model", golden("bert"), "--tokens", ids,
-                                  "--output", output, "--dtype", "float32", NULL);
+    Outcome outcome = program_run(NULL, "inspect", "logits", "--model", golden("bert"), "--tokens",
+                                  ids, "--output", output, "--dtype", "float32", NULL);
     assert_string_equal(outcome.err, "");
     assert_int_equal(outcome.status, 0);
     outcome_free(&outcome);
@@ -389,13 +402,14 @@ static void test_inspect_gives_an_encoders_states_and_vector(void **state) {
 static void test_inspect_refuses_what_it_cannot_do(void **state) {
     char *output = base_path_join(*state, "refused.safetensors");
     const char *model = golden("llama");
-    expect_complaint(program_run(NULL, "inspect", "logits", "--model", model, "--output", output, NULL),
-                     2, "give --tokens or --text");
+    expect_complaint(
+        program_run(NULL, "inspect", "logits", "--model", model, "--output", output, NULL), 2,
+        "give --tokens or --text");
     expect_complaint(program_run(NULL, "inspect", "logits", "--model", model, "--tokens", "5 x",
                                  "--output", output, NULL),
                      1, "\"x\" is not a token id");
-    expect_complaint(program_run(NULL, "inspect", "logits", "--model", model, "--tokens", "99999999",
-                                 "--output", output, NULL),
+    expect_complaint(program_run(NULL, "inspect", "logits", "--model", model, "--tokens",
+                                 "99999999", "--output", output, NULL),
                      1, "99999999");
     expect_complaint(program_run(NULL, "inspect", "logits", "--model", model, "--tokens", "5",
                                  "--output", "/nowhere/at/all.safetensors", NULL),
@@ -409,9 +423,11 @@ static void test_embed_and_rerank_name_folders_they_cannot_use(void **state) {
     expect_complaint(program_run(NULL, "embed", "--model", "/nowhere", "x", NULL), 1, "/nowhere");
     expect_complaint(program_run(NULL, "rerank", "--model", "/nowhere", "-q", "x", "y", NULL), 1,
                      "/nowhere");
-    expect_complaint(program_run(NULL, "ask", "x", "--index", "/nowhere.db", NULL), 1, "/nowhere.db");
-    expect_complaint(program_run(NULL, "ingest", "/etc", "--index", "x", "--embedder", "/nowhere", NULL),
-                     1, "/nowhere");
+    expect_complaint(program_run(NULL, "ask", "x", "--index", "/nowhere.db", NULL), 1,
+                     "/nowhere.db");
+    expect_complaint(
+        program_run(NULL, "ingest", "/etc", "--index", "x", "--embedder", "/nowhere", NULL), 1,
+        "/nowhere");
 }
 
 static void test_a_full_disk_for_output_is_an_error(void **state) {

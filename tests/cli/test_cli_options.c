@@ -61,7 +61,8 @@ static void test_wrong_words_are_refused_with_status_2(void **state) {
     expect_complaint(program_run(NULL, "generate", "--fly", NULL), 2, "unknown option --fly");
     expect_complaint(program_run(NULL, "generate", "-z", NULL), 2, "unknown option -z");
     expect_complaint(program_run(NULL, "generate", "--json=1", NULL), 2, "--json takes no value");
-    expect_complaint(program_run(NULL, "generate", "more", NULL), 2, "unexpected argument \"more\"");
+    expect_complaint(program_run(NULL, "generate", "more", NULL), 2,
+                     "unexpected argument \"more\"");
     expect_complaint(program_run(NULL, "generate", "--max-tokens", "many", NULL), 2,
                      "--max-tokens: \"many\" is not a whole number");
     expect_complaint(program_run(NULL, "generate", "--temp", "hot", NULL), 2,
@@ -79,18 +80,20 @@ static void test_shortened_options_must_be_unambiguous(void **state) {
     expect_complaint(program_run(NULL, "generate", "--top", "1", NULL), 2, "--top could be any of");
     expect_complaint(program_run(NULL, "generate", "--mod", "/nowhere", NULL), 1,
                      "/nowhere: no such folder");
-    expect_complaint(program_run(NULL, "generate", "--mod=/nowhere", "-m5", "--max-t", "-1", NULL), 1,
-                     "/nowhere: no such folder");
+    expect_complaint(program_run(NULL, "generate", "--mod=/nowhere", "-m5", "--max-t", "-1", NULL),
+                     1, "/nowhere: no such folder");
     expect_complaint(program_run(NULL, "generate", "--model=/nowhere", "-p", "-two words", NULL), 1,
                      "/nowhere: no such folder");
 }
 
 static void test_values_out_of_range_are_refused_before_the_model_opens(void **state) {
     (void)state;
-    expect_complaint(program_run(NULL, "generate", "--model", "/nowhere", "--max-tokens", "-2", NULL),
-                     1, "--max-tokens must be between -1 and");
-    expect_complaint(program_run(NULL, "generate", "--model", "/nowhere", "--logit-bias", "[1]", NULL),
-                     1, "--logit-bias: must be a JSON object");
+    expect_complaint(
+        program_run(NULL, "generate", "--model", "/nowhere", "--max-tokens", "-2", NULL), 1,
+        "--max-tokens must be between -1 and");
+    expect_complaint(
+        program_run(NULL, "generate", "--model", "/nowhere", "--logit-bias", "[1]", NULL), 1,
+        "--logit-bias: must be a JSON object");
     expect_complaint(
         program_run(NULL, "generate", "--model", "/nowhere", "--logit-bias", "{\"x\": 1}", NULL), 1,
         "\"x\" is not a token id");

@@ -29,8 +29,8 @@ static inline void tiny_byte_token(int byte, char out[4]) {
     if (!printable) {
         codepoint = 256;
         for (int other = 0; other < byte; other++)
-            codepoint += !((other >= 33 && other <= 126) || (other >= 161 && other <= 172) ||
-                           other >= 174);
+            codepoint +=
+                !((other >= 33 && other <= 126) || (other >= 161 && other <= 172) || other >= 174);
     }
     out[base_utf8_encode(codepoint, out)] = '\0';
 }
@@ -74,10 +74,10 @@ static inline StrBuf tiny_gguf(void) {
     static const struct {
         const char *name;
         size_t rows, width;
-    } parts[] = {{"attn_norm", 0, TINY_HIDDEN},          {"ffn_norm", 0, TINY_HIDDEN},
-                 {"attn_q", TINY_HIDDEN, TINY_HIDDEN},   {"attn_k", TINY_HIDDEN, TINY_HIDDEN},
-                 {"attn_v", TINY_HIDDEN, TINY_HIDDEN},   {"attn_output", TINY_HIDDEN, TINY_HIDDEN},
-                 {"ffn_gate", TINY_FFN, TINY_HIDDEN},    {"ffn_up", TINY_FFN, TINY_HIDDEN},
+    } parts[] = {{"attn_norm", 0, TINY_HIDDEN},        {"ffn_norm", 0, TINY_HIDDEN},
+                 {"attn_q", TINY_HIDDEN, TINY_HIDDEN}, {"attn_k", TINY_HIDDEN, TINY_HIDDEN},
+                 {"attn_v", TINY_HIDDEN, TINY_HIDDEN}, {"attn_output", TINY_HIDDEN, TINY_HIDDEN},
+                 {"ffn_gate", TINY_FFN, TINY_HIDDEN},  {"ffn_up", TINY_FFN, TINY_HIDDEN},
                  {"ffn_down", TINY_HIDDEN, TINY_FFN}};
     GgufWriter w = {0};
     gguf_set_text(&w, "general.architecture", "llama");

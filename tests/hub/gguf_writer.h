@@ -19,8 +19,12 @@ static inline void gguf_bytes(StrBuf *out, const void *bytes, size_t length) {
     base_str_append_n(out, bytes, length);
 }
 
-static inline void gguf_u32(StrBuf *out, uint32_t value) { gguf_bytes(out, &value, sizeof value); }
-static inline void gguf_u64(StrBuf *out, uint64_t value) { gguf_bytes(out, &value, sizeof value); }
+static inline void gguf_u32(StrBuf *out, uint32_t value) {
+    gguf_bytes(out, &value, sizeof value);
+}
+static inline void gguf_u64(StrBuf *out, uint64_t value) {
+    gguf_bytes(out, &value, sizeof value);
+}
 
 static inline void gguf_text(StrBuf *out, const char *text) {
     gguf_u64(out, strlen(text));
@@ -61,7 +65,8 @@ static inline void gguf_set_texts(GgufWriter *w, const char *key, const char *co
     for (size_t i = 0; i < count; i++) gguf_text(&w->metadata, values[i]);
 }
 
-static inline void gguf_set_i32s(GgufWriter *w, const char *key, const int32_t *values, size_t count) {
+static inline void gguf_set_i32s(GgufWriter *w, const char *key, const int32_t *values,
+                                 size_t count) {
     gguf_key(w, key, 9);
     gguf_u32(&w->metadata, 5);
     gguf_u64(&w->metadata, count);

@@ -20,7 +20,9 @@ static uint16_t half(float value) {
 
 /* The value that block quantisation gives element `column` of row `row`: each
  * row differs, so that moved rows show. */
-static float scale_of(size_t row) { return 0.125f * (float)(1 + row % 8); }
+static float scale_of(size_t row) {
+    return 0.125f * (float)(1 + row % 8);
+}
 static unsigned code_of(size_t row, size_t column) {
     return (unsigned)(row * 7 + column * 3 + column / 16) & 15;
 }
@@ -34,8 +36,7 @@ static char *q4_1(size_t rows, size_t width, size_t *length) {
             memcpy(at, &d, 2);
             memcpy(at + 2, &m, 2);
             for (size_t i = 0; i < 16; i++)
-                at[4 + i] =
-                    (char)(code_of(r, b * 32 + i) | code_of(r, b * 32 + i + 16) << 4);
+                at[4 + i] = (char)(code_of(r, b * 32 + i) | code_of(r, b * 32 + i + 16) << 4);
         }
     return bytes;
 }
@@ -68,7 +69,9 @@ static char *q8_0(size_t rows, size_t width, size_t *length) {
 static float value_q4_1(size_t r, size_t c) {
     return scale_of(r) * (float)code_of(r, c) + (-2 - (float)(r % 4));
 }
-static float value_q4_0(size_t r, size_t c) { return scale_of(r) * ((float)code_of(r, c) - 8); }
+static float value_q4_0(size_t r, size_t c) {
+    return scale_of(r) * ((float)code_of(r, c) - 8);
+}
 static float value_q8_0(size_t r, size_t c) {
     return scale_of(r) * (float)((int)code_of(r, c) * 9 - 60);
 }
@@ -90,14 +93,15 @@ static void add_vector(GgufWriter *w, const char *name, size_t width, float valu
 }
 
 static void add_metadata(GgufWriter *w, const char *arch) {
-    static const char *const tokens[VOCAB] = {"a", "b", "<|end_of_text|>", "c", "<|im_end|>", "d", "e"};
+    static const char *const tokens[VOCAB] = {"a", "b", "<|end_of_text|>", "c", "<|im_end|>",
+                                              "d", "e"};
     static const int32_t types[VOCAB] = {1, 1, 3, 1, 3, 1, 1};
     static const struct {
         const char *key;
         uint32_t value;
-    } sizes[] = {{"block_count", 1},          {"embedding_length", HIDDEN},
+    } sizes[] = {{"block_count", 1},           {"embedding_length", HIDDEN},
                  {"feed_forward_length", FFN}, {"attention.head_count", HEADS},
-                 {"context_length", 512},     {"attention.head_count_kv", KV_HEADS}};
+                 {"context_length", 512},      {"attention.head_count_kv", KV_HEADS}};
     char key[96];
     gguf_set_text(w, "general.architecture", arch);
     for (size_t i = 0; i < BASE_COUNT(sizes); i++) {
@@ -160,10 +164,12 @@ static size_t source_row(size_t row) {
     size_t part = at / (HEAD / 2), pair = at % (HEAD / 2);
     return head * HEAD + 2 * pair + part;
 }
-static size_t same_row(size_t row) { return row; }
+static size_t same_row(size_t row) {
+    return row;
+}
 
-static void expect_values(const HubGguf *gguf, const char *path, int bits, size_t rows, size_t width,
-                          float (*value)(size_t, size_t), size_t (*from)(size_t)) {
+static void expect_values(const HubGguf *gguf, const char *path, int bits, size_t rows,
+                          size_t width, float (*value)(size_t, size_t), size_t (*from)(size_t)) {
     char name[128];
     snprintf(name, sizeof name, "%s.weight", path);
     mlx_array weight = tensor(gguf, name);
@@ -178,9 +184,9 @@ static void expect_values(const HubGguf *gguf, const char *path, int bits, size_
 
     /* In float32, so that q scale + bias shows the exact values. */
     mx_scope scope = mx_open();
-    mlx_array dense = mx_dequantize(weight, mx_cast(scales, MLX_FLOAT32),
-                                    mx_cast(biases, MLX_FLOAT32),
-                                    (MxQuant){.group_size = 32, .bits = bits, .mode = "affine"});
+    mlx_array dense =
+        mx_dequantize(weight, mx_cast(scales, MLX_FLOAT32), mx_cast(biases, MLX_FLOAT32),
+                      (MxQuant){.group_size = 32, .bits = bits, .mode = "affine"});
     float *values = calloc(rows * width, sizeof *values);
     assert_true(mx_copy_f32(dense, values, rows * width));
     mx_drop(scope);

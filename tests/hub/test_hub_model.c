@@ -92,7 +92,8 @@ static void test_two_files_with_one_tensor_are_refused(void **state) {
     folder_text(*state, "config.json", CONFIG_LLAMA);
     folder_safetensors(*state, "model-00001.safetensors", HEADER_ONE, 16);
     folder_safetensors(*state, "model.safetensors", HEADER_ONE, 16);
-    expect_failure(*state, "both model-00001.safetensors and model.safetensors hold tensor a.weight");
+    expect_failure(*state,
+                   "both model-00001.safetensors and model.safetensors hold tensor a.weight");
 }
 
 static void test_broken_configs_are_refused(void **state) {
@@ -127,10 +128,11 @@ static void test_quantization_entries_decide_before_scales(void **state) {
                 "{\"model_type\": \"llama\", \"quantization\": {\"group_size\": 32, \"bits\": 4,"
                 " \"wide\": {\"group_size\": null, \"bits\": 8}, \"plain\": false, \"same\": true,"
                 " \"fp\": {\"mode\": \"mxfp4\"}}}");
-    folder_safetensors(*state, "model.safetensors",
-                       "{\"packed.scales\":{\"dtype\":\"F16\",\"shape\":[2],\"data_offsets\":[0,4]},"
-                       "\"plain.scales\":{\"dtype\":\"F16\",\"shape\":[2],\"data_offsets\":[4,8]}}",
-                       8);
+    folder_safetensors(
+        *state, "model.safetensors",
+        "{\"packed.scales\":{\"dtype\":\"F16\",\"shape\":[2],\"data_offsets\":[0,4]},"
+        "\"plain.scales\":{\"dtype\":\"F16\",\"shape\":[2],\"data_offsets\":[4,8]}}",
+        8);
     Error err = {0};
     HubModel *model = hub_model_open(*state, &err);
     assert_string_equal(err.message, "");
@@ -157,13 +159,12 @@ static void test_info_counts_what_packed_words_stand_for(void **state) {
                 "{\"model_type\": \"llama\", \"num_hidden_layers\": 3, \"hidden_size\": 64,"
                 " \"num_attention_heads\": 4, \"vocab_size\": 9, \"max_position_embeddings\": 128,"
                 " \"quantization\": {\"group_size\": 32, \"bits\": 4}}");
-    folder_safetensors(
-        *state, "model.safetensors",
-        "{\"q.weight\":{\"dtype\":\"U32\",\"shape\":[2,4],\"data_offsets\":[0,32]},"
-        "\"q.scales\":{\"dtype\":\"F16\",\"shape\":[2,1],\"data_offsets\":[32,36]},"
-        "\"q.biases\":{\"dtype\":\"F16\",\"shape\":[2,1],\"data_offsets\":[36,40]},"
-        "\"n.weight\":{\"dtype\":\"F16\",\"shape\":[4],\"data_offsets\":[40,48]}}",
-        48);
+    folder_safetensors(*state, "model.safetensors",
+                       "{\"q.weight\":{\"dtype\":\"U32\",\"shape\":[2,4],\"data_offsets\":[0,32]},"
+                       "\"q.scales\":{\"dtype\":\"F16\",\"shape\":[2,1],\"data_offsets\":[32,36]},"
+                       "\"q.biases\":{\"dtype\":\"F16\",\"shape\":[2,1],\"data_offsets\":[36,40]},"
+                       "\"n.weight\":{\"dtype\":\"F16\",\"shape\":[4],\"data_offsets\":[40,48]}}",
+                       48);
     HubInfo info;
     Error err = {0};
     assert_true(hub_model_info(*state, &info, &err));
@@ -183,8 +184,9 @@ static void test_weights_are_saved_in_shards_that_open_again(void **state) {
     HubTensor tensors[3];
     static const char *const names[] = {"z.weight", "a.weight", "m.weight"};
     for (int i = 0; i < 3; i++)
-        tensors[i] = (HubTensor){.name = (char *)names[i],
-                                 .array = mlx_array_new_data(values, (int[]){2, 4}, 2, MLX_FLOAT32)};
+        tensors[i] =
+            (HubTensor){.name = (char *)names[i],
+                        .array = mlx_array_new_data(values, (int[]){2, 4}, 2, MLX_FLOAT32)};
     json_t *config = json_pack("{s:s,s:s,s:{s:i}}", "model_type", "llama", "_name_or_path", "x",
                                "vision_config", "a", 1);
     Error err = {0};
@@ -216,7 +218,8 @@ static void test_weights_are_saved_in_shards_that_open_again(void **state) {
 
 static void test_the_golden_folders_open(void **state) {
     (void)state;
-    static const char *const names[] = {"llama", "llama-bias", "llama3-rope", "bert", "bert-reranker"};
+    static const char *const names[] = {"llama", "llama-bias", "llama3-rope", "bert",
+                                        "bert-reranker"};
     for (size_t i = 0; i < BASE_COUNT(names); i++) {
         char path[512];
         Error err = {0};
