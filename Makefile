@@ -29,12 +29,12 @@ bench: deps
 asan: deps
 	cmake -S . -B $(BUILD)-asan -DSANITIZE=address -DCMAKE_BUILD_TYPE=RelWithDebInfo > /dev/null
 	cmake --build $(BUILD)-asan -j$(JOBS)
-	ctest --test-dir $(BUILD)-asan --output-on-failure
+	MLX_RAG_CPU=avx2 ctest --test-dir $(BUILD)-asan --output-on-failure
 
 tsan: deps
 	cmake -S . -B $(BUILD)-tsan -DSANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo > /dev/null
 	cmake --build $(BUILD)-tsan -j$(JOBS)
-	TSAN_OPTIONS=halt_on_error=1 MLX_RAG_THREADS=4 ctest --test-dir $(BUILD)-tsan --output-on-failure
+	TSAN_OPTIONS=halt_on_error=1 MLX_RAG_CPU=avx2 MLX_RAG_THREADS=4 ctest --test-dir $(BUILD)-tsan --output-on-failure
 
 fuzz:
 	@scripts/deps.sh build tools
