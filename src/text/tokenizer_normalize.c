@@ -4,22 +4,10 @@
 
 /* ---- BERT --------------------------------------------------------------- */
 
-static const uint32_t *bert_lower_into(uint32_t code, bool lowercase, uint32_t out[2], int *count)
-{
-    if (lowercase) {
-        *count = text_lower(code, out);
-    } else {
-        out[0] = code;
-        *count = 1;
-    }
-    return out;
-}
-
 static void bert_add(const TextNormalizer *part, TextBuffer *out, uint32_t code, TextSpan span)
 {
-    uint32_t lower[2];
-    int count;
-    bert_lower_into(code, part->lowercase, lower, &count);
+    uint32_t lower[2] = {code};
+    int count = part->lowercase ? text_lower(code, lower) : 1;
     for (int i = 0; i < count; i++)
         text_buffer_add_code(out, lower[i], span);
 }
@@ -40,10 +28,7 @@ static void lower_ascii(char *text, size_t length)
         text[i] = (char)(text[i] + ((text[i] >= 'A' && text[i] <= 'Z') << 5));
 }
 
-/* Clean and CJK work by character. Accents need the canonical decomposition,
- * whose marks must be put in order, but all marks of Mn go away and the others
- * keep their order among themselves, so a decomposition of the whole text is
- * only needed when it holds a reordered mark that stays. */
+/* Clean, set Chinese apart, and lowercase, unless accents are to go first. */
 static void bert_rewrite(const TextNormalizer *part, TextView in, TextBuffer *out)
 {
     for (size_t i = 0; i < in.length;) {
@@ -77,6 +62,8 @@ static void bert_rewrite(const TextNormalizer *part, TextView in, TextBuffer *ou
     }
 }
 
+/* Accents are the Mn of the canonical decomposition; lowercase comes after. The
+ * texts in between use buffers of pre-tokenizers, which run later. */
 static void run_bert(const TextNormalizer *part, TextWork *work, TextView in, TextBuffer *out)
 {
     if (!part->strip_accents) {
