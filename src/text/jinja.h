@@ -553,5 +553,6 @@ bool jinja_is_lower(uint32_t point);
 bool jinja_is_title(uint32_t point);
 typedef enum { CASE_UPPER, CASE_LOWER, CASE_TITLE, CASE_CAPITALIZE, CASE_SWAP } CaseMode;
 Value jinja_case(Render *r, Value string, CaseMode mode);
+Value jinja_casefold(Render *r, Value string);
 
 #endif

@@ -88,6 +88,7 @@ static Value f_center(Render *r, Value self, Value *slot, const Args *args) {
 static Value f_indent(Render *r, Value self, Value *slot, const Args *args) {
     UNUSED;
     if (self.kind == V_UNDEFINED) jinja_raise_undefined(r, self);
+    if (self.kind == V_LIST) jinja_raise(r, "AttributeError", "'list' object has no attribute 'splitlines'");
     if (self.kind != V_STRING)
         jinja_raise(r, "TypeError", "unsupported operand type(s) for +=: '%s' and 'str'", jinja_type_name(self));
     Value indention = slot[0];
@@ -215,6 +216,7 @@ static Value f_urlencode(Render *r, Value self, Value *slot, const Args *args) {
 
 static Value f_xmlattr(Render *r, Value self, Value *slot, const Args *args) {
     UNUSED;
+    if (self.kind == V_UNDEFINED) jinja_raise_undefined(r, self);
     if (self.kind != V_DICT) jinja_raise(r, "AttributeError", "'%s' object has no attribute 'items'", jinja_type_name(self));
     bool space = slot[0].kind == V_MISSING || jinja_truth(r, slot[0]);
     size_t mark = jinja_mark(r), written = 0;
@@ -317,7 +319,7 @@ static Value f_round(Render *r, Value self, Value *slot, const Args *args) {
     bool ceiling = jinja_string_is(method, "ceil"), floors = jinja_string_is(method, "floor");
     if (!ceiling && !floors && !jinja_string_is(method, "common"))
         jinja_raise(r, "FilterArgumentError", "method must be common, ceil or floor");
-    if (self.kind == V_UNDEFINED) jinja_raise_undefined(r, self);
+    if (self.kind == V_UNDEFINED && (ceiling || floors)) jinja_raise_undefined(r, self);
     if (!jinja_is_number(self))
         jinja_raise(r, "TypeError", "type %s doesn't define __round__ method", jinja_type_name(self));
     if (ceiling || floors) {
@@ -336,7 +338,8 @@ static Value f_filesizeformat(Render *r, Value self, Value *slot, const Args *ar
     if (self.kind == V_UNDEFINED) jinja_raise_undefined(r, self);
     if (jinja_is_number(self)) bytes = jinja_as_float(self);
     else if (self.kind != V_STRING || !jinja_parse_float(self.as.string, &bytes))
-        jinja_raise(r, "ValueError", "could not convert to float: %s", jinja_repr_text(r, self));
+        jinja_raise(r, self.kind == V_STRING ? "ValueError" : "TypeError", "could not convert string to float: %s",
+                    jinja_repr_text(r, self));
     if (bytes == 1) return jinja_text(r, "1 Byte");
     if (bytes < base) return jinja_format(r, "%lld Bytes", (long long)bytes);
     size_t i = 0;

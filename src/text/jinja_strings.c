@@ -455,6 +455,7 @@ static Value m_upper(Render *r, Value self, Value *slot, const Args *a) { (void)
 static Value m_lower(Render *r, Value self, Value *slot, const Args *a) { (void)slot, (void)a; return jinja_case(r, self, CASE_LOWER); }
 static Value m_title(Render *r, Value self, Value *slot, const Args *a) { (void)slot, (void)a; return jinja_case(r, self, CASE_TITLE); }
 static Value m_capitalize(Render *r, Value self, Value *slot, const Args *a) { (void)slot, (void)a; return jinja_case(r, self, CASE_CAPITALIZE); }
+static Value m_casefold(Render *r, Value self, Value *slot, const Args *a) { (void)slot, (void)a; return jinja_casefold(r, self); }
 static Value m_swapcase(Render *r, Value self, Value *slot, const Args *a) { (void)slot, (void)a; return jinja_case(r, self, CASE_SWAP); }
 
 /* ---- questions about characters ----------------------------------------------------------------- */
@@ -521,7 +522,7 @@ static Value m_format(Render *r, Value self, Value *slot, const Args *args) {
 
 #define METHOD(name, parameters) {#name, "str." #name, parameters, m_##name}
 const Function jinja_string_methods[] = {
-    METHOD(capitalize, "/"), METHOD(center, "/width ?fillchar"), METHOD(count, "/sub ?start ?end"),
+    METHOD(capitalize, "/"), METHOD(casefold, "/"), METHOD(center, "/width ?fillchar"), METHOD(count, "/sub ?start ?end"),
     METHOD(endswith, "/suffix ?start ?end"), METHOD(expandtabs, "?tabsize"), METHOD(find, "/sub ?start ?end"),
     METHOD(format, "*"), METHOD(index, "/sub ?start ?end"), METHOD(isalnum, "/"), METHOD(isalpha, "/"),
     METHOD(isascii, "/"), METHOD(isdecimal, "/"), METHOD(isdigit, "/"), METHOD(islower, "/"), METHOD(isprintable, "/"),

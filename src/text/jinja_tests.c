@@ -29,7 +29,9 @@ static bool is_callable(Value value) {
            value.kind == V_LOOP || value.kind == V_JOINER;
 }
 
-static bool names(Value value, const Function *(*find)(const char *, size_t)) {
+static bool names(Render *r, Value value, const Function *(*find)(const char *, size_t)) {
+    if (value.kind == V_LIST || value.kind == V_DICT)
+        jinja_raise(r, "TypeError", "unhashable type: '%s'", jinja_type_name(value));
     return value.kind == V_STRING && find(value.as.string->data, value.as.string->length);
 }
 
@@ -38,8 +40,8 @@ TEST(even, remainder_is(r, self, jinja_int(2), 0))
 TEST(divisibleby, remainder_is(r, self, slot[0], 0))
 TEST(defined, self.kind != V_UNDEFINED)
 TEST(undefined, self.kind == V_UNDEFINED)
-TEST(filter, names(self, jinja_find_filter))
-TEST(test, names(self, jinja_find_test))
+TEST(filter, names(r, self, jinja_find_filter))
+TEST(test, names(r, self, jinja_find_test))
 TEST(none, self.kind == V_NONE)
 TEST(boolean, self.kind == V_BOOL)
 TEST(false, self.kind == V_BOOL && !self.as.truth)

@@ -276,3 +276,23 @@ Value jinja_case(Render *r, Value value, CaseMode mode) {
     result.markup = value.markup;
     return result;
 }
+
+/* Full case folding, for comparisons without case. */
+Value jinja_casefold(Render *r, Value value) {
+    const Str *string = value.as.string;
+    size_t mark = jinja_mark(r);
+    jinja_charge(r, string->length / 8);
+    for (size_t i = 0; i < string->length;) {
+        uint32_t point;
+        utf8proc_int32_t folded[8];
+        int boundary = 0;
+        i += base_utf8_decode(string->data + i, string->length - i, &point, NULL);
+        utf8proc_ssize_t n = utf8proc_decompose_char((utf8proc_int32_t)point, folded, 8, UTF8PROC_CASEFOLD, &boundary);
+        if (n < 1 || n > 8) jinja_put_point(r, point);
+        else
+            for (utf8proc_ssize_t k = 0; k < n; k++) jinja_put_point(r, (uint32_t)folded[k]);
+    }
+    Value result = jinja_take(r, mark);
+    result.markup = value.markup;
+    return result;
+}

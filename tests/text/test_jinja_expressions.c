@@ -394,6 +394,7 @@ static const Row methods_act_as_pythons[] = {
     {"{{ 'a-b-c'.rpartition('-') }}", "('a-b', '-', 'c')", NULL},
     {"{{ 'abc'.partition('z') }}", "('abc', '', '')", NULL},
     {"{{ 'aB'.swapcase() }}", "Ab", NULL},
+    {"{{ 'ΑΣ ß İ'.casefold() }}", "ασ ss i̇", NULL},
     {"{{ 'a'.center(5,'*') }}", "**a**", NULL},
     {"{{ 'a'.ljust(3)~'|' }}", "a  |", NULL},
     {"{{ 'a'.rjust(3) }}", "  a", NULL},
