@@ -75,7 +75,13 @@ bool text_model_add_merge(TextModel *model, const char *left, size_t left_length
     char *joined = length <= sizeof small ? small : base_alloc(length);
     memcpy(joined, left, left_length);
     memcpy(joined + left_length, right + prefix, right_length - prefix);
-    int32_t product = text_vocab_find(&model->vocab, joined, length);
+    /* Trainers number products in the order of the merges: try the next id. */
+    size_t next_length;
+    const char *next = text_vocab_text(&model->vocab, model->last_product + 1, &next_length);
+    int32_t product = next && next_length == length && memcmp(next, joined, length) == 0
+                          ? model->last_product + 1
+                          : text_vocab_find(&model->vocab, joined, length);
+    model->last_product = product;
     if (product < 0)
         base_fail(err, ERROR_INPUT, "merge %u: its product \"%.*s\" is not in the vocabulary", (unsigned)rank,
                   (int)BASE_MIN(length, (size_t)60), joined);

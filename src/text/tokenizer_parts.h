@@ -17,7 +17,7 @@
 enum {
     TEXT_MAX_STAGES = 64,        /* normalizers, pre-tokenizers or decoders in a chain */
     TEXT_MAX_DEPTH = 16,         /* nested Sequences */
-    TEXT_MAX_IDS = 1 << 24,      /* ids a file may use */
+    TEXT_MAX_IDS = (1 << 24) - 1, /* ids a file may use */
     TEXT_CACHED_KEY = 26,        /* bytes of a piece that the cache remembers */
     TEXT_CACHED_IDS = 8,
     TEXT_CACHE_SLOTS = 1 << 15
@@ -80,7 +80,7 @@ typedef struct TextVocab {
         uint32_t offset, length; /* offset UINT32_MAX: no such id */
     } *entries;
     size_t size, capacity; /* ids [0, size) */
-    uint64_t *slots;       /* part of the hash << 32 | id + 1, or 0 */
+    uint32_t *slots;       /* 8 bits of the hash << 24 | id + 1, or 0 */
     size_t slot_count;     /* a power of two */
     size_t longest;        /* bytes of the longest text */
     size_t count;          /* distinct texts */
@@ -205,6 +205,7 @@ typedef struct TextModel {
     int32_t byte_ids[256];
     TextPair *pairs; /* open addressing */
     size_t pair_slots, pair_count;
+    int32_t last_product; /* while merges are read */
     TextVocab continuing; /* WordPiece: texts without their prefix */
 } TextModel;
 

@@ -10,7 +10,8 @@ static uint64_t finish_hash(uint64_t hash)
 }
 
 /* What a slot remembers of a hash: bits that do not choose the slot. */
-static uint32_t tag_of(uint64_t mixed) { return (uint32_t)(mixed >> 12); }
+static uint32_t tag_of(uint64_t mixed) { return (uint32_t)(mixed >> 56) << 24; }
+static uint32_t id_of(uint32_t slot) { return (slot & 0xFFFFFF) - 1; }
 
 static uint64_t hash_text(const char *text, size_t length)
 {
@@ -33,26 +34,26 @@ static size_t find_slot(const TextVocab *vocab, const char *text, size_t length,
     size_t mask = vocab->slot_count - 1, slot = (size_t)mixed & mask;
     uint32_t tag = tag_of(mixed);
     for (; vocab->slots[slot]; slot = (slot + 1) & mask)
-        if (vocab->slots[slot] >> 32 == tag && same_text(vocab, (uint32_t)vocab->slots[slot] - 1, text, length))
+        if ((vocab->slots[slot] & 0xFF000000) == tag && same_text(vocab, id_of(vocab->slots[slot]), text, length))
             break;
     return slot;
 }
 
 static void set_slot(TextVocab *vocab, size_t slot, uint64_t hash, uint32_t id)
 {
-    vocab->slots[slot] = (uint64_t)tag_of(finish_hash(hash)) << 32 | (id + 1);
+    vocab->slots[slot] = tag_of(finish_hash(hash)) | (id + 1);
 }
 
 static void rebuild_slots(TextVocab *vocab, size_t slot_count)
 {
-    uint64_t *old = vocab->slots;
+    uint32_t *old = vocab->slots;
     size_t old_count = vocab->slot_count;
     vocab->slots = base_calloc(slot_count, sizeof *vocab->slots);
     vocab->slot_count = slot_count;
     for (size_t i = 0; i < old_count; i++) {
         if (!old[i])
             continue;
-        uint32_t id = (uint32_t)old[i] - 1;
+        uint32_t id = id_of(old[i]);
         const struct TextVocabEntry *entry = &vocab->entries[id];
         const char *text = vocab->blob + entry->offset;
         uint64_t hash = hash_text(text, entry->length);
@@ -97,7 +98,7 @@ bool text_vocab_add(TextVocab *vocab, const char *text, size_t length, int64_t i
     uint64_t hash = hash_text(text, length);
     size_t slot = find_slot(vocab, text, length, hash);
     if (vocab->slots[slot]) {
-        uint32_t old = (uint32_t)vocab->slots[slot] - 1;
+        uint32_t old = id_of(vocab->slots[slot]);
         if (old == (uint32_t)id)
             return true;
         /* The text moves to its new id; the old one names nothing any more. */
@@ -134,7 +135,8 @@ int32_t text_vocab_find_hashed(const TextVocab *vocab, const char *text, size_t 
 {
     if (!vocab->slot_count || length > vocab->longest)
         return -1;
-    return (int32_t)(uint32_t)vocab->slots[find_slot(vocab, text, length, hash)] - 1;
+    uint32_t slot = vocab->slots[find_slot(vocab, text, length, hash)];
+    return slot ? (int32_t)id_of(slot) : -1;
 }
 
 int32_t text_vocab_find(const TextVocab *vocab, const char *text, size_t length)
