@@ -26,10 +26,11 @@ bool lm_open_tokenizer(const char *folder, int rows, TextTokenizer **tokenizer, 
     *tokenizer = text_tokenizer_open(folder, err);
     if (!*tokenizer) return false;
     int known = text_tokenizer_vocab_size(*tokenizer);
-    if (known > rows) {
+    /* Models round their vocabulary up, by a few per cent at most. */
+    if (known > rows || known < rows - rows / 10) {
         text_tokenizer_free(*tokenizer);
         *tokenizer = NULL;
-        base_fail(err, ERROR_INPUT, "%s: the tokenizer knows %d ids, the model has only %d", folder, known,
+        base_fail(err, ERROR_INPUT, "%s: the tokenizer knows %d ids, the model has %d", folder, known,
                   rows);
         return base_hint(err, "Does tokenizer.json belong to this model?");
     }

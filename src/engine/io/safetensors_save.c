@@ -97,6 +97,7 @@ static bool save_file(const char *path, const MapEntry **tensors, size_t count, 
     StrBuf header = {0};
     AtomicFile *file = NULL;
     bool ok = build_header(&header, tensors, count, metadata, err);
+    if (!ok) base_error_context(err, "%s", path);
     if (ok) ok = (file = base_atomic_open(path, err)) != NULL;
     if (ok) {
         uint8_t length[8];
@@ -128,7 +129,7 @@ int mlx_save_safetensors(const char *file, const mlx_map_string_to_array param,
     char *path = path_with_extension(file, ".safetensors");
     const MapEntry **sorted = sorted_entries(tensors, by_size_then_name);
     const bool ok = save_file(path, sorted, tensors->count, texts, &err);
-    if (!ok) op_error("[save_safetensors] %s: %s", path, err.message);
+    if (!ok) op_error("[save_safetensors] %s", err.message);
     free(sorted);
     free(path);
     return ok ? 0 : 1;
