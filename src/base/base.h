@@ -152,7 +152,8 @@ void base_folder_abort(AtomicFolder *folder);              /* removes all; NULL 
 /* The message names path, line and column. Caller json_decref's. */
 json_t *base_json_load(const char *path, Error *err);
 json_t *base_json_parse(const char *text, size_t length, const char *name, Error *err);
-/* Sorted keys and 4 spaces of indent, as mlx-lm writes its files; atomic. */
+/* Sorted keys and 4 spaces of indent, as mlx-lm writes its files; reals with 15
+ * digits, so that 1e-05 stays so; atomic. */
 bool base_json_save(const char *path, const json_t *value, Error *err);
 
 /* ---- talking to the person --------------------------------------------- */
