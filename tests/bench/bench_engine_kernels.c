@@ -57,16 +57,16 @@ typedef float V16 __attribute__((vector_size(64)));
 enum { CHAINS = 10, ROUNDS = 2000 };
 /* Ten chains of multiply-adds, each in a register of its own. */
 #define CHAIN(i) s##i = s##i * x + y
-#define PEAK(name, Vector, features)                                                               \
-    __attribute__((target(features))) static float name(void) {                                    \
-        Vector s0 = {0}, s1 = {1}, s2 = {2}, s3 = {3}, s4 = {4};                                   \
-        Vector s5 = {5}, s6 = {6}, s7 = {7}, s8 = {8}, s9 = {9}, x = {0.5f}, y = {1};              \
-        for (int r = 0; r < ROUNDS; r++) {                                                         \
-            CHAIN(0), CHAIN(1), CHAIN(2), CHAIN(3), CHAIN(4);                                      \
-            CHAIN(5), CHAIN(6), CHAIN(7), CHAIN(8), CHAIN(9);                                      \
-        }                                                                                          \
-        Vector total = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8 + s9;                            \
-        return total[0];                                                                           \
+#define PEAK(name, Vector, features)                                                  \
+    __attribute__((target(features))) static float name(void) {                       \
+        Vector s0 = {0}, s1 = {1}, s2 = {2}, s3 = {3}, s4 = {4};                      \
+        Vector s5 = {5}, s6 = {6}, s7 = {7}, s8 = {8}, s9 = {9}, x = {0.5f}, y = {1}; \
+        for (int r = 0; r < ROUNDS; r++) {                                            \
+            CHAIN(0), CHAIN(1), CHAIN(2), CHAIN(3), CHAIN(4);                         \
+            CHAIN(5), CHAIN(6), CHAIN(7), CHAIN(8), CHAIN(9);                         \
+        }                                                                             \
+        Vector total = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8 + s9;               \
+        return total[0];                                                              \
     }
 PEAK(peak8, V8, "avx2,fma")
 PEAK(peak16, V16, "avx512f,fma")
@@ -103,8 +103,8 @@ static CpuQuant quantised(size_t rows, size_t cols, int bits, int group) {
     size_t groups = rows * cols / (size_t)group;
     uint32_t *words = base_alloc(rows * cols * (size_t)bits / 8);
     for (size_t i = 0; i < rows * cols * (size_t)bits / 32; i++) words[i] = random_bits();
-    return (CpuQuant){words, filled(CPU_F16, groups), filled(CPU_F16, groups), CPU_F16,
-                      bits,  group,                   rows,                    cols};
+    return (CpuQuant){
+        words, filled(CPU_F16, groups), filled(CPU_F16, groups), CPU_F16, bits, group, rows, cols};
 }
 static void free_quantised(CpuQuant *q) {
     free((void *)(uintptr_t)q->words);
@@ -122,8 +122,17 @@ static void gemm_once(void *context) {
 static void bench_gemv(size_t n, size_t k, int bits, int group, size_t m) {
     CpuQuant q = quantised(n, k, bits, group);
     void *x = filled(CPU_F32, m * k), *y = filled(CPU_F32, m * n);
-    CpuGemm g = {.m = m, .n = n, .k = k, .a = x, .a_row = (ptrdiff_t)k, .a_col = 1, .quant = &q,
-                 .quant_transposed = true, .c = y, .c_row = (ptrdiff_t)n, .alpha = 1};
+    CpuGemm g = {.m = m,
+                 .n = n,
+                 .k = k,
+                 .a = x,
+                 .a_row = (ptrdiff_t)k,
+                 .a_col = 1,
+                 .quant = &q,
+                 .quant_transposed = true,
+                 .c = y,
+                 .c_row = (ptrdiff_t)n,
+                 .alpha = 1};
     double seconds = best_time(gemm_once, &g);
     char name[96];
     snprintf(name, sizeof name, "q%d/%d x %zu rows, %zu x %zu", bits, group, m, n, k);
@@ -138,16 +147,29 @@ static void bench_gemv(size_t n, size_t k, int bits, int group, size_t m) {
 
 static void bench_gemm(size_t m, size_t n, size_t k, CpuType type, bool transposed) {
     void *a = filled(type, m * k), *b = filled(type, k * n), *c = filled(type, m * n);
-    CpuGemm g = {.m = m, .n = n, .k = k, .a = a, .a_type = type, .a_row = (ptrdiff_t)k, .a_col = 1,
-                 .b = b, .b_type = type, .b_row = transposed ? 1 : (ptrdiff_t)n,
-                 .b_col = transposed ? (ptrdiff_t)k : 1, .c = c, .c_type = type,
-                 .c_row = (ptrdiff_t)n, .alpha = 1};
+    CpuGemm g = {.m = m,
+                 .n = n,
+                 .k = k,
+                 .a = a,
+                 .a_type = type,
+                 .a_row = (ptrdiff_t)k,
+                 .a_col = 1,
+                 .b = b,
+                 .b_type = type,
+                 .b_row = transposed ? 1 : (ptrdiff_t)n,
+                 .b_col = transposed ? (ptrdiff_t)k : 1,
+                 .c = c,
+                 .c_type = type,
+                 .c_row = (ptrdiff_t)n,
+                 .alpha = 1};
     double seconds = best_time(gemm_once, &g);
     static const char *const names[] = {"f32", "f16", "bf16"};
     char name[96];
-    snprintf(name, sizeof name, "%s%s %zu x %zu x %zu", names[type], transposed ? " b^T" : "", m, n, k);
+    snprintf(name, sizeof name, "%s%s %zu x %zu x %zu", names[type], transposed ? " b^T" : "", m, n,
+             k);
     if (m <= 8)
-        show(name, seconds, (double)(n * k * cpu_type_size(type)) / seconds * 1e-9, "GB/s", read_rate);
+        show(name, seconds, (double)(n * k * cpu_type_size(type)) / seconds * 1e-9, "GB/s",
+             read_rate);
     else
         show(name, seconds, 2e-9 * (double)(m * n * k) / seconds, "GFLOP/s", fma_rate);
     free(a);
@@ -158,20 +180,38 @@ static void bench_gemm(size_t m, size_t n, size_t k, CpuType type, bool transpos
 static void attention_once(void *context) {
     cpu_attention(context);
 }
-static void bench_attention(size_t heads, size_t kv_heads, size_t q_len, size_t kv_len, size_t dim) {
+static void bench_attention(size_t heads, size_t kv_heads, size_t q_len, size_t kv_len,
+                            size_t dim) {
     void *q = filled(CPU_F16, heads * q_len * dim), *out = filled(CPU_F16, heads * q_len * dim);
-    void *k = filled(CPU_F16, kv_heads * kv_len * dim), *v = filled(CPU_F16, kv_heads * kv_len * dim);
+    void *k = filled(CPU_F16, kv_heads * kv_len * dim),
+         *v = filled(CPU_F16, kv_heads * kv_len * dim);
     ptrdiff_t d = (ptrdiff_t)dim, lq = (ptrdiff_t)q_len * d, lk = (ptrdiff_t)kv_len * d;
-    CpuAttention a = {.type = CPU_F16, .batch = 1, .q_heads = heads, .kv_heads = kv_heads,
-                      .q_len = q_len, .kv_len = kv_len, .head_dim = dim, .value_dim = dim, .q = q,
-                      .k = k, .v = v, .out = out, .q_stride = {0, lq, d}, .k_stride = {0, lk, d},
-                      .v_stride = {0, lk, d}, .out_stride = {0, lq, d}, .scale = 0.1f, .causal = true};
+    CpuAttention a = {.type = CPU_F16,
+                      .batch = 1,
+                      .q_heads = heads,
+                      .kv_heads = kv_heads,
+                      .q_len = q_len,
+                      .kv_len = kv_len,
+                      .head_dim = dim,
+                      .value_dim = dim,
+                      .q = q,
+                      .k = k,
+                      .v = v,
+                      .out = out,
+                      .q_stride = {0, lq, d},
+                      .k_stride = {0, lk, d},
+                      .v_stride = {0, lk, d},
+                      .out_stride = {0, lq, d},
+                      .scale = 0.1f,
+                      .causal = true};
     double seconds = best_time(attention_once, &a), pairs = 0;
     for (size_t i = 0; i < q_len; i++) pairs += (double)(i + 1 + kv_len - q_len);
     char name[96];
-    snprintf(name, sizeof name, "attention f16 %zu/%zu heads, %zu of %zu", heads, kv_heads, q_len, kv_len);
+    snprintf(name, sizeof name, "attention f16 %zu/%zu heads, %zu of %zu", heads, kv_heads, q_len,
+             kv_len);
     if (q_len == 1)
-        show(name, seconds, 4.0 * (double)(kv_heads * kv_len * dim) / seconds * 1e-9, "GB/s", read_rate);
+        show(name, seconds, 4.0 * (double)(kv_heads * kv_len * dim) / seconds * 1e-9, "GB/s",
+             read_rate);
     else
         show(name, seconds, 4e-9 * pairs * (double)(heads * dim) / seconds, "GFLOP/s", fma_rate);
     free(q);
@@ -242,16 +282,17 @@ int main(int count, char **arguments) {
     static const struct {
         CpuUnary op;
         const char *name;
-    } functions[] = {{CPU_SQUARE, "square"}, {CPU_EXP, "exp"}, {CPU_SILU, "silu"},
+    } functions[] = {{CPU_SQUARE, "square"}, {CPU_EXP, "exp"},   {CPU_SILU, "silu"},
                      {CPU_GELU, "gelu"},     {CPU_TANH, "tanh"}, {CPU_LOG, "log"}};
     for (size_t i = 0; i < BASE_COUNT(functions); i++)
         for (CpuType type = 0; type < CPU_TYPES; type += CPU_BF16) {
-            Elementwise e = {functions[i].op, type, filled(type, 1 << 20), filled(type, 1 << 20), 1 << 20};
+            Elementwise e = {functions[i].op, type, filled(type, 1 << 20), filled(type, 1 << 20),
+                             1 << 20};
             double seconds = best_time(unary_once, &e);
             char name[64];
             snprintf(name, sizeof name, "%s %s, 1 M", functions[i].name, type ? "bf16" : "f32");
-            show(name, seconds, 2.0 * (double)cpu_type_size(type) * (double)e.n / seconds * 1e-9, "GB/s",
-                 read_rate);
+            show(name, seconds, 2.0 * (double)cpu_type_size(type) * (double)e.n / seconds * 1e-9,
+                 "GB/s", read_rate);
             free(e.in);
             free(e.out);
         }

@@ -23,9 +23,20 @@ static void check(const Case *c, CpuType type) {
     void *bias = random_array(type, masks, 3);
     for (size_t i = 0; i < masks; i++) keep[i] = random_below(3) != 0;
     CpuAttention a = {
-        .type = type, .batch = c->batch, .q_heads = c->q_heads, .kv_heads = c->kv_heads,
-        .q_len = c->q_len, .kv_len = c->kv_len, .head_dim = c->head_dim, .value_dim = c->value_dim,
-        .q = q, .k = k, .v = v, .out = out, .scale = 0.4f, .causal = c->causal,
+        .type = type,
+        .batch = c->batch,
+        .q_heads = c->q_heads,
+        .kv_heads = c->kv_heads,
+        .q_len = c->q_len,
+        .kv_len = c->kv_len,
+        .head_dim = c->head_dim,
+        .value_dim = c->value_dim,
+        .q = q,
+        .k = k,
+        .v = v,
+        .out = out,
+        .scale = 0.4f,
+        .causal = c->causal,
         .q_stride = {(ptrdiff_t)(c->q_len * c->q_heads * c->head_dim), (ptrdiff_t)c->head_dim,
                      (ptrdiff_t)(c->q_heads * c->head_dim)},
         .k_stride = {(ptrdiff_t)(c->kv_heads * (c->kv_len + 1) * c->head_dim),
@@ -34,8 +45,10 @@ static void check(const Case *c, CpuType type) {
                      (ptrdiff_t)((c->kv_len + 1) * c->value_dim), (ptrdiff_t)c->value_dim},
         .out_stride = {(ptrdiff_t)(c->q_heads * c->q_len * c->value_dim),
                        (ptrdiff_t)(c->q_len * c->value_dim), (ptrdiff_t)c->value_dim},
-        .mask_kind = c->mask, .mask = c->mask == CPU_MASK_BOOL ? (void *)keep : bias,
-        .mask_type = type, .mask_stride = {0, 0, (ptrdiff_t)c->kv_len, 1},
+        .mask_kind = c->mask,
+        .mask = c->mask == CPU_MASK_BOOL ? (void *)keep : bias,
+        .mask_type = type,
+        .mask_stride = {0, 0, (ptrdiff_t)c->kv_len, 1},
         .sinks = c->sinks ? sinks : NULL};
     cpu_attention(&a);
     double *score = malloc((c->kv_len + 1) * sizeof *score);
@@ -46,8 +59,12 @@ static void check(const Case *c, CpuType type) {
                 for (size_t j = 0; j < c->kv_len; j++) {
                     double s = 0;
                     for (size_t d = 0; d < c->head_dim; d++)
-                        s += (double)cpu_load(q, type, ((b * c->q_len + i) * c->q_heads + h) * c->head_dim + d) *
-                             cpu_load(k, type, ((b * c->kv_heads + h / group) * (c->kv_len + 1) + j) * c->head_dim + d);
+                        s += (double)cpu_load(
+                                 q, type, ((b * c->q_len + i) * c->q_heads + h) * c->head_dim + d) *
+                             cpu_load(k, type,
+                                      ((b * c->kv_heads + h / group) * (c->kv_len + 1) + j) *
+                                              c->head_dim +
+                                          d);
                     s *= 0.4f;
                     if (c->mask == CPU_MASK_BOOL && !keep[i * c->kv_len + j]) s = -3e38;
                     if (c->mask == CPU_MASK_ADDITIVE) s += cpu_load(bias, type, i * c->kv_len + j);
@@ -61,11 +78,16 @@ static void check(const Case *c, CpuType type) {
                     double want = 0;
                     for (size_t j = 0; j < c->kv_len; j++)
                         want += score[j] / total *
-                                cpu_load(v, type, ((b * c->kv_heads + h / group) * (c->kv_len + 1) + j) * c->value_dim + d);
+                                cpu_load(v, type,
+                                         ((b * c->kv_heads + h / group) * (c->kv_len + 1) + j) *
+                                                 c->value_dim +
+                                             d);
                     char what[96];
-                    snprintf(what, sizeof what, "attention L %zu of %zu, D %zu, mask %d causal %d type %d",
-                             c->q_len, c->kv_len, c->head_dim, c->mask, c->causal, type);
-                    assert_near(cpu_load(out, type, ((b * c->q_heads + h) * c->q_len + i) * c->value_dim + d),
+                    snprintf(what, sizeof what,
+                             "attention L %zu of %zu, D %zu, mask %d causal %d type %d", c->q_len,
+                             c->kv_len, c->head_dim, c->mask, c->causal, type);
+                    assert_near(cpu_load(out, type,
+                                         ((b * c->q_heads + h) * c->q_len + i) * c->value_dim + d),
                                 want, type_error(type) * 1.01 * fabs(want) + 3e-6, what, i);
                 }
             }
@@ -105,10 +127,24 @@ static void test_a_row_masked_everywhere_averages_the_values(void **state) {
     float q[4] = {1, 2, 3, 4}, k[12] = {1}, v[12], out[4];
     uint8_t keep[3] = {0, 0, 0};
     for (int i = 0; i < 12; i++) v[i] = (float)i;
-    CpuAttention a = {.batch = 1, .q_heads = 1, .kv_heads = 1, .q_len = 1, .kv_len = 3, .head_dim = 4,
-                      .value_dim = 4, .q = q, .k = k, .v = v, .out = out, .scale = 1,
-                      .q_stride = {4, 4, 4}, .k_stride = {12, 12, 4}, .v_stride = {12, 12, 4},
-                      .out_stride = {4, 4, 4}, .mask_kind = CPU_MASK_BOOL, .mask = keep,
+    CpuAttention a = {.batch = 1,
+                      .q_heads = 1,
+                      .kv_heads = 1,
+                      .q_len = 1,
+                      .kv_len = 3,
+                      .head_dim = 4,
+                      .value_dim = 4,
+                      .q = q,
+                      .k = k,
+                      .v = v,
+                      .out = out,
+                      .scale = 1,
+                      .q_stride = {4, 4, 4},
+                      .k_stride = {12, 12, 4},
+                      .v_stride = {12, 12, 4},
+                      .out_stride = {4, 4, 4},
+                      .mask_kind = CPU_MASK_BOOL,
+                      .mask = keep,
                       .mask_stride = {0, 0, 0, 1}};
     cpu_attention(&a);
     for (int i = 0; i < 4; i++) assert_near(out[i], 4.0 + i, 1e-6, "average", (size_t)i);
@@ -121,9 +157,21 @@ static void test_published_vectors(void **state) {
     static const float plain[] = {.8446376f, .5776812f, .5776812f, .8446376f,
                                   .7880584f, .7880584f, .936621f,  .5316895f};
     float out[8];
-    CpuAttention a = {.batch = 1, .q_heads = 2, .kv_heads = 1, .q_len = 2, .kv_len = 3, .head_dim = 2,
-                      .value_dim = 2, .q = q, .k = kv, .v = kv, .out = out, .scale = 1,
-                      .q_stride = {8, 4, 2}, .k_stride = {6, 6, 2}, .v_stride = {6, 6, 2},
+    CpuAttention a = {.batch = 1,
+                      .q_heads = 2,
+                      .kv_heads = 1,
+                      .q_len = 2,
+                      .kv_len = 3,
+                      .head_dim = 2,
+                      .value_dim = 2,
+                      .q = q,
+                      .k = kv,
+                      .v = kv,
+                      .out = out,
+                      .scale = 1,
+                      .q_stride = {8, 4, 2},
+                      .k_stride = {6, 6, 2},
+                      .v_stride = {6, 6, 2},
                       .out_stride = {8, 4, 2}};
     cpu_attention(&a);
     for (size_t i = 0; i < 8; i++) assert_near(out[i], plain[i], 2e-7, "plain", i);

@@ -1,7 +1,7 @@
 /* Matrix products, dense and quantised, and quantisation itself, against
  * float64 on random shapes with odd tails, at every level. */
-#include "engine/kernels_check.h"
 #include "cpu/unpack.h"
+#include "engine/kernels_check.h"
 
 static const int all_bits[] = {2, 3, 4, 5, 6, 8}, all_groups[] = {32, 64, 128};
 
@@ -17,11 +17,26 @@ static void check_gemm(size_t m, size_t n, size_t k, CpuType type, int layout, b
     size_t c_row = n + gap;
     void *a = random_array(type, a_size, 1), *b = random_array(type, b_size, 1);
     void *c = random_array(type, m * c_row, 9), *d = random_array(type, n, 1);
-    CpuGemm g = {.m = m, .n = n, .k = k, .a = a, .a_type = type, .a_row = (ptrdiff_t)a_row,
-                 .a_col = (ptrdiff_t)a_col, .b = b, .b_type = type, .b_row = (ptrdiff_t)b_row,
-                 .b_col = (ptrdiff_t)b_col, .c = c, .c_type = type, .c_row = (ptrdiff_t)c_row,
-                 .alpha = epilogue ? 0.5f : 1.0f, .add = epilogue ? d : NULL, .add_type = type,
-                 .add_row = 0, .add_col = 1, .beta = 2.0f};
+    CpuGemm g = {.m = m,
+                 .n = n,
+                 .k = k,
+                 .a = a,
+                 .a_type = type,
+                 .a_row = (ptrdiff_t)a_row,
+                 .a_col = (ptrdiff_t)a_col,
+                 .b = b,
+                 .b_type = type,
+                 .b_row = (ptrdiff_t)b_row,
+                 .b_col = (ptrdiff_t)b_col,
+                 .c = c,
+                 .c_type = type,
+                 .c_row = (ptrdiff_t)c_row,
+                 .alpha = epilogue ? 0.5f : 1.0f,
+                 .add = epilogue ? d : NULL,
+                 .add_type = type,
+                 .add_row = 0,
+                 .add_col = 1,
+                 .beta = 2.0f};
     cpu_gemm(&g);
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) {
@@ -34,7 +49,8 @@ static void check_gemm(size_t m, size_t n, size_t k, CpuType type, int layout, b
             }
             if (epilogue) want = 0.5 * want + 2.0 * cpu_load(d, type, j);
             char what[96];
-            snprintf(what, sizeof what, "gemm %zux%zux%zu type %d layout %d", m, n, k, type, layout);
+            snprintf(what, sizeof what, "gemm %zux%zux%zu type %d layout %d", m, n, k, type,
+                     layout);
             assert_near(cpu_load(c, type, i * c_row + j), want,
                         1e-6 * size + type_error(type) * 1.01 * fabs(want) + 1e-7, what, i * n + j);
         }
@@ -46,9 +62,9 @@ static void check_gemm(size_t m, size_t n, size_t k, CpuType type, int layout, b
 
 static void test_dense_products_of_every_layout_and_type(void **state) {
     (void)state;
-    static const size_t shapes[][3] = {{1, 1, 1},    {1, 37, 64},  {2, 50, 33},   {3, 5, 100},
-                                       {7, 19, 257}, {9, 16, 5},   {13, 33, 300}, {30, 70, 65},
-                                       {48, 64, 32}, {61, 40, 600}, {5, 3, 0},    {100, 1, 17}};
+    static const size_t shapes[][3] = {{1, 1, 1},    {1, 37, 64},   {2, 50, 33},   {3, 5, 100},
+                                       {7, 19, 257}, {9, 16, 5},    {13, 33, 300}, {30, 70, 65},
+                                       {48, 64, 32}, {61, 40, 600}, {5, 3, 0},     {100, 1, 17}};
     for (size_t s = 0; s < BASE_COUNT(shapes); s++)
         for (CpuType type = 0; type < CPU_TYPES; type++)
             for (int layout = 0; layout < 8; layout++)
@@ -66,13 +82,23 @@ static void test_large_products_cross_every_block(void **state) {
 static void test_a_batch_equals_its_products(void **state) {
     (void)state;
     enum { COUNT = 9, M = 11, N = 21, K = 40 };
-    float *a = random_array(CPU_F32, COUNT * M * K, 1), *b = random_array(CPU_F32, COUNT * K * N, 1);
+    float *a = random_array(CPU_F32, COUNT * M * K, 1),
+          *b = random_array(CPU_F32, COUNT * K * N, 1);
     float *c = random_array(CPU_F32, COUNT * M * N, 0), *one = random_array(CPU_F32, M * N, 0);
     CpuGemm g[COUNT];
     for (size_t i = 0; i < COUNT; i++)
-        g[i] = (CpuGemm){.m = M, .n = N, .k = K, .a = a + i * M * K, .a_row = K, .a_col = 1,
-                         .b = b + i * K * N, .b_row = N, .b_col = 1, .c = c + i * M * N,
-                         .c_row = N, .alpha = 1};
+        g[i] = (CpuGemm){.m = M,
+                         .n = N,
+                         .k = K,
+                         .a = a + i * M * K,
+                         .a_row = K,
+                         .a_col = 1,
+                         .b = b + i * K * N,
+                         .b_row = N,
+                         .b_col = 1,
+                         .c = c + i * M * N,
+                         .c_row = N,
+                         .alpha = 1};
     cpu_gemm_batch(g, COUNT);
     for (size_t i = 0; i < COUNT; i++) {
         CpuGemm single = g[i];
@@ -179,13 +205,27 @@ static void check_quant(size_t m, size_t n, size_t k, int bits, int group, CpuTy
     size_t x_row = k + 2, y_row = n + 1;
     void *x = random_array(type, m * x_row, 1), *y = random_array(type, m * y_row, 0);
     void *d = random_array(type, n, 1);
-    CpuGemm g = {.m = m, .n = n, .k = k, .a = x, .a_type = type, .a_row = (ptrdiff_t)x_row, .a_col = 1,
-                 .quant = &q, .quant_transposed = transposed, .c = y, .c_type = type,
-                 .c_row = (ptrdiff_t)y_row, .alpha = 1, .add = epilogue ? d : NULL, .add_type = type,
-                 .add_col = 1, .beta = 1};
+    CpuGemm g = {.m = m,
+                 .n = n,
+                 .k = k,
+                 .a = x,
+                 .a_type = type,
+                 .a_row = (ptrdiff_t)x_row,
+                 .a_col = 1,
+                 .quant = &q,
+                 .quant_transposed = transposed,
+                 .c = y,
+                 .c_type = type,
+                 .c_row = (ptrdiff_t)y_row,
+                 .alpha = 1,
+                 .add = epilogue ? d : NULL,
+                 .add_type = type,
+                 .add_col = 1,
+                 .beta = 1};
     if (transposed && !epilogue)
         cpu_quant_matmul(&q, m, x, type, (ptrdiff_t)x_row, y, type, (ptrdiff_t)y_row);
-    else cpu_gemm(&g);
+    else
+        cpu_gemm(&g);
     double error = 0, power = 0;
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) {
@@ -214,8 +254,8 @@ static void test_few_rows_stream_every_width(void **state) {
         for (size_t g = 0; g < BASE_COUNT(all_groups); g++)
             for (size_t m = 1; m <= 8; m++) {
                 size_t k = (size_t)all_groups[g] * (1 + random_below(5));
-                check_quant(m, 1 + random_below(23), k, all_bits[b], all_groups[g], (CpuType)(m % 3),
-                            true, m == 3);
+                check_quant(m, 1 + random_below(23), k, all_bits[b], all_groups[g],
+                            (CpuType)(m % 3), true, m == 3);
             }
 }
 

@@ -37,13 +37,14 @@ static void test_narrowing_rounds_to_nearest_even(void **state) {
     enum { N = 40001 };
     float *in = malloc(N * 4);
     uint16_t *out = malloc(N * 2);
-    static const float special[] = {0.0f, -0.0f, INFINITY, -INFINITY, 65504.0f, 65519.9f, 65520.0f,
-                                    -65520.0f, 1e-8f, 2.9802322e-8f, 5.9604645e-8f, 6.1e-5f, 3.4e38f};
+    static const float special[] = {0.0f,          -0.0f,    INFINITY,  -INFINITY, 65504.0f,
+                                    65519.9f,      65520.0f, -65520.0f, 1e-8f,     2.9802322e-8f,
+                                    5.9604645e-8f, 6.1e-5f,  3.4e38f};
     for (int i = 0; i < N; i++) {
         uint32_t bits = random_bits();
-        if (i % 2) bits = (bits & 0x8FFFFFFF) + 0x37000000; /* the range of f16 */
-        if (i % 5 == 0) bits = (bits & 0xFFFFE000) | 0x1000;   /* ties of f16 */
-        if (i % 7 == 0) bits = (bits & 0xFFFF0000) | 0x8000;   /* ties of bf16 */
+        if (i % 2) bits = (bits & 0x8FFFFFFF) + 0x37000000;  /* the range of f16 */
+        if (i % 5 == 0) bits = (bits & 0xFFFFE000) | 0x1000; /* ties of f16 */
+        if (i % 7 == 0) bits = (bits & 0xFFFF0000) | 0x8000; /* ties of bf16 */
         memcpy(&in[i], &bits, 4);
         if (i < (int)BASE_COUNT(special)) in[i] = special[i];
     }
@@ -193,7 +194,8 @@ static void test_functions_of_two_arguments_in_every_type_and_step(void **state)
                         double y = cpu_load(b, type, b_step ? i : 0);
                         double want = binary_reference(op, x, y);
                         assert_near(cpu_load(out, type, i), want,
-                                    type_error(type) * 1.01 * fabs(want) + 1e-6 * fabs(x * y) + 6e-8,
+                                    type_error(type) * 1.01 * fabs(want) + 1e-6 * fabs(x * y) +
+                                        6e-8,
                                     "binary", i);
                     }
                     if (a_step) {
@@ -248,7 +250,8 @@ static void test_softmax_and_logsumexp_rows(void **state) {
     for (CpuType type = 0; type < CPU_TYPES; type++)
         for (size_t l = 1; l < BASE_COUNT(lengths); l++) {
             size_t n = lengths[l], rows = 3, stride = n + 5;
-            void *in = random_array(type, rows * stride, 9), *out = random_array(type, rows * stride, 0);
+            void *in = random_array(type, rows * stride, 9),
+                 *out = random_array(type, rows * stride, 0);
             CpuRows work = {type, rows, n, in, out, (ptrdiff_t)stride, (ptrdiff_t)stride};
             cpu_softmax(&work);
             void *lse = random_array(type, rows, 0);
@@ -288,8 +291,10 @@ static void test_norms_match_float64(void **state) {
                 const void *w = parts & 1 ? weight : NULL, *b = parts & 2 ? bias : NULL;
                 CpuRows work = {type, rows, n, in, out, (ptrdiff_t)n, (ptrdiff_t)n};
                 for (int layer = 0; layer < 2; layer++) {
-                    if (layer) cpu_layer_norm(&work, w, b, type, 1e-5f);
-                    else cpu_rms_norm(&work, w, type, 1e-5f);
+                    if (layer)
+                        cpu_layer_norm(&work, w, b, type, 1e-5f);
+                    else
+                        cpu_rms_norm(&work, w, type, 1e-5f);
                     for (size_t r = 0; r < rows; r++) {
                         double mean = 0, squares = 0;
                         for (size_t i = 0; layer && i < n; i++)
@@ -299,7 +304,8 @@ static void test_norms_match_float64(void **state) {
                             squares += x * x / (double)n;
                         }
                         for (size_t i = 0; i < n; i++) {
-                            double x = (cpu_load(in, type, r * n + i) - mean) / sqrt(squares + 1e-5);
+                            double x =
+                                (cpu_load(in, type, r * n + i) - mean) / sqrt(squares + 1e-5);
                             double want = (w ? cpu_load(w, type, i) : 1) * x +
                                           (layer && b ? cpu_load(b, type, i) : 0);
                             assert_near(cpu_load(out, type, r * n + i), want,
@@ -328,25 +334,41 @@ static void test_rope_rotates_both_pairings_with_strides(void **state) {
                 for (size_t i = 0; i < half; i++)
                     inv_freq[i] = expf(-(float)i * logf(1e4f) / (float)half);
                 cpu_rope_table(cosine, sine, inv_freq, half, L, 7, 0.5f);
-                CpuRope rope = {type, B, H, L, D, dims, traditional, in, out,
-                                {L * H * D, D, H * D}, {H * L * D, L * D, D}, cosine, sine, 0};
+                CpuRope rope = {type,
+                                B,
+                                H,
+                                L,
+                                D,
+                                dims,
+                                traditional,
+                                in,
+                                out,
+                                {L * H * D, D, H * D},
+                                {H * L * D, L * D, D},
+                                cosine,
+                                sine,
+                                0};
                 cpu_rope(&rope);
                 for (size_t b = 0; b < B; b++)
                     for (size_t h = 0; h < H; h++)
                         for (size_t t = 0; t < L; t++) {
                             size_t from = ((b * L + t) * H + h) * D, to = ((b * H + h) * L + t) * D;
                             for (size_t i = 0; i < half; i++) {
-                                size_t p = traditional ? 2 * i : i, q = traditional ? 2 * i + 1 : i + half;
-                                double x = cpu_load(in, type, from + p), y = cpu_load(in, type, from + q);
+                                size_t p = traditional ? 2 * i : i,
+                                       q = traditional ? 2 * i + 1 : i + half;
+                                double x = cpu_load(in, type, from + p),
+                                       y = cpu_load(in, type, from + q);
                                 double angle = (float)(((float)t + 7) * 0.5f * inv_freq[i]);
                                 double c = cos(angle), s = sin(angle);
                                 double tolerance = 2 * type_error(type) + 3e-7;
-                                assert_near(cpu_load(out, type, to + p), x * c - y * s, tolerance, "rope", i);
-                                assert_near(cpu_load(out, type, to + q), x * s + y * c, tolerance, "rope", i);
+                                assert_near(cpu_load(out, type, to + p), x * c - y * s, tolerance,
+                                            "rope", i);
+                                assert_near(cpu_load(out, type, to + q), x * s + y * c, tolerance,
+                                            "rope", i);
                             }
                             for (size_t i = dims; i < D; i++)
-                                assert_near(cpu_load(out, type, to + i), cpu_load(in, type, from + i), 0,
-                                            "rope rest", i);
+                                assert_near(cpu_load(out, type, to + i),
+                                            cpu_load(in, type, from + i), 0, "rope rest", i);
                         }
                 free(in);
                 free(out);

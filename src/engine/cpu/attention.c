@@ -40,11 +40,11 @@ typedef struct Block {
     size_t batch, kv_head, first, rows; /* rows first.. of the key head's */
     float *q;                           /* [rows, head_dim], scaled */
     float *q_panels, *k_panels, *p_panels, *v_panels;
-    float *wide;            /* one tile of k or v rows as float32 */
-    float *scores;          /* [rows padded to mr, score_row] */
+    float *wide;   /* one tile of k or v rows as float32 */
+    float *scores; /* [rows padded to mr, score_row] */
     size_t score_row;
-    float *o;               /* [rows padded to mr, value_width] */
-    float *m, *l;           /* [rows] */
+    float *o;     /* [rows padded to mr, value_width] */
+    float *m, *l; /* [rows] */
 } Block;
 
 static size_t round_up(size_t n, size_t to) {
@@ -78,9 +78,9 @@ static void load_queries(Block *b) {
     const Kernels *kernels = cpu_kernels();
     for (size_t r = 0; r < b->rows; r++) {
         float *q = b->q + r * a->head_dim;
-        kernels->to_f32[a->type](q, row_at(a->q, a->type, a->q_stride, b->batch, query_head(b, r),
-                                           position(b, r)),
-                                 a->head_dim);
+        kernels->to_f32[a->type](
+            q, row_at(a->q, a->type, a->q_stride, b->batch, query_head(b, r), position(b, r)),
+            a->head_dim);
         kernels->scale_shift(q, q, 0.0f, a->scale, a->head_dim);
     }
     if (b->run->streamed) return;
@@ -98,8 +98,9 @@ static const float *wide_rows(Block *b, const void *base, const ptrdiff_t stride
     *row_stride = stride[2];
     if (a->type == CPU_F32) return (const float *)(const void *)start;
     for (size_t j = 0; j < keys; j++)
-        cpu_kernels()->to_f32[a->type](
-            b->wide + j * width, row_at(base, a->type, stride, b->batch, b->kv_head, j0 + j), width);
+        cpu_kernels()->to_f32[a->type](b->wide + j * width,
+                                       row_at(base, a->type, stride, b->batch, b->kv_head, j0 + j),
+                                       width);
     *row_stride = (ptrdiff_t)width;
     return b->wide;
 }
@@ -231,8 +232,8 @@ static Block block_open(const Run *run) {
                       rows * run->value_width,
                       rows,
                       rows};
-    float **parts[] = {&b.q, &b.q_panels, &b.k_panels, &b.p_panels, &b.v_panels,
-                       &b.wide, &b.scores, &b.o, &b.m, &b.l};
+    float **parts[] = {&b.q,    &b.q_panels, &b.k_panels, &b.p_panels, &b.v_panels,
+                       &b.wide, &b.scores,   &b.o,        &b.m,        &b.l};
     size_t total = 0;
     for (size_t i = 0; i < BASE_COUNT(sizes); i++) total += round_up(sizes[i], 16);
     float *memory = cpu_scratch_take(total * sizeof(float));
@@ -348,8 +349,8 @@ void cpu_attention(const CpuAttention *a) {
     }
     run.tasks = heads * run.blocks * run.splits;
     if (run.splits > 1)
-        run.partial = cpu_scratch_take(run.tasks * run.block_rows * (2 + run.value_width) *
-                                       sizeof(float));
+        run.partial =
+            cpu_scratch_take(run.tasks * run.block_rows * (2 + run.value_width) * sizeof(float));
     size_t work = run.tasks * run.block_rows * (a->kv_len / run.splits + 1) * a->head_dim;
     base_parallel_for(work < 32768 ? 1 : BASE_MIN(run.tasks, threads), 1, task_slice, &run);
     if (run.splits > 1) merge_splits(&run);

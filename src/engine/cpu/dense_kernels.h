@@ -19,8 +19,8 @@ enum { MR = 6 };
 #endif
 enum { NR = 2 * LANES };
 
-static void gemm_tile(size_t k, const void *a_panel, const void *b_panel, float *c,
-                      ptrdiff_t c_row, bool accumulate) {
+static void gemm_tile(size_t k, const void *a_panel, const void *b_panel, float *c, ptrdiff_t c_row,
+                      bool accumulate) {
     const float *a = a_panel, *b = b_panel;
     V acc[MR][2];
     for (int i = 0; i < MR; i++) acc[i][0] = acc[i][1] = v_set(0.0f);
@@ -162,9 +162,10 @@ dot_rows_any(const void *w, ptrdiff_t w_stride, size_t rows, size_t k, const flo
 
 /* Four weight rows and m sums a pass: each weight widened once, four
  * multiply-adds for one read and write of y. */
-static inline __attribute__((always_inline)) void
-sum_block(const char *const row[4], size_t n, const float *x, size_t x_stride, float *y,
-          ptrdiff_t y_stride, CpuType type, int m) {
+static inline __attribute__((always_inline)) void sum_block(const char *const row[4], size_t n,
+                                                            const float *x, size_t x_stride,
+                                                            float *y, ptrdiff_t y_stride,
+                                                            CpuType type, int m) {
     size_t c = 0;
     for (; c + LANES <= n; c += LANES) {
         V w[4];
@@ -222,16 +223,16 @@ sum_rows_any(const void *w, ptrdiff_t w_stride, size_t rows, size_t n, const flo
     }
 }
 
-#define MATRIX_ROWS(name, type)                                                                    \
-    static void dot_rows_##name(const void *w, ptrdiff_t w_stride, size_t rows, size_t k,          \
-                                const float *x, size_t x_stride, size_t m, float *y,               \
-                                ptrdiff_t y_stride) {                                              \
-        dot_rows_any(w, w_stride, rows, k, x, x_stride, m, y, y_stride, type);                     \
-    }                                                                                              \
-    static void sum_rows_##name(const void *w, ptrdiff_t w_stride, size_t rows, size_t n,          \
-                                const float *x, size_t x_stride, size_t m, float *y,               \
-                                ptrdiff_t y_stride) {                                              \
-        sum_rows_any(w, w_stride, rows, n, x, x_stride, m, y, y_stride, type);                     \
+#define MATRIX_ROWS(name, type)                                                           \
+    static void dot_rows_##name(const void *w, ptrdiff_t w_stride, size_t rows, size_t k, \
+                                const float *x, size_t x_stride, size_t m, float *y,      \
+                                ptrdiff_t y_stride) {                                     \
+        dot_rows_any(w, w_stride, rows, k, x, x_stride, m, y, y_stride, type);            \
+    }                                                                                     \
+    static void sum_rows_##name(const void *w, ptrdiff_t w_stride, size_t rows, size_t n, \
+                                const float *x, size_t x_stride, size_t m, float *y,      \
+                                ptrdiff_t y_stride) {                                     \
+        sum_rows_any(w, w_stride, rows, n, x, x_stride, m, y, y_stride, type);            \
     }
 MATRIX_ROWS(f32, CPU_F32)
 MATRIX_ROWS(f16, CPU_F16)

@@ -28,8 +28,8 @@ static void convert_slice(void *context, size_t begin, size_t end, int thread) {
     const Kernels *kernels = cpu_kernels();
     (void)thread;
     if (c->in_type == CPU_F32) {
-        kernels->from_f32[c->out_type](at(c->out, c->out_type, begin),
-                                       (const float *)c->in + begin, end - begin);
+        kernels->from_f32[c->out_type](at(c->out, c->out_type, begin), (const float *)c->in + begin,
+                                       end - begin);
     } else if (c->out_type == CPU_F32) {
         kernels->to_f32[c->in_type]((float *)c->out + begin, at_const(c->in, c->in_type, begin),
                                     end - begin);
@@ -105,8 +105,8 @@ static void binary_slice(void *context, size_t begin, size_t end, int thread) {
 
 void cpu_binary(CpuBinary op, CpuType type, void *out, const void *a, int a_step, const void *b,
                 int b_step, size_t n) {
-    Elementwise context = {.type = type, .out = out, .a = a, .b = b, .a_step = a_step,
-                           .b_step = b_step, .binary = op};
+    Elementwise context = {
+        .type = type, .out = out, .a = a, .b = b, .a_step = a_step, .b_step = b_step, .binary = op};
     base_parallel_for(n, op < CPU_SILU_MUL ? cheap_grain : costly_grain, binary_slice, &context);
 }
 

@@ -54,7 +54,8 @@ static size_t depth(const Plan *plan) {
 static void pack_quant_rows(const CpuQuant *q, size_t first, size_t count, size_t k0, size_t kb,
                             size_t width, float *out) {
     const Kernels *kernels = cpu_kernels();
-    size_t groups = q->cols / (size_t)q->group, used = (kb + (size_t)q->group - 1) / (size_t)q->group;
+    size_t groups = q->cols / (size_t)q->group,
+           used = (kb + (size_t)q->group - 1) / (size_t)q->group;
     float scales[QUANT_K / 32], biases[QUANT_K / 32];
     float *rows = cpu_scratch_take(width * kb * sizeof(float));
     for (size_t i = 0; i < count; i++) {
@@ -100,8 +101,9 @@ static void pack_f32(const Plan *plan, const Side *side, size_t first, size_t co
         pack_quant_columns(side->quant, first, count, k0, kb, width, out);
         return;
     }
-    const char *start = side->data + ((ptrdiff_t)first * side->outer + (ptrdiff_t)k0 * side->inner) *
-                                         (ptrdiff_t)size;
+    const char *start =
+        side->data +
+        ((ptrdiff_t)first * side->outer + (ptrdiff_t)k0 * side->inner) * (ptrdiff_t)size;
     if (side->inner == 1 && side->type == CPU_F32) {
         kernels->pack_rows(out, width, start, side->outer * 4, count, kb);
     } else if (side->inner == 1) {
@@ -119,8 +121,8 @@ static void pack_f32(const Plan *plan, const Side *side, size_t first, size_t co
                 kernels->to_f32[side->type](target, column, count);
             else
                 for (size_t i = 0; i < count; i++)
-                    target[i] = cpu_load(
-                        column + (ptrdiff_t)i * side->outer * (ptrdiff_t)size, side->type, 0);
+                    target[i] = cpu_load(column + (ptrdiff_t)i * side->outer * (ptrdiff_t)size,
+                                         side->type, 0);
             for (size_t i = count; i < width; i++) target[i] = 0;
         }
     }
@@ -188,7 +190,8 @@ static void run_task(Plan *plan, size_t m_begin, size_t m_end, size_t n_begin, s
             for (size_t r = 0; r < rows; r++)
                 for (size_t s = 0; s < cols; s++) {
                     float *target = c + (ptrdiff_t)r * plan->c_row + (ptrdiff_t)s;
-                    *target = accumulate ? *target + edge[r * plan->nr + s] : edge[r * plan->nr + s];
+                    *target =
+                        accumulate ? *target + edge[r * plan->nr + s] : edge[r * plan->nr + s];
                 }
         }
 }
@@ -228,9 +231,9 @@ void cpu_gemm_finish_row(const CpuGemm *g, size_t row, size_t n0, size_t n, floa
     if (g->alpha != 1.0f) kernels->scale_shift(values, values, 0.0f, g->alpha, n);
     if (g->add) {
         float wide[256];
-        const char *start = (const char *)g->add + ((ptrdiff_t)row * g->add_row +
-                                                    (ptrdiff_t)n0 * g->add_col) *
-                                                       (ptrdiff_t)cpu_type_size(g->add_type);
+        const char *start =
+            (const char *)g->add + ((ptrdiff_t)row * g->add_row + (ptrdiff_t)n0 * g->add_col) *
+                                       (ptrdiff_t)cpu_type_size(g->add_type);
         for (size_t j = 0; j < n; j += 256) {
             size_t count = BASE_MIN((size_t)256, n - j);
             const char *from =
@@ -282,12 +285,17 @@ static void run_block(Plan *plan) {
 
 static void run_packed(const CpuGemm *g) {
     const Kernels *kernels = cpu_kernels();
-    Plan plan = {
-        .g = g,
-        .a = {.data = g->a, .type = g->a_type, .outer = g->a_row, .inner = g->a_col},
-        .b = {.data = g->b, .type = g->b_type, .outer = g->b_col, .inner = g->b_row,
-              .quant = g->quant, .quant_transposed = g->quant_transposed},
-        .mr = kernels->mr, .nr = kernels->nr, .tile = kernels->tile};
+    Plan plan = {.g = g,
+                 .a = {.data = g->a, .type = g->a_type, .outer = g->a_row, .inner = g->a_col},
+                 .b = {.data = g->b,
+                       .type = g->b_type,
+                       .outer = g->b_col,
+                       .inner = g->b_row,
+                       .quant = g->quant,
+                       .quant_transposed = g->quant_transposed},
+                 .mr = kernels->mr,
+                 .nr = kernels->nr,
+                 .tile = kernels->tile};
     if (kernels->bf16_mr && !g->quant && g->a_type == CPU_BF16 && g->b_type == CPU_BF16) {
         plan.bf16 = true;
         plan.mr = kernels->bf16_mr;
@@ -299,13 +307,14 @@ static void run_packed(const CpuGemm *g) {
     size_t block_k = depth_block(g, plan.bf16) + 1;
     plan.a_panels = cpu_scratch_take(block_m * block_k * 4);
     plan.b_panels = cpu_scratch_take(block_n * block_k * 4);
-    float *block = g->c_type == CPU_F32 ? NULL : cpu_scratch_take(block_m * block_n * sizeof(float));
+    float *block =
+        g->c_type == CPU_F32 ? NULL : cpu_scratch_take(block_m * block_n * sizeof(float));
     for (plan.m0 = 0; plan.m0 < g->m; plan.m0 += block_m)
         for (plan.n0 = 0; plan.n0 < g->n; plan.n0 += block_n) {
             plan.mb = BASE_MIN(block_m, g->m - plan.m0);
             plan.nb = BASE_MIN(block_n, g->n - plan.n0);
-            plan.c = block ? block
-                           : (float *)g->c + (ptrdiff_t)plan.m0 * g->c_row + (ptrdiff_t)plan.n0;
+            plan.c =
+                block ? block : (float *)g->c + (ptrdiff_t)plan.m0 * g->c_row + (ptrdiff_t)plan.n0;
             plan.c_row = block ? (ptrdiff_t)block_n : g->c_row;
             run_block(&plan);
         }
@@ -325,12 +334,12 @@ static void stream_slice(void *context, size_t begin, size_t end, int thread) {
     const Stream *s = context;
     const CpuGemm *g = s->g;
     const Kernels *kernels = cpu_kernels();
-    const char *b = (const char *)g->b +
-                    (ptrdiff_t)begin * g->b_col * (ptrdiff_t)cpu_type_size(g->b_type);
+    const char *b =
+        (const char *)g->b + (ptrdiff_t)begin * g->b_col * (ptrdiff_t)cpu_type_size(g->b_type);
     (void)thread;
     if (g->b_row == 1) {
-        kernels->dot_rows[g->b_type](b, g->b_col, end - begin, g->k, s->x, g->k, g->m,
-                                     s->y + begin, s->y_row);
+        kernels->dot_rows[g->b_type](b, g->b_col, end - begin, g->k, s->x, g->k, g->m, s->y + begin,
+                                     s->y_row);
         return;
     }
     for (size_t i = 0; i < g->m; i++)
@@ -392,10 +401,14 @@ static bool streams(const CpuGemm *g) {
 
 void cpu_gemm(const CpuGemm *g) {
     if (g->m == 0 || g->n == 0) return;
-    if (g->k == 0) run_empty(g);
-    else if (g->quant && g->quant_transposed && cpu_quant_product(g)) return;
-    else if (streams(g)) run_streamed(g);
-    else run_packed(g);
+    if (g->k == 0)
+        run_empty(g);
+    else if (g->quant && g->quant_transposed && cpu_quant_product(g))
+        return;
+    else if (streams(g))
+        run_streamed(g);
+    else
+        run_packed(g);
 }
 
 static void batch_slice(void *context, size_t begin, size_t end, int thread) {

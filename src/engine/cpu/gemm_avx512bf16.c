@@ -12,8 +12,8 @@
 
 enum { MR = 14, NR = 32 };
 
-static void gemm_tile(size_t k, const void *a_panel, const void *b_panel, float *c,
-                      ptrdiff_t c_row, bool accumulate) {
+static void gemm_tile(size_t k, const void *a_panel, const void *b_panel, float *c, ptrdiff_t c_row,
+                      bool accumulate) {
     const int32_t *a = a_panel, *b = b_panel;
     __m512 acc[MR][2];
     for (int i = 0; i < MR; i++) acc[i][0] = acc[i][1] = _mm512_setzero_ps();

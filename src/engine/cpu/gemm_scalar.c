@@ -6,8 +6,8 @@
 
 enum { MR = 4, NR = 8 };
 
-static void gemm_tile(size_t k, const void *a_panel, const void *b_panel, float *c,
-                      ptrdiff_t c_row, bool accumulate) {
+static void gemm_tile(size_t k, const void *a_panel, const void *b_panel, float *c, ptrdiff_t c_row,
+                      bool accumulate) {
     const float *a = a_panel, *b = b_panel;
     float acc[MR][NR] = {{0}};
     for (size_t p = 0; p < k; p++, a += MR, b += NR)
@@ -20,13 +20,12 @@ static void gemm_tile(size_t k, const void *a_panel, const void *b_panel, float 
         }
 }
 
-static void pack_rows(float *out, size_t width, const void *in, ptrdiff_t stride_bytes,
-                      size_t rows, size_t k) {
+static void pack_rows(float *out, size_t width, const void *in, ptrdiff_t stride_bytes, size_t rows,
+                      size_t k) {
     for (size_t i = 0; i < width; i++)
         for (size_t p = 0; p < k; p++) {
             float item = 0;
-            if (i < rows)
-                memcpy(&item, (const char *)in + (ptrdiff_t)i * stride_bytes + p * 4, 4);
+            if (i < rows) memcpy(&item, (const char *)in + (ptrdiff_t)i * stride_bytes + p * 4, 4);
             out[p * width + i] = item;
         }
 }

@@ -28,10 +28,18 @@ typedef __m512i Iv;
 #define REGISTER(x) "+v"(x)
 #define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
 enum { ROWS = 12 };
-static inline Iv iv_load(const void *p) { return _mm512_loadu_si512(p); }
-static inline Iv iv_set(int32_t x) { return _mm512_set1_epi32(x); }
-static inline Iv iv_zero(void) { return _mm512_setzero_si512(); }
-static inline V iv_float(Iv x) { return _mm512_cvtepi32_ps(x); }
+static inline Iv iv_load(const void *p) {
+    return _mm512_loadu_si512(p);
+}
+static inline Iv iv_set(int32_t x) {
+    return _mm512_set1_epi32(x);
+}
+static inline Iv iv_zero(void) {
+    return _mm512_setzero_si512();
+}
+static inline V iv_float(Iv x) {
+    return _mm512_cvtepi32_ps(x);
+}
 #else
 #define INT(name) name##_avx2
 #define DOT(sum, a, b) _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
@@ -39,10 +47,18 @@ typedef __m256i Iv;
 #define REGISTER(x) "+x"(x)
 #define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5)
 enum { ROWS = 6 };
-static inline Iv iv_load(const void *p) { return _mm256_loadu_si256(p); }
-static inline Iv iv_set(int32_t x) { return _mm256_set1_epi32(x); }
-static inline Iv iv_zero(void) { return _mm256_setzero_si256(); }
-static inline V iv_float(Iv x) { return _mm256_cvtepi32_ps(x); }
+static inline Iv iv_load(const void *p) {
+    return _mm256_loadu_si256(p);
+}
+static inline Iv iv_set(int32_t x) {
+    return _mm256_set1_epi32(x);
+}
+static inline Iv iv_zero(void) {
+    return _mm256_setzero_si256();
+}
+static inline V iv_float(Iv x) {
+    return _mm256_cvtepi32_ps(x);
+}
 #endif
 enum { COLUMNS = 2 * LANES };
 
@@ -56,12 +72,12 @@ static inline int32_t pair_at(const int16_t *a, size_t p) {
  * registers reliably. The empty asm keeps row after row, because gathering the
  * products of all rows first would spill. */
 #define ROW_ZERO(i) Iv low##i = iv_zero(), high##i = iv_zero();
-#define ROW_STEP(i)                                                                                \
-    {                                                                                              \
-        Iv x = iv_set(pair_at(a[i], p));                                                           \
-        low##i = DOT(low##i, x, b0);                                                               \
-        high##i = DOT(high##i, x, b1);                                                             \
-        __asm__("" : REGISTER(low##i), REGISTER(high##i));                                         \
+#define ROW_STEP(i)                                        \
+    {                                                      \
+        Iv x = iv_set(pair_at(a[i], p));                   \
+        low##i = DOT(low##i, x, b0);                       \
+        high##i = DOT(high##i, x, b1);                     \
+        __asm__("" : REGISTER(low##i), REGISTER(high##i)); \
     }
 #define ROW_KEEP(i) sum[i][0] = low##i, sum[i][1] = high##i;
 
@@ -94,7 +110,8 @@ static void int_tile(const IntTile *t) {
         V o0 = v_load(bias), o1 = v_load(bias + LANES);
         for (int i = 0; i < ROWS; i++) {
             V x = v_set(a_scales[i][g]), center = v_set(a_centers[i][g]), all = v_set(a_sums[i][g]);
-            V y0 = v_fma(iv_float(sum[i][0]), x, center), y1 = v_fma(iv_float(sum[i][1]), x, center);
+            V y0 = v_fma(iv_float(sum[i][0]), x, center),
+              y1 = v_fma(iv_float(sum[i][1]), x, center);
             total[i][0] = v_fma(o0, all, v_fma(y0, s0, total[i][0]));
             total[i][1] = v_fma(o1, all, v_fma(y1, s1, total[i][1]));
         }
@@ -142,9 +159,9 @@ static void int_pack(const uint32_t *words, size_t row_words, int bits, size_t r
         for (size_t i = 0; i < n; i++) {
             int16_t *target = out + (first + i) * pairs_a_word * nr * 2;
             for (size_t j = 0; j < pairs_a_word; j++) {
-                __m256i pair = _mm256_or_si256(
-                    _mm256_and_si256(r[i], low),
-                    _mm256_and_si256(_mm256_slli_epi32(r[i], 16 - bits), high));
+                __m256i pair =
+                    _mm256_or_si256(_mm256_and_si256(r[i], low),
+                                    _mm256_and_si256(_mm256_slli_epi32(r[i], 16 - bits), high));
                 _mm256_storeu_si256((__m256i *)(void *)(target + j * nr * 2), pair);
                 r[i] = _mm256_srli_epi32(r[i], 2 * bits);
             }

@@ -49,10 +49,31 @@ void cpu_convert(void *out, CpuType out_type, const void *in, CpuType in_type, s
  * error at most 4e-7 (float32) except near zeros of sin, cos and log, where it
  * is absolute. NaN and infinity follow libm. */
 typedef enum {
-    CPU_ABS, CPU_CEIL, CPU_COS, CPU_ERF, CPU_EXP, CPU_EXPM1, CPU_FLOOR, CPU_GELU,
-    CPU_GELU_APPROX, CPU_GELU_FAST, CPU_LOG, CPU_LOG1P, CPU_NEGATIVE, CPU_RECIPROCAL,
-    CPU_RELU, CPU_ROUND, CPU_RSQRT, CPU_SIGMOID, CPU_SILU, CPU_SIN, CPU_SOFTPLUS,
-    CPU_SQRT, CPU_SQUARE, CPU_TANH, CPU_UNARY_COUNT
+    CPU_ABS,
+    CPU_CEIL,
+    CPU_COS,
+    CPU_ERF,
+    CPU_EXP,
+    CPU_EXPM1,
+    CPU_FLOOR,
+    CPU_GELU,
+    CPU_GELU_APPROX,
+    CPU_GELU_FAST,
+    CPU_LOG,
+    CPU_LOG1P,
+    CPU_NEGATIVE,
+    CPU_RECIPROCAL,
+    CPU_RELU,
+    CPU_ROUND,
+    CPU_RSQRT,
+    CPU_SIGMOID,
+    CPU_SILU,
+    CPU_SIN,
+    CPU_SOFTPLUS,
+    CPU_SQRT,
+    CPU_SQUARE,
+    CPU_TANH,
+    CPU_UNARY_COUNT
 } CpuUnary;
 /* out[i] = op(in[i]); out == in is fine. */
 void cpu_unary(CpuUnary op, CpuType type, void *out, const void *in, size_t n);
@@ -60,8 +81,16 @@ void cpu_unary(CpuUnary op, CpuType type, void *out, const void *in, size_t n);
 /* maximum and minimum propagate NaN. The last three are the gated activations
  * silu(a) * b, gelu(a) * b and gelu_approx(a) * b. */
 typedef enum {
-    CPU_ADD, CPU_SUBTRACT, CPU_MULTIPLY, CPU_DIVIDE, CPU_MAXIMUM, CPU_MINIMUM,
-    CPU_SILU_MUL, CPU_GELU_MUL, CPU_GELU_APPROX_MUL, CPU_BINARY_COUNT
+    CPU_ADD,
+    CPU_SUBTRACT,
+    CPU_MULTIPLY,
+    CPU_DIVIDE,
+    CPU_MAXIMUM,
+    CPU_MINIMUM,
+    CPU_SILU_MUL,
+    CPU_GELU_MUL,
+    CPU_GELU_APPROX_MUL,
+    CPU_BINARY_COUNT
 } CpuBinary;
 /* out[i] = op(a[i * a_step], b[i * b_step]); a step is 1, or 0 for one value
  * used throughout. out == a or out == b is fine where that step is 1. */
@@ -98,8 +127,8 @@ void cpu_logsumexp(const CpuRows *rows);
  * mlx does. */
 void cpu_rms_norm(const CpuRows *rows, const void *weight, CpuType weight_type, float eps);
 /* (x - mean) * rsqrt(variance + eps) * weight + bias; either may be NULL. */
-void cpu_layer_norm(const CpuRows *rows, const void *weight, const void *bias,
-                    CpuType weight_type, float eps);
+void cpu_layer_norm(const CpuRows *rows, const void *weight, const void *bias, CpuType weight_type,
+                    float eps);
 
 /* ---- rotary position embedding ------------------------------------------ */
 
@@ -111,10 +140,10 @@ void cpu_rope_table(float *cosine, float *sine, const float *inv_freq, size_t ha
 typedef struct CpuRope {
     CpuType type;
     size_t batch, heads, length, head_dim; /* x: [batch, heads, length, head_dim] */
-    size_t dims;      /* even, <= head_dim; the rest of a row passes through */
-    bool traditional; /* pairs (2i, 2i+1) instead of (i, i + dims/2) */
+    size_t dims;                           /* even, <= head_dim; the rest of a row passes through */
+    bool traditional;                      /* pairs (2i, 2i+1) instead of (i, i + dims/2) */
     const void *in;
-    void *out; /* may be `in` with the same strides */
+    void *out;                             /* may be `in` with the same strides */
     ptrdiff_t in_stride[3], out_stride[3]; /* batch, head, position; a row is contiguous */
     const float *cosine, *sine;            /* [length, dims/2], as cpu_rope_table */
     size_t table_stride; /* from one batch entry's table to the next; 0 = shared */
@@ -204,7 +233,7 @@ typedef struct CpuAttention {
     float scale;
     bool causal;
     CpuMask mask_kind;
-    const void *mask; /* [batch, q_heads, q_len, kv_len] through mask_stride */
+    const void *mask;  /* [batch, q_heads, q_len, kv_len] through mask_stride */
     CpuType mask_type; /* of an additive mask */
     ptrdiff_t mask_stride[4];
     const float *sinks; /* [q_heads] extra logits in the denominator, or NULL */

@@ -27,22 +27,34 @@
 #define QUANT(name) name##_avx512
 #endif
 typedef __m512i Iv;
-static inline Iv iv_load(const void *p) { return _mm512_loadu_si512(p); }
+static inline Iv iv_load(const void *p) {
+    return _mm512_loadu_si512(p);
+}
 static inline Iv iv_load_part(const void *p, size_t words) {
     return _mm512_maskz_loadu_epi32((__mmask16)((1u << words) - 1), p);
 }
-static inline Iv iv_zero(void) { return _mm512_setzero_si512(); }
-static inline Iv iv_set16(short x) { return _mm512_set1_epi16(x); }
-static inline Iv iv_and(Iv a, Iv b) { return _mm512_and_si512(a, b); }
+static inline Iv iv_zero(void) {
+    return _mm512_setzero_si512();
+}
+static inline Iv iv_set16(short x) {
+    return _mm512_set1_epi16(x);
+}
+static inline Iv iv_and(Iv a, Iv b) {
+    return _mm512_and_si512(a, b);
+}
 #define iv_shr16(a, n) _mm512_srli_epi16(a, n)
 #if defined(__AVX512VNNI__)
-static inline Iv iv_dot(Iv sum, Iv a, Iv b) { return _mm512_dpwssd_epi32(sum, a, b); }
+static inline Iv iv_dot(Iv sum, Iv a, Iv b) {
+    return _mm512_dpwssd_epi32(sum, a, b);
+}
 #else
 static inline Iv iv_dot(Iv sum, Iv a, Iv b) {
     return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b));
 }
 #endif
-static inline V iv_float(Iv a) { return _mm512_cvtepi32_ps(a); }
+static inline V iv_float(Iv a) {
+    return _mm512_cvtepi32_ps(a);
+}
 /* The scales of the groups of one vector of nibbles, each over its lanes. */
 static inline __attribute__((always_inline)) V spread(const float *scales, size_t vector,
                                                       int group) {
@@ -51,26 +63,35 @@ static inline __attribute__((always_inline)) V spread(const float *scales, size_
         return _mm512_permutexvar_ps(
             _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1),
             _mm512_castps128_ps512(_mm_loadu_ps(scales + 2 * vector)));
-    return _mm512_permutexvar_ps(
-        _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3),
-        _mm512_castps128_ps512(_mm_loadu_ps(scales + 4 * vector)));
+    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3),
+                                 _mm512_castps128_ps512(_mm_loadu_ps(scales + 4 * vector)));
 }
 #else
 #define QUANT(name) name##_avx2
 typedef __m256i Iv;
-static inline Iv iv_load(const void *p) { return _mm256_loadu_si256(p); }
+static inline Iv iv_load(const void *p) {
+    return _mm256_loadu_si256(p);
+}
 static inline Iv iv_load_part(const void *p, size_t words) {
     (void)words; /* half a vector: a row is a multiple of 32 elements */
     return _mm256_zextsi128_si256(_mm_loadu_si128(p));
 }
-static inline Iv iv_zero(void) { return _mm256_setzero_si256(); }
-static inline Iv iv_set16(short x) { return _mm256_set1_epi16(x); }
-static inline Iv iv_and(Iv a, Iv b) { return _mm256_and_si256(a, b); }
+static inline Iv iv_zero(void) {
+    return _mm256_setzero_si256();
+}
+static inline Iv iv_set16(short x) {
+    return _mm256_set1_epi16(x);
+}
+static inline Iv iv_and(Iv a, Iv b) {
+    return _mm256_and_si256(a, b);
+}
 #define iv_shr16(a, n) _mm256_srli_epi16(a, n)
 static inline Iv iv_dot(Iv sum, Iv a, Iv b) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
 }
-static inline V iv_float(Iv a) { return _mm256_cvtepi32_ps(a); }
+static inline V iv_float(Iv a) {
+    return _mm256_cvtepi32_ps(a);
+}
 static inline __attribute__((always_inline)) V spread(const float *scales, size_t vector,
                                                       int group) {
     if (group == 128) return _mm256_broadcast_ss(scales + vector / 2);
@@ -91,8 +112,8 @@ typedef struct Block {
     size_t row_bytes, k;
     int group;
     const Activations *x;
-    size_t first_x;       /* first activation of the pass */
-    const float *scales;  /* [row][activation][scale_row] */
+    size_t first_x;      /* first activation of the pass */
+    const float *scales; /* [row][activation][scale_row] */
     size_t scale_row;
 } Block;
 
@@ -119,7 +140,8 @@ INLINE V load_first(const void *p, size_t at, size_t count, size_t total, CpuTyp
  * the lanes of the result sum to the part that biases and centers make. */
 INLINE V prepare_type(const CpuQuant *w, size_t row, const Activations *x, size_t i, float *out,
                       CpuType type) {
-    const float *a_scales = x->scales + i * x->group_stride, *a_sums = x->sums + i * x->group_stride;
+    const float *a_scales = x->scales + i * x->group_stride,
+                *a_sums = x->sums + i * x->group_stride;
     const float *a_centers = x->centers + i * x->group_stride;
     size_t groups = x->groups, at = row * groups, all = w->rows * groups, g = 0;
     V total = v_set(0.0f), other = v_set(0.0f);
@@ -151,8 +173,8 @@ INLINE void nibble_step(const Block *block, Iv words, size_t vector, int r, int 
     Iv q0 = iv_and(words, low), q1 = iv_and(iv_shr16(words, 4), low);
     Iv q2 = iv_and(iv_shr16(words, 8), low), q3 = iv_shr16(words, 12);
     for (int i = 0; i < m; i++) {
-        const int16_t *x =
-            block->x->fixed + (block->first_x + (size_t)i) * block->x->fixed_stride + vector * NIBBLES;
+        const int16_t *x = block->x->fixed + (block->first_x + (size_t)i) * block->x->fixed_stride +
+                           vector * NIBBLES;
         Iv sum = iv_dot(iv_zero(), q0, iv_load(x));
         Iv other = iv_dot(iv_zero(), q1, iv_load(x + LANES16));
         sum = iv_dot(sum, q2, iv_load(x + 2 * LANES16));
@@ -171,15 +193,16 @@ INLINE void nibble_block(const Block *block, V acc[GEMV_ROWS][GEMV_MAX_M], int r
     size_t vectors = block->k / NIBBLES, rest = block->k % NIBBLES;
     for (size_t v = 0; v < vectors; v++)
         for (int r = 0; r < rows; r++)
-            nibble_step(block, iv_load(block->words + (size_t)r * block->row_bytes + v * sizeof(Iv)),
-                        v, r, group, m, acc[r]);
+            nibble_step(block,
+                        iv_load(block->words + (size_t)r * block->row_bytes + v * sizeof(Iv)), v, r,
+                        group, m, acc[r]);
     if (rest)
         for (int r = 0; r < rows; r++)
-            nibble_step(block,
-                        iv_load_part(block->words + (size_t)r * block->row_bytes +
-                                         vectors * sizeof(Iv),
-                                     rest / 8),
-                        vectors, r, group, m, acc[r]);
+            nibble_step(
+                block,
+                iv_load_part(block->words + (size_t)r * block->row_bytes + vectors * sizeof(Iv),
+                             rest / 8),
+                vectors, r, group, m, acc[r]);
 }
 
 /* Elements of `bits` bits in 16-bit lanes: a byte shuffle brings the two bytes
@@ -222,7 +245,8 @@ INLINE Iv linear_load(const uint8_t *row, const uint8_t *end, size_t step, Sprea
                               spread16(p + 2 * bits, end, s, bits), 1);
 #else
     if (bits == 8)
-        return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(row + step * 16)));
+        return _mm256_cvtepu8_epi16(
+            _mm_loadu_si128((const __m128i *)(const void *)(row + step * 16)));
     return spread16(row + step * 2 * (size_t)bits, end, s, bits);
 #endif
 }
@@ -258,8 +282,10 @@ INLINE void any_block(const CpuQuant *w, size_t row, Block *block, float *y, ptr
             acc[r][i] = prepare(w, row + (size_t)r, block->x, block->first_x + (size_t)i,
                                 scratch + (size_t)(r * GEMV_MAX_M + i) * block->scale_row);
     block->words = (const uint8_t *)w->words + row * block->row_bytes;
-    if (nibbles) nibble_block(block, acc, rows, m, kind);
-    else linear_block(block, acc, rows, m, kind);
+    if (nibbles)
+        nibble_block(block, acc, rows, m, kind);
+    else
+        linear_block(block, acc, rows, m, kind);
     for (int i = 0; i < m; i++) {
         float *target = y + (ptrdiff_t)(block->first_x + (size_t)i) * y_stride + (ptrdiff_t)row;
         for (int r = 0; r < rows; r++) target[r] = v_sum(acc[r][i]);
@@ -269,8 +295,12 @@ INLINE void any_block(const CpuQuant *w, size_t row, Block *block, float *y, ptr
 INLINE void gemv(const CpuQuant *w, size_t begin, size_t end, const Activations *x, float *y,
                  ptrdiff_t y_stride, float *scratch, bool nibbles, int kind) {
     size_t row_bytes = w->cols * (size_t)w->bits / 8;
-    Block block = {.end = (const uint8_t *)w->words + w->rows * row_bytes, .row_bytes = row_bytes,
-                   .k = w->cols, .group = w->group, .x = x, .scales = scratch,
+    Block block = {.end = (const uint8_t *)w->words + w->rows * row_bytes,
+                   .row_bytes = row_bytes,
+                   .k = w->cols,
+                   .group = w->group,
+                   .x = x,
+                   .scales = scratch,
                    .scale_row = CPU_GEMV_SCALES(x->groups)};
     for (size_t row = begin; row < end;) {
         size_t rows = end - row >= GEMV_ROWS ? GEMV_ROWS : 1;
@@ -282,9 +312,12 @@ INLINE void gemv(const CpuQuant *w, size_t begin, size_t end, const Activations 
             }
             size_t m = left >= 4 ? 4 : left >= 2 ? 2 : 1;
             for (size_t r = row; r < row + rows; r++) {
-                if (m == 4) any_block(w, r, &block, y, y_stride, scratch, 1, 4, nibbles, kind);
-                else if (m == 2) any_block(w, r, &block, y, y_stride, scratch, 1, 2, nibbles, kind);
-                else any_block(w, r, &block, y, y_stride, scratch, 1, 1, nibbles, kind);
+                if (m == 4)
+                    any_block(w, r, &block, y, y_stride, scratch, 1, 4, nibbles, kind);
+                else if (m == 2)
+                    any_block(w, r, &block, y, y_stride, scratch, 1, 2, nibbles, kind);
+                else
+                    any_block(w, r, &block, y, y_stride, scratch, 1, 1, nibbles, kind);
             }
             block.first_x += m;
         }
@@ -292,10 +325,10 @@ INLINE void gemv(const CpuQuant *w, size_t begin, size_t end, const Activations 
     }
 }
 
-#define GEMV(name, nibbles, kind)                                                                  \
-    static void name(const CpuQuant *w, size_t begin, size_t end, const Activations *x, float *y,  \
-                     ptrdiff_t y_stride, float *scratch) {                                         \
-        gemv(w, begin, end, x, y, y_stride, scratch, nibbles, kind);                               \
+#define GEMV(name, nibbles, kind)                                                                 \
+    static void name(const CpuQuant *w, size_t begin, size_t end, const Activations *x, float *y, \
+                     ptrdiff_t y_stride, float *scratch) {                                        \
+        gemv(w, begin, end, x, y, y_stride, scratch, nibbles, kind);                              \
     }
 GEMV(gemv_2, false, 2)
 GEMV(gemv_3, false, 3)
@@ -370,9 +403,10 @@ INLINE void dequant_bits(const uint8_t *row, const uint8_t *end, size_t first, s
     Spreader s = spreader(bits);
     for (size_t i = 0; i < count; i += 16) {
         size_t at = first + i, g = at / (size_t)group;
-        __m256i q = bits == 8 ? _mm256_cvtepu8_epi16(
-                                    _mm_loadu_si128((const __m128i *)(const void *)(row + at)))
-                              : spread16(row + at / 8 * (size_t)bits, end, s, bits);
+        __m256i q =
+            bits == 8
+                ? _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(row + at)))
+                : spread16(row + at / 8 * (size_t)bits, end, s, bits);
         __m256 scale = _mm256_set1_ps(scales[g]), bias = _mm256_set1_ps(biases[g]);
         __m256i low = _mm256_cvtepi16_epi32(_mm256_castsi256_si128(q));
         __m256i high = _mm256_cvtepi16_epi32(_mm256_extracti128_si256(q, 1));
@@ -394,8 +428,8 @@ static void dequant(const uint32_t *words, int bits, size_t first, size_t count,
 }
 
 void QUANT(cpu_fill_quant)(Kernels *t) {
-    static const QuantGemv by_bits[9] = {[2] = gemv_2, [3] = gemv_3, [4] = gemv_4,
-                                         [5] = gemv_5, [6] = gemv_6, [8] = gemv_8};
+    static const QuantGemv by_bits[9] = {
+        [2] = gemv_2, [3] = gemv_3, [4] = gemv_4, [5] = gemv_5, [6] = gemv_6, [8] = gemv_8};
     for (int bits = 2; bits <= 8; bits++) {
         if (!by_bits[bits]) continue;
         t->quant_gemv[bits] = by_bits[bits];

@@ -13,9 +13,9 @@
 #include <stdatomic.h>
 #include <string.h>
 
-enum { GEMV_M = 8 };                                     /* rows of x streamed against packed words */
-enum { BLOCK_M = 512, BLOCK_K = 640, STRIP = 4 };        /* rows, k and panels of an integer task */
-enum { SLACK = 16 };                                     /* floats a vector read may pass a row's end */
+enum { GEMV_M = 8 };                              /* rows of x streamed against packed words */
+enum { BLOCK_M = 512, BLOCK_K = 640, STRIP = 4 }; /* rows, k and panels of an integer task */
+enum { SLACK = 16 };                              /* floats a vector read may pass a row's end */
 
 typedef struct Product {
     const CpuGemm *g;
@@ -53,8 +53,11 @@ static void prepare_activations(Product *p, ActivationLayout layout) {
     const CpuGemm *g = p->g;
     const Kernels *kernels = cpu_kernels();
     p->layout = layout;
-    p->x = (Activations){.m = g->m, .k = g->k, .group = g->quant->group,
-                         .groups = g->k / (size_t)g->quant->group, .f32 = g->a};
+    p->x = (Activations){.m = g->m,
+                         .k = g->k,
+                         .group = g->quant->group,
+                         .groups = g->k / (size_t)g->quant->group,
+                         .f32 = g->a};
     if (g->a_type != CPU_F32 || g->a_col != 1 || (g->m > 1 && g->a_row != (ptrdiff_t)g->k)) {
         p->f32 = cpu_scratch_take(g->m * g->k * sizeof(float));
         cpu_gemm_widen(g, p->f32);
@@ -113,15 +116,17 @@ static void run_gemv(const CpuGemm *g) {
 
 /* Scratch of one thread of the integer product. */
 typedef struct Panel {
-    int16_t *b;              /* [BLOCK_K / 2, nr, 2] */
-    float *scales, *biases;  /* [BLOCK_K / 32, nr] */
-    float *c;                /* [BLOCK_M, STRIP * nr] */
+    int16_t *b;             /* [BLOCK_K / 2, nr, 2] */
+    float *scales, *biases; /* [BLOCK_K / 32, nr] */
+    float *c;               /* [BLOCK_M, STRIP * nr] */
 } Panel;
 
 /* Weights n0.. (a panel), k0..k0+kb, with their scales and biases. */
-static void pack_panel(const CpuQuant *q, size_t n0, size_t k0, size_t kb, size_t nr, Panel *panel) {
+static void pack_panel(const CpuQuant *q, size_t n0, size_t k0, size_t kb, size_t nr,
+                       Panel *panel) {
     const Kernels *kernels = cpu_kernels();
-    size_t group = (size_t)q->group, groups = q->cols / group, used = kb / group, first = k0 / group;
+    size_t group = (size_t)q->group, groups = q->cols / group, used = kb / group,
+           first = k0 / group;
     size_t row_words = q->cols * (size_t)q->bits / 32, size = cpu_type_size(q->type);
     for (size_t j = 0; j < nr; j += 8) {
         size_t rows = n0 + j < q->rows ? BASE_MIN((size_t)8, q->rows - n0 - j) : 0;
@@ -157,14 +162,21 @@ static void run_strip(const Product *p, size_t n0, size_t columns, size_t m0, si
             pack_panel(g->quant, n0 + j, k0, kb, nr, panel);
             for (size_t i = 0; i < mb; i += mr) {
                 size_t row = m0 + i, at = row * p->x.group_stride + first;
-                kernels->int_tile(&(IntTile){
-                    .rows = BASE_MIN(mr, mb - i), .groups = kb / (size_t)g->quant->group,
-                    .group = g->quant->group, .a = p->fixed + row * p->x.fixed_stride + k0,
-                    .a_row = p->x.fixed_stride, .a_scales = p->scales + at, .a_sums = p->sums + at,
-                    .a_centers = p->centers + at, .a_group_row = p->x.group_stride, .b = panel->b,
-                    .b_scales = panel->scales, .b_biases = panel->biases,
-                    .c = panel->c + i * c_row + j, .c_row = (ptrdiff_t)c_row,
-                    .accumulate = k0 > 0});
+                kernels->int_tile(&(IntTile){.rows = BASE_MIN(mr, mb - i),
+                                             .groups = kb / (size_t)g->quant->group,
+                                             .group = g->quant->group,
+                                             .a = p->fixed + row * p->x.fixed_stride + k0,
+                                             .a_row = p->x.fixed_stride,
+                                             .a_scales = p->scales + at,
+                                             .a_sums = p->sums + at,
+                                             .a_centers = p->centers + at,
+                                             .a_group_row = p->x.group_stride,
+                                             .b = panel->b,
+                                             .b_scales = panel->scales,
+                                             .b_biases = panel->biases,
+                                             .c = panel->c + i * c_row + j,
+                                             .c_row = (ptrdiff_t)c_row,
+                                             .accumulate = k0 > 0});
             }
         }
     }
@@ -216,7 +228,17 @@ bool cpu_quant_product(const CpuGemm *g) {
 
 void cpu_quant_matmul(const CpuQuant *weights, size_t m, const void *x, CpuType x_type,
                       ptrdiff_t x_stride, void *y, CpuType y_type, ptrdiff_t y_stride) {
-    cpu_gemm(&(CpuGemm){.m = m, .n = weights->rows, .k = weights->cols, .a = x, .a_type = x_type,
-                        .a_row = x_stride, .a_col = 1, .quant = weights, .quant_transposed = true,
-                        .c = y, .c_type = y_type, .c_row = y_stride, .alpha = 1});
+    cpu_gemm(&(CpuGemm){.m = m,
+                        .n = weights->rows,
+                        .k = weights->cols,
+                        .a = x,
+                        .a_type = x_type,
+                        .a_row = x_stride,
+                        .a_col = 1,
+                        .quant = weights,
+                        .quant_transposed = true,
+                        .c = y,
+                        .c_type = y_type,
+                        .c_row = y_stride,
+                        .alpha = 1});
 }

@@ -21,8 +21,8 @@ static void quant_gemv(const CpuQuant *w, size_t begin, size_t end, const Activa
                     sum += xi[j];
                 }
                 size_t at = r * x->groups + g;
-                total += cpu_load(w->scales, w->type, at) * dot +
-                         cpu_load(w->biases, w->type, at) * sum;
+                total +=
+                    cpu_load(w->scales, w->type, at) * dot + cpu_load(w->biases, w->type, at) * sum;
             }
             y[(ptrdiff_t)i * y_stride + (ptrdiff_t)r] = total;
         }

@@ -100,8 +100,7 @@ static void finish_norm(const RowsWork *work, size_t r, const float *x, float me
     float *y = rows->type == CPU_F32 ? (float *)(void *)row_out(rows, r) : scratch;
     kernels->scale_shift(y, x, mean, factor, rows->n);
     if (work->weight || work->bias) round_to(rows->type, y, rows->n);
-    if (work->weight)
-        kernels->binary[CPU_MULTIPLY](y, y, 1, work->weight, 1, rows->n);
+    if (work->weight) kernels->binary[CPU_MULTIPLY](y, y, 1, work->weight, 1, rows->n);
     if (work->bias) {
         if (work->weight) round_to(rows->type, y, rows->n);
         kernels->binary[CPU_ADD](y, y, 1, work->bias, 1, rows->n);
@@ -159,8 +158,8 @@ void cpu_rms_norm(const CpuRows *rows, const void *weight, CpuType weight_type, 
     run_norm(rows, weight, NULL, weight_type, eps, rms_slice);
 }
 
-void cpu_layer_norm(const CpuRows *rows, const void *weight, const void *bias,
-                    CpuType weight_type, float eps) {
+void cpu_layer_norm(const CpuRows *rows, const void *weight, const void *bias, CpuType weight_type,
+                    float eps) {
     run_norm(rows, weight, bias, weight_type, eps, layer_slice);
 }
 
@@ -200,8 +199,10 @@ static void rope_slice(void *context, size_t begin, size_t end, int thread) {
         const float *cosine = rope->cosine + b * rope->table_stride + t * half;
         const float *sine = rope->sine + b * rope->table_stride + t * half;
         kernels->to_f32[rope->type](row, in, rope->dims);
-        if (rope->traditional) kernels->rope_pairs(row, row, cosine, sine, rope->dims);
-        else kernels->rope_halves(row, row, cosine, sine, rope->dims);
+        if (rope->traditional)
+            kernels->rope_pairs(row, row, cosine, sine, rope->dims);
+        else
+            kernels->rope_halves(row, row, cosine, sine, rope->dims);
         kernels->from_f32[rope->type](out, row, rope->dims);
         if (out != in)
             __builtin_memcpy(out + rope->dims * size, in + rope->dims * size,

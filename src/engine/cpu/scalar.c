@@ -95,12 +95,12 @@ static float minimum(float a, float b) {
     return a < b || a != a ? a : b;
 }
 
-#define UNARY(name, expression)                                                                    \
-    static void name##_run(float *out, const float *in, size_t n) {                                \
-        for (size_t i = 0; i < n; i++) {                                                           \
-            float x = in[i];                                                                       \
-            out[i] = expression;                                                                   \
-        }                                                                                          \
+#define UNARY(name, expression)                                     \
+    static void name##_run(float *out, const float *in, size_t n) { \
+        for (size_t i = 0; i < n; i++) {                            \
+            float x = in[i];                                        \
+            out[i] = expression;                                    \
+        }                                                           \
     }
 UNARY(abs, fabsf(x))
 UNARY(ceil, ceilf(x))
@@ -127,13 +127,13 @@ UNARY(sqrt, sqrtf(x))
 UNARY(square, x *x)
 UNARY(tanh, tanhf(x))
 
-#define BINARY(name, expression)                                                                   \
-    static void name##_run2(float *out, const float *left, int left_step, const float *right,      \
-                            int right_step, size_t n) {                                            \
-        for (size_t i = 0; i < n; i++) {                                                           \
-            float a = left[left_step ? i : 0], b = right[right_step ? i : 0];                      \
-            out[i] = expression;                                                                   \
-        }                                                                                          \
+#define BINARY(name, expression)                                                              \
+    static void name##_run2(float *out, const float *left, int left_step, const float *right, \
+                            int right_step, size_t n) {                                       \
+        for (size_t i = 0; i < n; i++) {                                                      \
+            float a = left[left_step ? i : 0], b = right[right_step ? i : 0];                 \
+            out[i] = expression;                                                              \
+        }                                                                                     \
     }
 BINARY(add, a + b)
 BINARY(subtract, a - b)
@@ -214,36 +214,39 @@ float cpu_load(const void *array, CpuType type, size_t index) {
     return load(array, type, index);
 }
 void cpu_store(void *array, CpuType type, size_t index, float value) {
-    if (type == CPU_F32) ((float *)array)[index] = value;
-    else if (type == CPU_F16) ((uint16_t *)array)[index] = cpu_f16_from_f32(value);
-    else ((uint16_t *)array)[index] = cpu_bf16_from_f32(value);
+    if (type == CPU_F32)
+        ((float *)array)[index] = value;
+    else if (type == CPU_F16)
+        ((uint16_t *)array)[index] = cpu_f16_from_f32(value);
+    else
+        ((uint16_t *)array)[index] = cpu_bf16_from_f32(value);
 }
 
-#define MATRIX_ROWS(name, type)                                                                    \
-    static void dot_rows_##name(const void *w, ptrdiff_t w_stride, size_t rows, size_t k,          \
-                                const float *x, size_t x_stride, size_t m, float *y,               \
-                                ptrdiff_t y_stride) {                                              \
-        for (size_t i = 0; i < m; i++)                                                             \
-            for (size_t r = 0; r < rows; r++) {                                                    \
-                const char *row =                                                                  \
-                    (const char *)w + (ptrdiff_t)r * w_stride * (ptrdiff_t)cpu_type_size(type);    \
-                float parts[PARTS] = {0};                                                          \
-                for (size_t j = 0; j < k; j++)                                                     \
-                    parts[j % PARTS] += x[i * x_stride + j] * load(row, type, j);                  \
-                y[(ptrdiff_t)i * y_stride + (ptrdiff_t)r] = total(parts);                          \
-            }                                                                                      \
-    }                                                                                              \
-    static void sum_rows_##name(const void *w, ptrdiff_t w_stride, size_t rows, size_t n,          \
-                                const float *x, size_t x_stride, size_t m, float *y,               \
-                                ptrdiff_t y_stride) {                                              \
-        for (size_t r = 0; r < rows; r++) {                                                        \
-            const char *row =                                                                      \
-                (const char *)w + (ptrdiff_t)r * w_stride * (ptrdiff_t)cpu_type_size(type);        \
-            for (size_t i = 0; i < m; i++)                                                         \
-                for (size_t c = 0; c < n; c++)                                                     \
-                    y[(ptrdiff_t)i * y_stride + (ptrdiff_t)c] +=                                   \
-                        x[i * x_stride + r] * load(row, type, c);                                  \
-        }                                                                                          \
+#define MATRIX_ROWS(name, type)                                                                 \
+    static void dot_rows_##name(const void *w, ptrdiff_t w_stride, size_t rows, size_t k,       \
+                                const float *x, size_t x_stride, size_t m, float *y,            \
+                                ptrdiff_t y_stride) {                                           \
+        for (size_t i = 0; i < m; i++)                                                          \
+            for (size_t r = 0; r < rows; r++) {                                                 \
+                const char *row =                                                               \
+                    (const char *)w + (ptrdiff_t)r * w_stride * (ptrdiff_t)cpu_type_size(type); \
+                float parts[PARTS] = {0};                                                       \
+                for (size_t j = 0; j < k; j++)                                                  \
+                    parts[j % PARTS] += x[i * x_stride + j] * load(row, type, j);               \
+                y[(ptrdiff_t)i * y_stride + (ptrdiff_t)r] = total(parts);                       \
+            }                                                                                   \
+    }                                                                                           \
+    static void sum_rows_##name(const void *w, ptrdiff_t w_stride, size_t rows, size_t n,       \
+                                const float *x, size_t x_stride, size_t m, float *y,            \
+                                ptrdiff_t y_stride) {                                           \
+        for (size_t r = 0; r < rows; r++) {                                                     \
+            const char *row =                                                                   \
+                (const char *)w + (ptrdiff_t)r * w_stride * (ptrdiff_t)cpu_type_size(type);     \
+            for (size_t i = 0; i < m; i++)                                                      \
+                for (size_t c = 0; c < n; c++)                                                  \
+                    y[(ptrdiff_t)i * y_stride + (ptrdiff_t)c] +=                                \
+                        x[i * x_stride + r] * load(row, type, c);                               \
+        }                                                                                       \
     }
 MATRIX_ROWS(f32, CPU_F32)
 MATRIX_ROWS(f16, CPU_F16)

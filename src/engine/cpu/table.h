@@ -96,9 +96,8 @@ typedef struct Kernels {
 
     /* The 16-bit activations of one row: k elements, groups of `group`; fixed
      * has room for whole blocks, zero past k. NULL where no kernel wants them. */
-    void (*fix_activations)(const float *x, size_t k, int group, int bits,
-                            ActivationLayout layout, int16_t *fixed, float *scales, float *sums,
-                            float *centers);
+    void (*fix_activations)(const float *x, size_t k, int group, int bits, ActivationLayout layout,
+                            int16_t *fixed, float *scales, float *sums, float *centers);
     QuantGemv quant_gemv[9];          /* by bits */
     ActivationLayout quant_layout[9]; /* by bits */
     size_t quant_block;               /* elements of a block of LAYOUT_NIBBLE */
@@ -113,8 +112,8 @@ typedef struct Kernels {
     GemmTile tile;
     /* 32-bit items, k of them in each of `rows` rows stride_bytes apart, to a
      * panel [k][width]; rows up to width are zero. */
-    void (*pack_rows)(float *out, size_t width, const void *in, ptrdiff_t stride_bytes,
-                      size_t rows, size_t k);
+    void (*pack_rows)(float *out, size_t width, const void *in, ptrdiff_t stride_bytes, size_t rows,
+                      size_t k);
 
     size_t bf16_mr, bf16_nr; /* 0: no bf16 dot product */
     GemmTile bf16_tile;

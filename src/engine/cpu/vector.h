@@ -18,47 +18,121 @@ enum { LANES = 16 };
 typedef __m512 V;
 typedef __m512i Vi;
 typedef __mmask16 Vm;
-static inline V v_load(const float *p) { return _mm512_loadu_ps(p); }
-static inline void v_store(float *p, V x) { _mm512_storeu_ps(p, x); }
-static inline Vm v_first(size_t n) { return (Vm)((1u << n) - 1); }
-static inline V v_load_n(const float *p, size_t n) { return _mm512_maskz_loadu_ps(v_first(n), p); }
-static inline void v_store_n(float *p, V x, size_t n) { _mm512_mask_storeu_ps(p, v_first(n), x); }
-static inline V v_set(float x) { return _mm512_set1_ps(x); }
-static inline V v_add(V a, V b) { return _mm512_add_ps(a, b); }
-static inline V v_sub(V a, V b) { return _mm512_sub_ps(a, b); }
-static inline V v_mul(V a, V b) { return _mm512_mul_ps(a, b); }
-static inline V v_div(V a, V b) { return _mm512_div_ps(a, b); }
-static inline V v_fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
-static inline V v_fnma(V a, V b, V c) { return _mm512_fnmadd_ps(a, b, c); }
-static inline V v_max(V a, V b) { return _mm512_max_ps(a, b); }
-static inline V v_min(V a, V b) { return _mm512_min_ps(a, b); }
-static inline V v_sqrt(V a) { return _mm512_sqrt_ps(a); }
-static inline V v_abs(V a) { return _mm512_abs_ps(a); }
-static inline V v_negate(V a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f)); }
+static inline V v_load(const float *p) {
+    return _mm512_loadu_ps(p);
+}
+static inline void v_store(float *p, V x) {
+    _mm512_storeu_ps(p, x);
+}
+static inline Vm v_first(size_t n) {
+    return (Vm)((1u << n) - 1);
+}
+static inline V v_load_n(const float *p, size_t n) {
+    return _mm512_maskz_loadu_ps(v_first(n), p);
+}
+static inline void v_store_n(float *p, V x, size_t n) {
+    _mm512_mask_storeu_ps(p, v_first(n), x);
+}
+static inline V v_set(float x) {
+    return _mm512_set1_ps(x);
+}
+static inline V v_add(V a, V b) {
+    return _mm512_add_ps(a, b);
+}
+static inline V v_sub(V a, V b) {
+    return _mm512_sub_ps(a, b);
+}
+static inline V v_mul(V a, V b) {
+    return _mm512_mul_ps(a, b);
+}
+static inline V v_div(V a, V b) {
+    return _mm512_div_ps(a, b);
+}
+static inline V v_fma(V a, V b, V c) {
+    return _mm512_fmadd_ps(a, b, c);
+}
+static inline V v_fnma(V a, V b, V c) {
+    return _mm512_fnmadd_ps(a, b, c);
+}
+static inline V v_max(V a, V b) {
+    return _mm512_max_ps(a, b);
+}
+static inline V v_min(V a, V b) {
+    return _mm512_min_ps(a, b);
+}
+static inline V v_sqrt(V a) {
+    return _mm512_sqrt_ps(a);
+}
+static inline V v_abs(V a) {
+    return _mm512_abs_ps(a);
+}
+static inline V v_negate(V a) {
+    return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f));
+}
 static inline V v_copysign(V a, V sign) {
     V bit = _mm512_set1_ps(-0.0f);
     return _mm512_or_ps(_mm512_andnot_ps(bit, a), _mm512_and_ps(bit, sign));
 }
-static inline V v_nearest(V a) { return _mm512_roundscale_ps(a, 8); }
-static inline V v_floor(V a) { return _mm512_roundscale_ps(a, 9); }
-static inline V v_ceil(V a) { return _mm512_roundscale_ps(a, 10); }
-static inline Vm v_less(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
-static inline Vm v_is_nan(V a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
-static inline V v_select(Vm m, V yes, V no) { return _mm512_mask_blend_ps(m, no, yes); }
-static inline Vi v_int(V a) { return _mm512_cvtps_epi32(a); }
-static inline V v_float(Vi a) { return _mm512_cvtepi32_ps(a); }
-static inline Vi v_bits(V a) { return _mm512_castps_si512(a); }
-static inline V v_from_bits(Vi a) { return _mm512_castsi512_ps(a); }
-static inline Vi vi_set(int x) { return _mm512_set1_epi32(x); }
-static inline Vi vi_add(Vi a, Vi b) { return _mm512_add_epi32(a, b); }
-static inline Vi vi_sub(Vi a, Vi b) { return _mm512_sub_epi32(a, b); }
-static inline Vi vi_and(Vi a, Vi b) { return _mm512_and_si512(a, b); }
-static inline Vi vi_shl(Vi a, int n) { return _mm512_slli_epi32(a, (unsigned)n); }
-static inline Vi vi_sar(Vi a, int n) { return _mm512_srai_epi32(a, (unsigned)n); }
-static inline float v_sum(V a) { return _mm512_reduce_add_ps(a); }
-static inline float v_top(V a) { return _mm512_reduce_max_ps(a); }
-static inline float v_bottom(V a) { return _mm512_reduce_min_ps(a); }
-static inline bool v_any(Vm m) { return m != 0; }
+static inline V v_nearest(V a) {
+    return _mm512_roundscale_ps(a, 8);
+}
+static inline V v_floor(V a) {
+    return _mm512_roundscale_ps(a, 9);
+}
+static inline V v_ceil(V a) {
+    return _mm512_roundscale_ps(a, 10);
+}
+static inline Vm v_less(V a, V b) {
+    return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ);
+}
+static inline Vm v_is_nan(V a) {
+    return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
+}
+static inline V v_select(Vm m, V yes, V no) {
+    return _mm512_mask_blend_ps(m, no, yes);
+}
+static inline Vi v_int(V a) {
+    return _mm512_cvtps_epi32(a);
+}
+static inline V v_float(Vi a) {
+    return _mm512_cvtepi32_ps(a);
+}
+static inline Vi v_bits(V a) {
+    return _mm512_castps_si512(a);
+}
+static inline V v_from_bits(Vi a) {
+    return _mm512_castsi512_ps(a);
+}
+static inline Vi vi_set(int x) {
+    return _mm512_set1_epi32(x);
+}
+static inline Vi vi_add(Vi a, Vi b) {
+    return _mm512_add_epi32(a, b);
+}
+static inline Vi vi_sub(Vi a, Vi b) {
+    return _mm512_sub_epi32(a, b);
+}
+static inline Vi vi_and(Vi a, Vi b) {
+    return _mm512_and_si512(a, b);
+}
+static inline Vi vi_shl(Vi a, int n) {
+    return _mm512_slli_epi32(a, (unsigned)n);
+}
+static inline Vi vi_sar(Vi a, int n) {
+    return _mm512_srai_epi32(a, (unsigned)n);
+}
+static inline float v_sum(V a) {
+    return _mm512_reduce_add_ps(a);
+}
+static inline float v_top(V a) {
+    return _mm512_reduce_max_ps(a);
+}
+static inline float v_bottom(V a) {
+    return _mm512_reduce_min_ps(a);
+}
+static inline bool v_any(Vm m) {
+    return m != 0;
+}
 static inline V v_load_f16(const uint16_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
 }
@@ -86,46 +160,109 @@ enum { LANES = 8 };
 typedef __m256 V;
 typedef __m256i Vi;
 typedef __m256 Vm;
-static inline V v_load(const float *p) { return _mm256_loadu_ps(p); }
-static inline void v_store(float *p, V x) { _mm256_storeu_ps(p, x); }
-static inline Vi v_first(size_t n) {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n),
-                              _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+static inline V v_load(const float *p) {
+    return _mm256_loadu_ps(p);
 }
-static inline V v_load_n(const float *p, size_t n) { return _mm256_maskload_ps(p, v_first(n)); }
-static inline void v_store_n(float *p, V x, size_t n) { _mm256_maskstore_ps(p, v_first(n), x); }
-static inline V v_set(float x) { return _mm256_set1_ps(x); }
-static inline V v_add(V a, V b) { return _mm256_add_ps(a, b); }
-static inline V v_sub(V a, V b) { return _mm256_sub_ps(a, b); }
-static inline V v_mul(V a, V b) { return _mm256_mul_ps(a, b); }
-static inline V v_div(V a, V b) { return _mm256_div_ps(a, b); }
-static inline V v_fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
-static inline V v_fnma(V a, V b, V c) { return _mm256_fnmadd_ps(a, b, c); }
-static inline V v_max(V a, V b) { return _mm256_max_ps(a, b); }
-static inline V v_min(V a, V b) { return _mm256_min_ps(a, b); }
-static inline V v_sqrt(V a) { return _mm256_sqrt_ps(a); }
-static inline V v_abs(V a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
-static inline V v_negate(V a) { return _mm256_xor_ps(a, _mm256_set1_ps(-0.0f)); }
+static inline void v_store(float *p, V x) {
+    _mm256_storeu_ps(p, x);
+}
+static inline Vi v_first(size_t n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+static inline V v_load_n(const float *p, size_t n) {
+    return _mm256_maskload_ps(p, v_first(n));
+}
+static inline void v_store_n(float *p, V x, size_t n) {
+    _mm256_maskstore_ps(p, v_first(n), x);
+}
+static inline V v_set(float x) {
+    return _mm256_set1_ps(x);
+}
+static inline V v_add(V a, V b) {
+    return _mm256_add_ps(a, b);
+}
+static inline V v_sub(V a, V b) {
+    return _mm256_sub_ps(a, b);
+}
+static inline V v_mul(V a, V b) {
+    return _mm256_mul_ps(a, b);
+}
+static inline V v_div(V a, V b) {
+    return _mm256_div_ps(a, b);
+}
+static inline V v_fma(V a, V b, V c) {
+    return _mm256_fmadd_ps(a, b, c);
+}
+static inline V v_fnma(V a, V b, V c) {
+    return _mm256_fnmadd_ps(a, b, c);
+}
+static inline V v_max(V a, V b) {
+    return _mm256_max_ps(a, b);
+}
+static inline V v_min(V a, V b) {
+    return _mm256_min_ps(a, b);
+}
+static inline V v_sqrt(V a) {
+    return _mm256_sqrt_ps(a);
+}
+static inline V v_abs(V a) {
+    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a);
+}
+static inline V v_negate(V a) {
+    return _mm256_xor_ps(a, _mm256_set1_ps(-0.0f));
+}
 static inline V v_copysign(V a, V sign) {
     V bit = _mm256_set1_ps(-0.0f);
     return _mm256_or_ps(_mm256_andnot_ps(bit, a), _mm256_and_ps(bit, sign));
 }
-static inline V v_nearest(V a) { return _mm256_round_ps(a, 8); }
-static inline V v_floor(V a) { return _mm256_round_ps(a, 9); }
-static inline V v_ceil(V a) { return _mm256_round_ps(a, 10); }
-static inline Vm v_less(V a, V b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
-static inline Vm v_is_nan(V a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
-static inline V v_select(Vm m, V yes, V no) { return _mm256_blendv_ps(no, yes, m); }
-static inline Vi v_int(V a) { return _mm256_cvtps_epi32(a); }
-static inline V v_float(Vi a) { return _mm256_cvtepi32_ps(a); }
-static inline Vi v_bits(V a) { return _mm256_castps_si256(a); }
-static inline V v_from_bits(Vi a) { return _mm256_castsi256_ps(a); }
-static inline Vi vi_set(int x) { return _mm256_set1_epi32(x); }
-static inline Vi vi_add(Vi a, Vi b) { return _mm256_add_epi32(a, b); }
-static inline Vi vi_sub(Vi a, Vi b) { return _mm256_sub_epi32(a, b); }
-static inline Vi vi_and(Vi a, Vi b) { return _mm256_and_si256(a, b); }
-static inline Vi vi_shl(Vi a, int n) { return _mm256_slli_epi32(a, n); }
-static inline Vi vi_sar(Vi a, int n) { return _mm256_srai_epi32(a, n); }
+static inline V v_nearest(V a) {
+    return _mm256_round_ps(a, 8);
+}
+static inline V v_floor(V a) {
+    return _mm256_round_ps(a, 9);
+}
+static inline V v_ceil(V a) {
+    return _mm256_round_ps(a, 10);
+}
+static inline Vm v_less(V a, V b) {
+    return _mm256_cmp_ps(a, b, _CMP_LT_OQ);
+}
+static inline Vm v_is_nan(V a) {
+    return _mm256_cmp_ps(a, a, _CMP_UNORD_Q);
+}
+static inline V v_select(Vm m, V yes, V no) {
+    return _mm256_blendv_ps(no, yes, m);
+}
+static inline Vi v_int(V a) {
+    return _mm256_cvtps_epi32(a);
+}
+static inline V v_float(Vi a) {
+    return _mm256_cvtepi32_ps(a);
+}
+static inline Vi v_bits(V a) {
+    return _mm256_castps_si256(a);
+}
+static inline V v_from_bits(Vi a) {
+    return _mm256_castsi256_ps(a);
+}
+static inline Vi vi_set(int x) {
+    return _mm256_set1_epi32(x);
+}
+static inline Vi vi_add(Vi a, Vi b) {
+    return _mm256_add_epi32(a, b);
+}
+static inline Vi vi_sub(Vi a, Vi b) {
+    return _mm256_sub_epi32(a, b);
+}
+static inline Vi vi_and(Vi a, Vi b) {
+    return _mm256_and_si256(a, b);
+}
+static inline Vi vi_shl(Vi a, int n) {
+    return _mm256_slli_epi32(a, n);
+}
+static inline Vi vi_sar(Vi a, int n) {
+    return _mm256_srai_epi32(a, n);
+}
 static inline float v_sum(V a) {
     __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     x = _mm_add_ps(x, _mm_movehl_ps(x, x));
@@ -139,7 +276,9 @@ static inline float v_top(V a) {
 static inline float v_bottom(V a) {
     return -v_top(v_negate(a));
 }
-static inline bool v_any(Vm m) { return _mm256_movemask_ps(m) != 0; }
+static inline bool v_any(Vm m) {
+    return _mm256_movemask_ps(m) != 0;
+}
 static inline V v_load_f16(const uint16_t *p) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
 }
@@ -238,9 +377,9 @@ static inline V v_sigmoid(V x) {
 /* erf: Taylor in x^2 below 1; 1 - exp(polynomial) up to 4, the polynomial a
  * least-squares fit of log(erfc(x)) about 2.5 (4e-8); 1 beyond. */
 static inline V v_erf(V x) {
-    static const float near[] = {
-        1.4807193e-8f, -1.6365846e-7f, 1.6462114e-6f, -1.4925650e-5f, 1.2055332e-4f,
-        -8.5483270e-4f, 5.2239776e-3f, -2.6866171e-2f, 0.11283792f, -0.37612639f, 1.1283792f};
+    static const float near[] = {1.4807193e-8f, -1.6365846e-7f, 1.6462114e-6f, -1.4925650e-5f,
+                                 1.2055332e-4f, -8.5483270e-4f, 5.2239776e-3f, -2.6866171e-2f,
+                                 0.11283792f,   -0.37612639f,   1.1283792f};
     static const float far[] = {1.2091213e-4f, -4.2749057e-4f, 2.0675824e-3f, -1.0908497e-2f,
                                 -0.94385990f,  -5.3526574f,    -7.8068139f};
     V a = v_abs(x), square = v_mul(x, x);

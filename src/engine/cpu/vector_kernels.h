@@ -13,39 +13,39 @@ static void f32_copy_out(void *out, const float *in, size_t n) {
     if (out != in) __builtin_memcpy(out, in, n * 4);
 }
 
-#define CONVERSIONS(type, load, store)                                                             \
-    static void type##_to_f32(float *out, const void *in, size_t n) {                              \
-        const uint16_t *source = in;                                                               \
-        size_t i = 0;                                                                              \
-        for (; i + LANES <= n; i += LANES) v_store(out + i, load(source + i));                     \
-        if (i < n) {                                                                               \
-            uint16_t part[LANES] = {0};                                                            \
-            __builtin_memcpy(part, source + i, (n - i) * 2);                                       \
-            v_store_n(out + i, load(part), n - i);                                                 \
-        }                                                                                          \
-    }                                                                                              \
-    static void type##_from_f32(void *out, const float *in, size_t n) {                            \
-        uint16_t *target = out;                                                                    \
-        size_t i = 0;                                                                              \
-        for (; i + LANES <= n; i += LANES) store(target + i, v_load(in + i));                      \
-        if (i < n) {                                                                               \
-            uint16_t part[LANES];                                                                  \
-            store(part, v_load_n(in + i, n - i));                                                  \
-            __builtin_memcpy(target + i, part, (n - i) * 2);                                       \
-        }                                                                                          \
+#define CONVERSIONS(type, load, store)                                         \
+    static void type##_to_f32(float *out, const void *in, size_t n) {          \
+        const uint16_t *source = in;                                           \
+        size_t i = 0;                                                          \
+        for (; i + LANES <= n; i += LANES) v_store(out + i, load(source + i)); \
+        if (i < n) {                                                           \
+            uint16_t part[LANES] = {0};                                        \
+            __builtin_memcpy(part, source + i, (n - i) * 2);                   \
+            v_store_n(out + i, load(part), n - i);                             \
+        }                                                                      \
+    }                                                                          \
+    static void type##_from_f32(void *out, const float *in, size_t n) {        \
+        uint16_t *target = out;                                                \
+        size_t i = 0;                                                          \
+        for (; i + LANES <= n; i += LANES) store(target + i, v_load(in + i));  \
+        if (i < n) {                                                           \
+            uint16_t part[LANES];                                              \
+            store(part, v_load_n(in + i, n - i));                              \
+            __builtin_memcpy(target + i, part, (n - i) * 2);                   \
+        }                                                                      \
     }
 CONVERSIONS(f16, v_load_f16, v_store_f16)
 CONVERSIONS(bf16, v_load_bf16, v_store_bf16)
 
 /* `expression` of the vector x. */
-#define UNARY(name, expression)                                                                    \
-    static inline V name##_v(V x) {                                                                \
-        return expression;                                                                         \
-    }                                                                                              \
-    static void name##_run(float *out, const float *in, size_t n) {                                \
-        size_t i = 0;                                                                              \
-        for (; i + LANES <= n; i += LANES) v_store(out + i, name##_v(v_load(in + i)));             \
-        if (i < n) v_store_n(out + i, name##_v(v_load_n(in + i, n - i)), n - i);                   \
+#define UNARY(name, expression)                                                        \
+    static inline V name##_v(V x) {                                                    \
+        return expression;                                                             \
+    }                                                                                  \
+    static void name##_run(float *out, const float *in, size_t n) {                    \
+        size_t i = 0;                                                                  \
+        for (; i + LANES <= n; i += LANES) v_store(out + i, name##_v(v_load(in + i))); \
+        if (i < n) v_store_n(out + i, name##_v(v_load_n(in + i, n - i)), n - i);       \
     }
 
 static inline V gelu_inner(V x) { /* sqrt(2/pi) (x + 0.044715 x^3) */
@@ -86,22 +86,22 @@ static inline V minimum_v(V a, V b) {
     return v_select(v_is_nan(a), a, v_min(a, b));
 }
 
-#define BINARY(name, expression)                                                                   \
-    static inline V name##_pair(V a, V b) {                                                        \
-        return expression;                                                                         \
-    }                                                                                              \
-    static void name##_run2(float *out, const float *a, int a_step, const float *b, int b_step,    \
-                            size_t n) {                                                            \
-        V a_all = v_set(n ? *a : 0.0f), b_all = v_set(n ? *b : 0.0f);                              \
-        size_t i = 0;                                                                              \
-        for (; i + LANES <= n; i += LANES)                                                         \
-            v_store(out + i, name##_pair(a_step ? v_load(a + i) : a_all,                           \
-                                         b_step ? v_load(b + i) : b_all));                         \
-        if (i < n)                                                                                 \
-            v_store_n(out + i,                                                                     \
-                      name##_pair(a_step ? v_load_n(a + i, n - i) : a_all,                         \
-                                  b_step ? v_load_n(b + i, n - i) : b_all),                        \
-                      n - i);                                                                      \
+#define BINARY(name, expression)                                                                  \
+    static inline V name##_pair(V a, V b) {                                                       \
+        return expression;                                                                        \
+    }                                                                                             \
+    static void name##_run2(float *out, const float *a, int a_step, const float *b, int b_step,   \
+                            size_t n) {                                                           \
+        V a_all = v_set(n ? *a : 0.0f), b_all = v_set(n ? *b : 0.0f);                             \
+        size_t i = 0;                                                                             \
+        for (; i + LANES <= n; i += LANES)                                                        \
+            v_store(out + i,                                                                      \
+                    name##_pair(a_step ? v_load(a + i) : a_all, b_step ? v_load(b + i) : b_all)); \
+        if (i < n)                                                                                \
+            v_store_n(out + i,                                                                    \
+                      name##_pair(a_step ? v_load_n(a + i, n - i) : a_all,                        \
+                                  b_step ? v_load_n(b + i, n - i) : b_all),                       \
+                      n - i);                                                                     \
     }
 BINARY(add, v_add(a, b))
 BINARY(subtract, v_sub(a, b))
@@ -117,8 +117,7 @@ static void add_scaled_run(float *out, const float *a, float factor, const float
     V f = v_set(factor);
     size_t i = 0;
     for (; i + LANES <= n; i += LANES) v_store(out + i, v_fma(f, v_load(b + i), v_load(a + i)));
-    if (i < n)
-        v_store_n(out + i, v_fma(f, v_load_n(b + i, n - i), v_load_n(a + i, n - i)), n - i);
+    if (i < n) v_store_n(out + i, v_fma(f, v_load_n(b + i, n - i), v_load_n(a + i, n - i)), n - i);
 }
 
 static void scale_shift_run(float *out, const float *in, float shift, float scale, size_t n) {
