@@ -64,8 +64,8 @@ void base_error_clear(Error *err);
 
 /* ---- memory ------------------------------------------------------------ */
 
-void *base_alloc(size_t bytes);                       /* never NULL; caller frees with free */
-void *base_calloc(size_t count, size_t bytes);        /* zeroed; overflow-checked */
+void *base_alloc(size_t bytes);                /* never NULL; caller frees with free */
+void *base_calloc(size_t count, size_t bytes); /* zeroed; overflow-checked */
 void *base_realloc(void *memory, size_t bytes);
 void *base_try_alloc(size_t count, size_t bytes, Error *err); /* NULL and *err on failure */
 char *base_strdup(const char *text);
@@ -79,7 +79,7 @@ void *base_grow(void *array, size_t *capacity, size_t needed, size_t bytes);
 typedef struct Arena Arena;
 Arena *base_arena_new(void);
 void base_arena_free(Arena *arena);
-void *base_arena_alloc(Arena *arena, size_t bytes);   /* 16-byte aligned, not zeroed */
+void *base_arena_alloc(Arena *arena, size_t bytes); /* 16-byte aligned, not zeroed */
 char *base_arena_strndup(Arena *arena, const char *text, size_t length);
 
 /* ---- strings ----------------------------------------------------------- */
@@ -136,14 +136,14 @@ typedef struct AtomicFile AtomicFile;
 AtomicFile *base_atomic_open(const char *path, Error *err); /* NULL on failure */
 bool base_atomic_write(AtomicFile *file, const void *bytes, size_t length, Error *err);
 bool base_atomic_commit(AtomicFile *file, Error *err); /* frees the file either way */
-void base_atomic_abort(AtomicFile *file);              /* frees it, removes the temporary; NULL ok */
+void base_atomic_abort(AtomicFile *file); /* frees it, removes the temporary; NULL ok */
 bool base_file_write(const char *path, const void *bytes, size_t length, Error *err); /* atomic */
 
 /* The same for a folder: fill base_folder_path(), then commit; until then the
  * final name does not exist. Fails if the final name exists already. */
 typedef struct AtomicFolder AtomicFolder;
 AtomicFolder *base_folder_open(const char *path, Error *err);
-const char *base_folder_path(const AtomicFolder *folder); /* borrowed */
+const char *base_folder_path(const AtomicFolder *folder);  /* borrowed */
 bool base_folder_commit(AtomicFolder *folder, Error *err); /* frees it either way */
 void base_folder_abort(AtomicFolder *folder);              /* removes all; NULL ok */
 
@@ -181,8 +181,8 @@ bool base_interrupted(void);
 
 /* ---- time, memory, threads --------------------------------------------- */
 
-double base_now(void);            /* seconds, monotonic */
-size_t base_peak_memory(void);    /* bytes resident at most, of this process */
+double base_now(void);         /* seconds, monotonic */
+size_t base_peak_memory(void); /* bytes resident at most, of this process */
 
 /* One pool of the process, made on first use, sized by MLX_RAG_THREADS or the
  * processors this process may run on. The caller is thread 0. */

@@ -23,7 +23,8 @@ json_t *base_json_load(const char *path, Error *err) {
 }
 
 bool base_json_save(const char *path, const json_t *value, Error *err) {
-    char *text = json_dumps(value, JSON_INDENT(4) | JSON_SORT_KEYS | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+    char *text = json_dumps(value, JSON_INDENT(4) | JSON_SORT_KEYS | JSON_ENCODE_ANY |
+                                       JSON_REAL_PRECISION(15));
     if (!text) return base_fail(err, ERROR_INTERNAL, "%s: this value has no JSON form", path);
     bool ok = base_file_write(path, text, strlen(text), err);
     free(text);

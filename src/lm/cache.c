@@ -8,25 +8,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool check_options(const LmCacheOptions *o, Error *err)
-{
+static bool check_options(const LmCacheOptions *o, Error *err) {
     bool bits_ok = o->kv_bits == 0 || o->kv_bits == 2 || o->kv_bits == 3 || o->kv_bits == 4 ||
                    o->kv_bits == 6 || o->kv_bits == 8;
-    if (!bits_ok) return base_fail(err, ERROR_INPUT, "kv-bits must be 2, 3, 4, 6 or 8, not %d", o->kv_bits);
-    if (o->kv_group_size != 0 && o->kv_group_size != 32 && o->kv_group_size != 64 && o->kv_group_size != 128) {
-        return base_fail(err, ERROR_INPUT, "kv-group-size must be 32, 64 or 128, not %d", o->kv_group_size);
+    if (!bits_ok)
+        return base_fail(err, ERROR_INPUT, "kv-bits must be 2, 3, 4, 6 or 8, not %d", o->kv_bits);
+    if (o->kv_group_size != 0 && o->kv_group_size != 32 && o->kv_group_size != 64 &&
+        o->kv_group_size != 128) {
+        return base_fail(err, ERROR_INPUT, "kv-group-size must be 32, 64 or 128, not %d",
+                         o->kv_group_size);
     }
     if (o->max_size < 0 || o->max_size == 1) {
         return base_fail(err, ERROR_INPUT, "max-kv-size must be at least 2, not %d", o->max_size);
     }
     if (o->kv_bits && o->max_size) {
-        return base_fail(err, ERROR_UNSUPPORTED, "a rotating cache (max-kv-size) cannot be quantised (kv-bits)");
+        return base_fail(err, ERROR_UNSUPPORTED,
+                         "a rotating cache (max-kv-size) cannot be quantised (kv-bits)");
     }
     return true;
 }
 
-LmCache *lm_cache_new(LmModel *model, const LmCacheOptions *options, Error *err)
-{
+LmCache *lm_cache_new(LmModel *model, const LmCacheOptions *options, Error *err) {
     static const LmCacheOptions defaults = {0};
     if (!options) options = &defaults;
     if (!check_options(options, err)) return NULL;
@@ -39,18 +41,18 @@ LmCache *lm_cache_new(LmModel *model, const LmCacheOptions *options, Error *err)
     return cache;
 }
 
-void lm_cache_free(LmCache *cache)
-{
+void lm_cache_free(LmCache *cache) {
     if (!cache) return;
     for (int i = 0; i < cache->n_layers; i++) nn_kv_free(&cache->layers[i]);
     free(cache->layers);
     free(cache);
 }
 
-int lm_cache_length(const LmCache *cache) { return cache->n_layers ? cache->layers[0].offset : 0; }
+int lm_cache_length(const LmCache *cache) {
+    return cache->n_layers ? cache->layers[0].offset : 0;
+}
 
-bool lm_cache_trim(LmCache *cache, int count)
-{
+bool lm_cache_trim(LmCache *cache, int count) {
     for (int i = 0; i < cache->n_layers; i++) {
         if (!nn_kv_can_trim(&cache->layers[i], count)) return false;
     }
@@ -58,24 +60,21 @@ bool lm_cache_trim(LmCache *cache, int count)
     return true;
 }
 
-void lm_cache_clear(LmCache *cache)
-{
+void lm_cache_clear(LmCache *cache) {
     for (int i = 0; i < cache->n_layers; i++) {
         nn_kv_clear(&cache->layers[i]);
         if (cache->layers[i].kind == KV_QUANTIZED) cache->layers[i].kind = KV_GROWING;
     }
 }
 
-void lm_cache_settle(LmCache *cache)
-{
+void lm_cache_settle(LmCache *cache) {
     const LmCacheOptions *o = &cache->options;
     if (!o->kv_bits || lm_cache_length(cache) < o->kv_start) return;
     MxQuant quant = {.group_size = o->kv_group_size, .bits = o->kv_bits, .mode = "affine"};
     for (int i = 0; i < cache->n_layers; i++) nn_kv_quantize(&cache->layers[i], quant);
 }
 
-bool lm_cache_eval(const LmCache *cache)
-{
+bool lm_cache_eval(const LmCache *cache) {
     mlx_array *all = base_alloc((size_t)cache->n_layers * 6 * sizeof *all);
     size_t count = 0;
     for (int i = 0; i < cache->n_layers; i++) {
@@ -98,14 +97,12 @@ typedef struct Listing {
     json_t *metadata;
 } Listing;
 
-static void list_tensor(Listing *listing, char *name, mlx_array array)
-{
+static void list_tensor(Listing *listing, char *name, mlx_array array) {
     listing->names[listing->count] = name;
     listing->arrays[listing->count++] = array;
 }
 
-static void list_state(Listing *listing, int layer, const int *numbers, int count)
-{
+static void list_state(Listing *listing, int layer, const int *numbers, int count) {
     for (int i = 0; i < count; i++) {
         char key[48], value[16];
         snprintf(key, sizeof key, "0.%d.%d", layer, i);
@@ -114,9 +111,9 @@ static void list_state(Listing *listing, int layer, const int *numbers, int coun
     }
 }
 
-static void list_layer(Listing *listing, int i, const KvCache *layer)
-{
-    static const char *const classes[] = {[KV_GROWING] = "KVCache", [KV_ROTATING] = "RotatingKVCache",
+static void list_layer(Listing *listing, int i, const KvCache *layer) {
+    static const char *const classes[] = {[KV_GROWING] = "KVCache",
+                                          [KV_ROTATING] = "RotatingKVCache",
                                           [KV_QUANTIZED] = "QuantizedKVCache"};
     const mlx_array *sides[] = {layer->keys, layer->values};
     char key[48];
@@ -128,13 +125,16 @@ static void list_layer(Listing *listing, int i, const KvCache *layer)
             }
         } else {
             int rows = layer->kind == KV_ROTATING ? layer->capacity : layer->offset;
-            list_tensor(listing, base_format("%d.%d", i, side), mx_slice(sides[side][0], 2, 0, rows));
+            list_tensor(listing, base_format("%d.%d", i, side),
+                        mx_slice(sides[side][0], 2, 0, rows));
         }
     }
     if (layer->kind == KV_QUANTIZED) {
-        list_state(listing, i, (const int[]){layer->offset, layer->quant.group_size, layer->quant.bits}, 3);
+        list_state(listing, i,
+                   (const int[]){layer->offset, layer->quant.group_size, layer->quant.bits}, 3);
     } else if (layer->kind == KV_ROTATING) {
-        list_state(listing, i, (const int[]){layer->keep, layer->max_size, layer->offset, layer->index}, 4);
+        list_state(listing, i,
+                   (const int[]){layer->keep, layer->max_size, layer->offset, layer->index}, 4);
     } else {
         snprintf(key, sizeof key, "0.%d", i);
         json_object_set_new(listing->metadata, key, json_string(""));
@@ -143,22 +143,22 @@ static void list_layer(Listing *listing, int i, const KvCache *layer)
     json_object_set_new(listing->metadata, key, json_string(classes[layer->kind]));
 }
 
-bool lm_cache_save(const LmCache *cache, const char *path, const json_t *metadata, Error *err)
-{
+bool lm_cache_save(const LmCache *cache, const char *path, const json_t *metadata, Error *err) {
     size_t most = (size_t)cache->n_layers * 6;
-    Listing listing = {base_alloc((most + 1) * sizeof(char *)), base_alloc((most + 1) * sizeof(mlx_array)), 0,
-                       json_object()};
+    Listing listing = {base_alloc((most + 1) * sizeof(char *)),
+                       base_alloc((most + 1) * sizeof(mlx_array)), 0, json_object()};
     const char *key;
     json_t *value;
-    json_object_foreach ((json_t *)metadata, key, value) {
+    json_object_foreach((json_t *)metadata, key, value) {
         char *prefixed = base_format("1.%s", key);
         json_object_set(listing.metadata, prefixed, value);
         free(prefixed);
     }
     mx_scope s = mx_open();
     for (int i = 0; i < cache->n_layers; i++) list_layer(&listing, i, &cache->layers[i]);
-    bool ok = mx_check(err) && mx_save_safetensors(path, (const char *const *)listing.names, listing.arrays,
-                                                   listing.count, listing.metadata, err);
+    bool ok =
+        mx_check(err) && mx_save_safetensors(path, (const char *const *)listing.names,
+                                             listing.arrays, listing.count, listing.metadata, err);
     mx_drop(s);
     for (size_t i = 0; i < listing.count; i++) free(listing.names[i]);
     free(listing.names);
@@ -169,18 +169,15 @@ bool lm_cache_save(const LmCache *cache, const char *path, const json_t *metadat
 
 /* ---- loading -------------------------------------------------------------------------------- */
 
-static void keep_tensor(void *context, const char *name, mlx_array array)
-{
+static void keep_tensor(void *context, const char *name, mlx_array array) {
     nn_params_add(((void **)context)[0], name, array);
 }
 
-static void keep_metadata(void *context, const char *key, const char *value)
-{
+static void keep_metadata(void *context, const char *key, const char *value) {
     json_object_set_new(((void **)context)[1], key, json_string(value));
 }
 
-static int state_number(const json_t *metadata, int layer, int i)
-{
+static int state_number(const json_t *metadata, int layer, int i) {
     char key[48];
     snprintf(key, sizeof key, "0.%d.%d", layer, i);
     const char *text = json_string_value(json_object_get(metadata, key));
@@ -188,8 +185,7 @@ static int state_number(const json_t *metadata, int layer, int i)
 }
 
 /* The arrays of keys or values, four-dimensional at least. */
-static bool fill_side(mlx_array slot[3], int parts, const NnParams *tensors, int layer, int side)
-{
+static bool fill_side(mlx_array slot[3], int parts, const NnParams *tensors, int layer, int side) {
     for (int part = 0; part < parts; part++) {
         char name[48];
         if (parts == 1) snprintf(name, sizeof name, "%d.%d", layer, side);
@@ -201,28 +197,32 @@ static bool fill_side(mlx_array slot[3], int parts, const NnParams *tensors, int
     return true;
 }
 
-static bool load_layer(KvCache *layer, int i, const NnParams *tensors, const json_t *metadata, LmCacheOptions *options)
-{
+static bool load_layer(KvCache *layer, int i, const NnParams *tensors, const json_t *metadata,
+                       LmCacheOptions *options) {
     char key[48];
     snprintf(key, sizeof key, "2.%d", i);
     const char *name = json_string_value(json_object_get(metadata, key));
     if (!name) return false;
-    bool packed = strcmp(name, "QuantizedKVCache") == 0, rotating = strcmp(name, "RotatingKVCache") == 0;
+    bool packed = strcmp(name, "QuantizedKVCache") == 0,
+         rotating = strcmp(name, "RotatingKVCache") == 0;
     if (!packed && !rotating && strcmp(name, "KVCache") != 0) return false;
     int parts = packed ? 3 : 1;
     *layer = (KvCache){.kind = packed ? KV_QUANTIZED : rotating ? KV_ROTATING : KV_GROWING};
     snprintf(key, sizeof key, packed ? "%d.0.0" : "%d.0", i);
     bool filled = nn_params_has(tensors, "%s", key);
-    if (filled && !(fill_side(layer->keys, parts, tensors, i, 0) && fill_side(layer->values, parts, tensors, i, 1))) {
+    if (filled && !(fill_side(layer->keys, parts, tensors, i, 0) &&
+                    fill_side(layer->values, parts, tensors, i, 1))) {
         return false;
     }
     int rows = mx_dim(layer->keys[0], 2);
     layer->capacity = layer->offset = rows;
     if (packed) {
-        layer->quant = (MxQuant){state_number(metadata, i, 1), state_number(metadata, i, 2), "affine"};
+        layer->quant =
+            (MxQuant){state_number(metadata, i, 1), state_number(metadata, i, 2), "affine"};
         options->kv_group_size = layer->quant.group_size;
         options->kv_bits = layer->quant.bits;
-        return state_number(metadata, i, 0) == rows && layer->quant.bits > 0 && layer->quant.group_size > 0;
+        return state_number(metadata, i, 0) == rows && layer->quant.bits > 0 &&
+               layer->quant.group_size > 0;
     }
     if (rotating) {
         layer->keep = state_number(metadata, i, 0);
@@ -236,24 +236,22 @@ static bool load_layer(KvCache *layer, int i, const NnParams *tensors, const jso
 }
 
 /* Whether the rows are this model's: [1, kv_heads, rows, head_dim]. */
-static bool fits(const LmModel *model, const KvCache *layer)
-{
+static bool fits(const LmModel *model, const KvCache *layer) {
     int kv_heads, head_dim, bits = layer->quant.bits;
     model_decoder_kv_shape(model->decoder, &kv_heads, &head_dim);
     const mlx_array sides[] = {layer->keys[0], layer->values[0]};
     for (int i = 0; i < 2; i++) {
         if (!sides[i].ctx) continue;
         int width = layer->kind == KV_QUANTIZED ? head_dim * bits / 32 : head_dim;
-        if (mx_dim(sides[i], 0) != 1 || mx_dim(sides[i], 1) != kv_heads || mx_dim(sides[i], 3) != width ||
-            mx_dim(sides[i], 2) != mx_dim(sides[0], 2)) {
+        if (mx_dim(sides[i], 0) != 1 || mx_dim(sides[i], 1) != kv_heads ||
+            mx_dim(sides[i], 3) != width || mx_dim(sides[i], 2) != mx_dim(sides[0], 2)) {
             return false;
         }
     }
     return true;
 }
 
-LmCache *lm_cache_load(LmModel *model, const char *path, json_t **metadata, Error *err)
-{
+LmCache *lm_cache_load(LmModel *model, const char *path, json_t **metadata, Error *err) {
     json_t *entries = json_object();
     NnParams *tensors = nn_params_new(path, NULL, NULL);
     void *context[] = {tensors, entries};
@@ -271,7 +269,7 @@ LmCache *lm_cache_load(LmModel *model, const char *path, json_t **metadata, Erro
         *metadata = json_object();
         const char *key;
         json_t *value;
-        json_object_foreach (entries, key, value) {
+        json_object_foreach(entries, key, value) {
             if (base_starts_with(key, "1.")) json_object_set(*metadata, key + 2, value);
         }
     }

@@ -13,8 +13,7 @@
 /* ---- pooling --------------------------------------------------------------------------- */
 
 /* One vector out of hidden[length][dim], leaving the first `skip` tokens out. */
-static void pool_mean(const float *hidden, int skip, int length, int dim, float *out)
-{
+static void pool_mean(const float *hidden, int skip, int length, int dim, float *out) {
     memset(out, 0, (size_t)dim * sizeof *out);
     for (int t = skip; t < length; t++) {
         for (int i = 0; i < dim; i++) out[i] += hidden[(size_t)t * (size_t)dim + (size_t)i];
@@ -23,40 +22,37 @@ static void pool_mean(const float *hidden, int skip, int length, int dim, float 
     for (int i = 0; i < dim; i++) out[i] *= scale;
 }
 
-static void pool_mean_sqrt(const float *hidden, int skip, int length, int dim, float *out)
-{
+static void pool_mean_sqrt(const float *hidden, int skip, int length, int dim, float *out) {
     pool_mean(hidden, skip, length, dim, out);
     for (int i = 0; i < dim; i++) out[i] *= sqrtf((float)(length - skip));
 }
 
-static void pool_weighted_mean(const float *hidden, int skip, int length, int dim, float *out)
-{
+static void pool_weighted_mean(const float *hidden, int skip, int length, int dim, float *out) {
     float total = 0;
     memset(out, 0, (size_t)dim * sizeof *out);
     for (int t = skip; t < length; t++) {
         float weight = (float)(t + 1);
         total += weight;
-        for (int i = 0; i < dim; i++) out[i] += weight * hidden[(size_t)t * (size_t)dim + (size_t)i];
+        for (int i = 0; i < dim; i++)
+            out[i] += weight * hidden[(size_t)t * (size_t)dim + (size_t)i];
     }
     for (int i = 0; i < dim; i++) out[i] /= fmaxf(total, 1e-9f);
 }
 
-static void pool_max(const float *hidden, int skip, int length, int dim, float *out)
-{
+static void pool_max(const float *hidden, int skip, int length, int dim, float *out) {
     for (int i = 0; i < dim; i++) out[i] = -INFINITY;
     for (int t = skip; t < length; t++) {
-        for (int i = 0; i < dim; i++) out[i] = fmaxf(out[i], hidden[(size_t)t * (size_t)dim + (size_t)i]);
+        for (int i = 0; i < dim; i++)
+            out[i] = fmaxf(out[i], hidden[(size_t)t * (size_t)dim + (size_t)i]);
     }
 }
 
-static void pool_first(const float *hidden, int skip, int length, int dim, float *out)
-{
+static void pool_first(const float *hidden, int skip, int length, int dim, float *out) {
     (void)length;
     memcpy(out, hidden + (size_t)skip * (size_t)dim, (size_t)dim * sizeof *out);
 }
 
-static void pool_last(const float *hidden, int skip, int length, int dim, float *out)
-{
+static void pool_last(const float *hidden, int skip, int length, int dim, float *out) {
     (void)skip;
     memcpy(out, hidden + (size_t)(length - 1) * (size_t)dim, (size_t)dim * sizeof *out);
 }
@@ -71,16 +67,14 @@ const Pooling lm_poolings[LM_POOLINGS] = {
     {"lasttoken", "pooling_mode_lasttoken", pool_last},
 };
 
-static bool finite_vector(const float *x, int count)
-{
+static bool finite_vector(const float *x, int count) {
     for (int i = 0; i < count; i++) {
         if (!isfinite(x[i])) return false;
     }
     return true;
 }
 
-static void normalise(float *x, int count)
-{
+static void normalise(float *x, int count) {
     double sum = 0;
     for (int i = 0; i < count; i++) sum += (double)x[i] * (double)x[i];
     float scale = (float)(1 / fmax(sqrt(sum), 1e-12));
@@ -88,8 +82,7 @@ static void normalise(float *x, int count)
 }
 
 /* A pooled vector through the dense layers and to unit length. */
-static bool finish_vector(const LmEmbedder *e, float *pooled, float *out, Error *err)
-{
+static bool finish_vector(const LmEmbedder *e, float *pooled, float *out, Error *err) {
     if (e->n_dense > 0) {
         mx_scope s = mx_open();
         mlx_array x = mx_from_f32(pooled, MX_SHAPE(1, e->pooled_dim));
@@ -103,14 +96,15 @@ static bool finish_vector(const LmEmbedder *e, float *pooled, float *out, Error 
         memcpy(out, pooled, (size_t)e->dim * sizeof *out);
     }
     if (!finite_vector(out, e->dim)) {
-        return base_fail(err, ERROR_INPUT, "%s: the embedding is not finite", hub_model_folder(e->model.folder));
+        return base_fail(err, ERROR_INPUT, "%s: the embedding is not finite",
+                         hub_model_folder(e->model.folder));
     }
     if (e->normalise) normalise(out, e->dim);
     return true;
 }
 
-static bool pool(const LmEmbedder *e, const float *hidden, int skip, int length, float *out, Error *err)
-{
+static bool pool(const LmEmbedder *e, const float *hidden, int skip, int length, float *out,
+                 Error *err) {
     int width = model_encoder_dim(e->model.encoder), at = 0;
     float *pooled = base_alloc((size_t)e->pooled_dim * sizeof *pooled);
     skip = BASE_MIN(skip, length - 1);
@@ -124,8 +118,7 @@ static bool pool(const LmEmbedder *e, const float *hidden, int skip, int length,
     return ok;
 }
 
-bool lm_embedder_finish(const LmEmbedder *e, mlx_array hidden, int length, float *out, Error *err)
-{
+bool lm_embedder_finish(const LmEmbedder *e, mlx_array hidden, int length, float *out, Error *err) {
     size_t cells = mx_size(hidden);
     float *host = base_alloc(cells * sizeof *host);
     mx_copy_f32(hidden, host, cells);
@@ -141,14 +134,13 @@ typedef struct Encoding {
     const char *const *texts;
     const char *prompt;
     EncoderRow *rows;
-    Error *errors;        /* one a thread */
-    size_t *truncated;    /* one a thread */
+    Error *errors;     /* one a thread */
+    size_t *truncated; /* one a thread */
     float *out;
     int skip;
 } Encoding;
 
-static bool encode_one(Encoding *encoding, size_t i, int thread)
-{
+static bool encode_one(Encoding *encoding, size_t i, int thread) {
     const LmEmbedder *e = encoding->embedder;
     const char *text = encoding->texts[i];
     char *joined = encoding->prompt[0] ? base_format("%s%s", encoding->prompt, text) : NULL;
@@ -169,16 +161,14 @@ static bool encode_one(Encoding *encoding, size_t i, int thread)
     return ok;
 }
 
-static void encode_some(void *context, size_t begin, size_t end, int thread)
-{
+static void encode_some(void *context, size_t begin, size_t end, int thread) {
     Encoding *encoding = context;
     for (size_t i = begin; i < end && encoding->errors[thread].code == ERROR_NONE; i++) {
         encode_one(encoding, i, thread);
     }
 }
 
-static bool encode_all(Encoding *encoding, size_t count, size_t *truncated, Error *err)
-{
+static bool encode_all(Encoding *encoding, size_t count, size_t *truncated, Error *err) {
     enum { GRAIN = 8 };
     int threads = base_threads();
     encoding->errors = base_calloc((size_t)threads, sizeof *encoding->errors);
@@ -196,12 +186,12 @@ static bool encode_all(Encoding *encoding, size_t count, size_t *truncated, Erro
     return ok;
 }
 
-static bool pool_batch(void *context, const EncoderRow *rows, int batch, int length, mlx_array hidden,
-                       Error *err)
-{
+static bool pool_batch(void *context, const EncoderRow *rows, int batch, int length,
+                       mlx_array hidden, Error *err) {
     const Encoding *encoding = context;
     const LmEmbedder *e = encoding->embedder;
-    size_t row = (size_t)length * (size_t)model_encoder_dim(e->model.encoder), cells = row * (size_t)batch;
+    size_t row = (size_t)length * (size_t)model_encoder_dim(e->model.encoder),
+           cells = row * (size_t)batch;
     float *host = base_alloc(cells * sizeof *host);
     mx_copy_f32(hidden, host, cells);
     bool ok = mx_check(err);
@@ -214,25 +204,26 @@ static bool pool_batch(void *context, const EncoderRow *rows, int batch, int len
 }
 
 /* Tokens of the prompt that pooling leaves out, if the folder says so. */
-static int prompt_tokens(const LmEmbedder *e, const char *prompt)
-{
+static int prompt_tokens(const LmEmbedder *e, const char *prompt) {
     if (e->include_prompt || prompt[0] == '\0') return 0;
     TextIds ids = {0};
     Error ignored = {0};
-    text_tokenizer_encode(e->model.tokenizer, prompt, strlen(prompt), (TextEncodeOptions){.add_special = true},
-                          &ids, &ignored);
+    text_tokenizer_encode(e->model.tokenizer, prompt, strlen(prompt),
+                          (TextEncodeOptions){.add_special = true}, &ids, &ignored);
     int count = (int)ids.length - 1; /* without the closing special token */
     text_ids_free(&ids);
     return BASE_MAX(count, 0);
 }
 
-bool lm_embedder_encode(LmEmbedder *e, const char *const *texts, size_t count, LmEmbedKind kind, float *out,
-                        size_t *truncated, Error *err)
-{
+bool lm_embedder_encode(LmEmbedder *e, const char *const *texts, size_t count, LmEmbedKind kind,
+                        float *out, size_t *truncated, Error *err) {
     if (truncated) *truncated = 0;
     if (count == 0) return true;
     const char *prompt = e->prompts[kind] ? e->prompts[kind] : "";
-    Encoding encoding = {.embedder = e, .texts = texts, .prompt = prompt, .out = out,
+    Encoding encoding = {.embedder = e,
+                         .texts = texts,
+                         .prompt = prompt,
+                         .out = out,
                          .skip = prompt_tokens(e, prompt)};
     encoding.rows = base_calloc(count, sizeof *encoding.rows);
     bool ok = encode_all(&encoding, count, truncated, err) &&
@@ -242,9 +233,21 @@ bool lm_embedder_encode(LmEmbedder *e, const char *const *texts, size_t count, L
     return ok;
 }
 
-int lm_embedder_dim(const LmEmbedder *e) { return e->dim; }
-int lm_embedder_max_tokens(const LmEmbedder *e) { return e->max_tokens; }
-TextTokenizer *lm_embedder_tokenizer(const LmEmbedder *e) { return e->model.tokenizer; }
-const char *lm_embedder_identity(const LmEmbedder *e) { return e->identity; }
-const char *lm_embedder_pooling(const LmEmbedder *e) { return e->pooling_name; }
-const EncoderModel *lm_embedder_model(const LmEmbedder *e) { return &e->model; }
+int lm_embedder_dim(const LmEmbedder *e) {
+    return e->dim;
+}
+int lm_embedder_max_tokens(const LmEmbedder *e) {
+    return e->max_tokens;
+}
+TextTokenizer *lm_embedder_tokenizer(const LmEmbedder *e) {
+    return e->model.tokenizer;
+}
+const char *lm_embedder_identity(const LmEmbedder *e) {
+    return e->identity;
+}
+const char *lm_embedder_pooling(const LmEmbedder *e) {
+    return e->pooling_name;
+}
+const EncoderModel *lm_embedder_model(const LmEmbedder *e) {
+    return &e->model;
+}

@@ -7,24 +7,21 @@
 /* ---- small files -------------------------------------------------------------------------- */
 
 /* The parsed file, or NULL when it does not exist; *err tells a broken one. */
-static json_t *optional_json(const char *folder, const char *name, Error *err)
-{
+static json_t *optional_json(const char *folder, const char *name, Error *err) {
     char *path = base_path_join(folder, name);
     json_t *value = base_is_file(path) ? base_json_load(path, err) : NULL;
     free(path);
     return value;
 }
 
-static int stated_length(const char *folder, Error *err)
-{
+static int stated_length(const char *folder, Error *err) {
     json_t *config = optional_json(folder, "sentence_bert_config.json", err);
     int length = (int)json_integer_value(json_object_get(config, "max_seq_length"));
     json_decref(config);
     return length;
 }
 
-static void read_prompts(LmEmbedder *e, const char *folder, Error *err)
-{
+static void read_prompts(LmEmbedder *e, const char *folder, Error *err) {
     json_t *config = optional_json(folder, "config_sentence_transformers.json", err);
     const json_t *prompts = json_object_get(config, "prompts");
     const char *usual = json_string_value(json_object_get(config, "default_prompt_name"));
@@ -32,7 +29,8 @@ static void read_prompts(LmEmbedder *e, const char *folder, Error *err)
     const char *query = json_string_value(json_object_get(prompts, "query"));
     const char *document = json_string_value(json_object_get(prompts, "document"));
     if (!document) document = json_string_value(json_object_get(prompts, "passage"));
-    const char *found[] = {[LM_EMBED_PLAIN] = plain, [LM_EMBED_QUERY] = query ? query : plain,
+    const char *found[] = {[LM_EMBED_PLAIN] = plain,
+                           [LM_EMBED_QUERY] = query ? query : plain,
                            [LM_EMBED_DOCUMENT] = document ? document : plain};
     for (int i = 0; i < 3; i++) e->prompts[i] = found[i] ? base_strdup(found[i]) : NULL;
     json_decref(config);
@@ -40,19 +38,20 @@ static void read_prompts(LmEmbedder *e, const char *folder, Error *err)
 
 /* ---- modules --------------------------------------------------------------------------------- */
 
-static bool choose_pooling(LmEmbedder *e, const char *name)
-{
+static bool choose_pooling(LmEmbedder *e, const char *name) {
     for (int i = 0; i < LM_POOLINGS; i++) {
         if (strcmp(lm_poolings[i].name, name) == 0) return e->pooling[i] = true;
     }
     return false;
 }
 
-static bool read_pooling(LmEmbedder *e, const char *folder, Error *err)
-{
+static bool read_pooling(LmEmbedder *e, const char *folder, Error *err) {
     json_t *config = optional_json(folder, "config.json", err);
-    if (!config) return err->code == ERROR_NONE && base_fail(err, ERROR_INPUT, "%s: config.json is missing", folder);
-    const json_t *mode = json_object_get(config, "pooling_mode"), *include = json_object_get(config, "include_prompt");
+    if (!config)
+        return err->code == ERROR_NONE &&
+               base_fail(err, ERROR_INPUT, "%s: config.json is missing", folder);
+    const json_t *mode = json_object_get(config, "pooling_mode"),
+                 *include = json_object_get(config, "include_prompt");
     bool ok = true;
     const char *unknown = NULL;
     if (json_is_string(mode)) {
@@ -66,33 +65,41 @@ static bool read_pooling(LmEmbedder *e, const char *folder, Error *err)
     for (int i = 0; i < LM_POOLINGS; i++) {
         if (json_is_true(json_object_get(config, lm_poolings[i].old_key))) e->pooling[i] = true;
     }
-    if (!ok) base_fail(err, ERROR_UNSUPPORTED, "%s: pooling_mode \"%s\" is not known", folder, unknown ? unknown : "");
+    if (!ok)
+        base_fail(err, ERROR_UNSUPPORTED, "%s: pooling_mode \"%s\" is not known", folder,
+                  unknown ? unknown : "");
     e->include_prompt = !json_is_false(include);
     json_decref(config);
     return ok;
 }
 
-static bool dense_activation(const json_t *config, NnActivation *activation)
-{
+static bool dense_activation(const json_t *config, NnActivation *activation) {
     const char *name = json_string_value(json_object_get(config, "activation_function"));
     if (!name) return *activation = NN_TANH, true; /* the library's default */
     const char *dot = strrchr(name, '.'), *last = dot ? dot + 1 : name;
     static const struct {
         const char *name;
         NnActivation activation;
-    } known[] = {{"Identity", NN_IDENTITY}, {"Tanh", NN_TANH}, {"GELU", NN_GELU}, {"ReLU", NN_RELU}, {"SiLU", NN_SILU}};
+    } known[] = {{"Identity", NN_IDENTITY},
+                 {"Tanh", NN_TANH},
+                 {"GELU", NN_GELU},
+                 {"ReLU", NN_RELU},
+                 {"SiLU", NN_SILU}};
     for (size_t i = 0; i < BASE_COUNT(known); i++) {
         if (strcmp(known[i].name, last) == 0) return *activation = known[i].activation, true;
     }
     return false;
 }
 
-static void add_tensor(void *context, const char *name, mlx_array array) { nn_params_add(context, name, array); }
+static void add_tensor(void *context, const char *name, mlx_array array) {
+    nn_params_add(context, name, array);
+}
 
-static bool read_dense(LmEmbedder *e, const char *folder, Error *err)
-{
+static bool read_dense(LmEmbedder *e, const char *folder, Error *err) {
     json_t *config = optional_json(folder, "config.json", err);
-    if (!config) return err->code == ERROR_NONE && base_fail(err, ERROR_INPUT, "%s: config.json is missing", folder);
+    if (!config)
+        return err->code == ERROR_NONE &&
+               base_fail(err, ERROR_INPUT, "%s: config.json is missing", folder);
     bool ok = e->n_dense < LM_DENSE ||
               base_fail(err, ERROR_UNSUPPORTED, "%s: more than %d dense layers", folder, LM_DENSE);
     EmbedderDense dense = {0};
@@ -105,10 +112,12 @@ static bool read_dense(LmEmbedder *e, const char *folder, Error *err)
         int in = nn_config_size(dense.params, config, "in_features");
         int out = nn_config_size(dense.params, config, "out_features");
         if (in != e->dim) {
-            nn_params_fail(dense.params, ERROR_INPUT, "in_features is %d, the vectors have %d", in, e->dim);
+            nn_params_fail(dense.params, ERROR_INPUT, "in_features is %d, the vectors have %d", in,
+                           e->dim);
         }
         bool bias = nn_config_bool(dense.params, config, "bias", true);
-        ok = mx_load_safetensors(file, (MxFileVisitor){.tensor = add_tensor, .context = dense.params}, err);
+        ok = mx_load_safetensors(
+            file, (MxFileVisitor){.tensor = add_tensor, .context = dense.params}, err);
         dense.linear = nn_linear_load(dense.params, in, out, bias, "linear");
         ok = ok && nn_params_check(dense.params, err);
         e->dense[e->n_dense++] = dense;
@@ -119,8 +128,7 @@ static bool read_dense(LmEmbedder *e, const char *folder, Error *err)
     return ok;
 }
 
-static void settle_pooling(LmEmbedder *e)
-{
+static void settle_pooling(LmEmbedder *e) {
     int chosen = 0;
     for (int i = 0; i < LM_POOLINGS; i++) chosen += e->pooling[i];
     if (chosen == 0) chosen = choose_pooling(e, "mean");
@@ -128,21 +136,20 @@ static void settle_pooling(LmEmbedder *e)
     size_t used = 0;
     for (int i = 0; i < LM_POOLINGS; i++) {
         if (!e->pooling[i]) continue;
-        used += (size_t)snprintf(e->pooling_name + used, sizeof e->pooling_name - used, "%s%s", used ? "+" : "",
-                                 lm_poolings[i].name);
+        used += (size_t)snprintf(e->pooling_name + used, sizeof e->pooling_name - used, "%s%s",
+                                 used ? "+" : "", lm_poolings[i].name);
     }
 }
 
 /* A module's own folder; a path that leads out of the model's is not followed. */
-static char *module_folder(const char *folder, const json_t *module)
-{
+static char *module_folder(const char *folder, const json_t *module) {
     const char *path = json_string_value(json_object_get(module, "path"));
-    if (!path || path[0] == '\0' || strstr(path, "..") || path[0] == '/') return base_strdup(folder);
+    if (!path || path[0] == '\0' || strstr(path, "..") || path[0] == '/')
+        return base_strdup(folder);
     return base_path_join(folder, path);
 }
 
-static bool read_module(LmEmbedder *e, const char *folder, const json_t *module, Error *err)
-{
+static bool read_module(LmEmbedder *e, const char *folder, const json_t *module, Error *err) {
     const char *type = json_string_value(json_object_get(module, "type"));
     const char *dot = type ? strrchr(type, '.') : NULL, *last = dot ? dot + 1 : type ? type : "";
     char *path = module_folder(folder, module);
@@ -156,28 +163,27 @@ static bool read_module(LmEmbedder *e, const char *folder, const json_t *module,
     } else if (strcmp(last, "Normalize") == 0) {
         e->normalise = true;
     } else if (strcmp(last, "Transformer") != 0) {
-        ok = base_fail(err, ERROR_UNSUPPORTED, "%s: modules.json: module \"%s\" is not supported", folder, last);
+        ok = base_fail(err, ERROR_UNSUPPORTED, "%s: modules.json: module \"%s\" is not supported",
+                       folder, last);
     }
     free(path);
     return ok;
 }
 
 /* The folder of the encoder itself: usually the root. */
-static char *transformer_folder(const char *folder, const json_t *modules)
-{
+static char *transformer_folder(const char *folder, const json_t *modules) {
     return module_folder(folder, json_array_get(modules, 0));
 }
 
-/* ---- identity ---------------------------------------------------------------------------------- */
+/* ---- identity ----------------------------------------------------------------------------------
+ */
 
-static uint64_t mix(uint64_t hash, const void *bytes, size_t length)
-{
+static uint64_t mix(uint64_t hash, const void *bytes, size_t length) {
     uint64_t parts[2] = {hash, base_hash(bytes, length)};
     return base_hash(parts, sizeof parts);
 }
 
-static void identify(LmEmbedder *e)
-{
+static void identify(LmEmbedder *e) {
     const HubModel *folder = e->model.folder;
     char *config = json_dumps(hub_model_config(folder), JSON_SORT_KEYS | JSON_COMPACT);
     uint64_t hash = mix(0, config, strlen(config));
@@ -202,18 +208,18 @@ static void identify(LmEmbedder *e)
     snprintf(e->identity, sizeof e->identity, "%016llx", (unsigned long long)hash);
 }
 
-/* ---- opening ------------------------------------------------------------------------------------- */
+/* ---- opening
+ * ------------------------------------------------------------------------------------- */
 
-static bool open_parts(LmEmbedder *e, const char *folder, const json_t *modules, const LmOpenOptions *options,
-                       Error *err)
-{
+static bool open_parts(LmEmbedder *e, const char *folder, const json_t *modules,
+                       const LmOpenOptions *options, Error *err) {
     char *inner = transformer_folder(folder, modules);
     bool ok = lm_encoder_open(&e->model, inner, options, err);
     e->include_prompt = true;
     e->normalise = modules == NULL;
     size_t i;
     json_t *module;
-    json_array_foreach ((json_t *)modules, i, module) {
+    json_array_foreach((json_t *)modules, i, module) {
         ok = ok && read_module(e, folder, module, err);
     }
     if (ok) {
@@ -229,8 +235,7 @@ static bool open_parts(LmEmbedder *e, const char *folder, const json_t *modules,
     return ok;
 }
 
-LmEmbedder *lm_embedder_open(const char *folder, const LmOpenOptions *options, Error *err)
-{
+LmEmbedder *lm_embedder_open(const char *folder, const LmOpenOptions *options, Error *err) {
     Error local = {0}; /* what goes wrong in optional files must be seen */
     LmEmbedder *e = base_calloc(1, sizeof *e);
     json_t *modules = optional_json(folder, "modules.json", &local);
@@ -245,8 +250,7 @@ LmEmbedder *lm_embedder_open(const char *folder, const LmOpenOptions *options, E
     return NULL;
 }
 
-void lm_embedder_close(LmEmbedder *e)
-{
+void lm_embedder_close(LmEmbedder *e) {
     if (!e) return;
     lm_encoder_close(&e->model);
     for (int i = 0; i < e->n_dense; i++) nn_params_free(e->dense[i].params);

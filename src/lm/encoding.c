@@ -8,8 +8,8 @@
 
 enum { BATCH_TOKENS = 2048 };
 
-bool lm_encoder_open(EncoderModel *model, const char *path, const LmOpenOptions *options, Error *err)
-{
+bool lm_encoder_open(EncoderModel *model, const char *path, const LmOpenOptions *options,
+                     Error *err) {
     static const LmOpenOptions defaults = {0};
     if (!options) options = &defaults;
     *model = (EncoderModel){0};
@@ -33,23 +33,22 @@ bool lm_encoder_open(EncoderModel *model, const char *path, const LmOpenOptions 
     bool ok = model->encoder != NULL;
     if (ok && !options->no_tokenizer) {
         ok = lm_open_tokenizer(path, model_encoder_vocab(model->encoder), &model->tokenizer, err);
-        if (ok && !model->tokenizer) ok = base_fail(err, ERROR_INPUT, "%s: tokenizer.json is missing", path);
+        if (ok && !model->tokenizer)
+            ok = base_fail(err, ERROR_INPUT, "%s: tokenizer.json is missing", path);
     }
     mx_drop(s);
     if (!ok) lm_encoder_close(model);
     return ok;
 }
 
-void lm_encoder_close(EncoderModel *model)
-{
+void lm_encoder_close(EncoderModel *model) {
     nn_params_free(model->params);
     hub_model_free(model->folder);
     text_tokenizer_free(model->tokenizer);
     *model = (EncoderModel){0};
 }
 
-int lm_encoder_limit(const EncoderModel *model, int stated)
-{
+int lm_encoder_limit(const EncoderModel *model, int stated) {
     int positions = model_encoder_max_tokens(model->encoder);
     size_t config = model->tokenizer ? text_tokenizer_max_length(model->tokenizer) : 0;
     if (stated <= 0 && config > 0 && config < (size_t)positions) stated = (int)config;
@@ -58,16 +57,14 @@ int lm_encoder_limit(const EncoderModel *model, int stated)
 
 /* ---- batches ------------------------------------------------------------------------- */
 
-static int by_length(const void *a, const void *b)
-{
+static int by_length(const void *a, const void *b) {
     const EncoderRow *left = a, *right = b;
     if (left->length != right->length) return left->length < right->length ? 1 : -1;
     return left->index < right->index ? -1 : left->index > right->index;
 }
 
-static bool run_batch(const EncoderModel *model, const EncoderRow *rows, int batch, EncoderBatch done,
-                      void *context, Error *err)
-{
+static bool run_batch(const EncoderModel *model, const EncoderRow *rows, int batch,
+                      EncoderBatch done, void *context, Error *err) {
     int length = rows[0].length; /* the longest comes first */
     size_t cells = (size_t)batch * (size_t)length;
     bool typed = false;
@@ -94,8 +91,7 @@ static bool run_batch(const EncoderModel *model, const EncoderRow *rows, int bat
 }
 
 bool lm_encoder_run(const EncoderModel *model, EncoderRow *rows, size_t count, EncoderBatch done,
-                    void *context, Error *err)
-{
+                    void *context, Error *err) {
     if (!mx_check(err)) return false;
     qsort(rows, count, sizeof *rows, by_length);
     for (size_t at = 0; at < count;) {

@@ -10,8 +10,7 @@
 
 enum { DEFAULT_PREFILL = 2048 };
 
-LmGenerateOptions lm_generate_defaults(void)
-{
+LmGenerateOptions lm_generate_defaults(void) {
     return (LmGenerateOptions){
         .max_tokens = 100,
         .sampling = {.min_tokens_to_keep = 1, .top_p = 1, .xtc_threshold = 0.1f},
@@ -22,8 +21,7 @@ LmGenerateOptions lm_generate_defaults(void)
 
 /* ---- the model ------------------------------------------------------------------------- */
 
-mlx_array lm_forward(LmModel *model, LmCache *cache, const int *ids, size_t count, int wanted)
-{
+mlx_array lm_forward(LmModel *model, LmCache *cache, const int *ids, size_t count, int wanted) {
     mx_scope s = mx_open();
     mlx_array input = mx_from_i32(ids, MX_SHAPE(1, (int)count));
     mlx_array hidden = model_decoder_hidden(model->decoder, input, cache->layers);
@@ -31,14 +29,12 @@ mlx_array lm_forward(LmModel *model, LmCache *cache, const int *ids, size_t coun
     return mx_close(s, model_decoder_head(model->decoder, last));
 }
 
-static size_t prefill_step(const Generation *g)
-{
+static size_t prefill_step(const Generation *g) {
     return g->options->prefill_step > 0 ? (size_t)g->options->prefill_step : DEFAULT_PREFILL;
 }
 
-bool lm_prefill(Generation *g, LmModel *model, LmCache *cache, const int *ids, size_t count, size_t total,
-                void (*progress)(void *, size_t, size_t))
-{
+bool lm_prefill(Generation *g, LmModel *model, LmCache *cache, const int *ids, size_t count,
+                size_t total, void (*progress)(void *, size_t, size_t)) {
     for (size_t done = 0; done < count && !mx_failed() && !base_interrupted();) {
         size_t chunk = BASE_MIN(prefill_step(g), count - done);
         mx_scope s = mx_open();
@@ -55,8 +51,7 @@ bool lm_prefill(Generation *g, LmModel *model, LmCache *cache, const int *ids, s
     return !mx_failed();
 }
 
-int lm_choose(Generation *g, mlx_array logits, int row, float *logprob)
-{
+int lm_choose(Generation *g, mlx_array logits, int row, float *logprob) {
     mx_scope s = mx_open();
     int size = g->sampler.vocab_size, id = 0;
     mlx_array line = mx_reshape(mx_slice(logits, 1, row, row + 1), MX_SHAPE(-1));
@@ -74,23 +69,21 @@ int lm_choose(Generation *g, mlx_array logits, int row, float *logprob)
 
 /* ---- tokens out ------------------------------------------------------------------------- */
 
-static bool is_in(const int *ids, size_t count, int id)
-{
+static bool is_in(const int *ids, size_t count, int id) {
     for (size_t i = 0; i < count; i++) {
         if (ids[i] == id) return true;
     }
     return false;
 }
 
-static bool is_stop(const Generation *g, int id)
-{
+static bool is_stop(const Generation *g, int id) {
     const LmGenerateOptions *o = g->options;
     if (o->ignore_stop) return false;
-    return is_in(g->model->stop_ids, g->model->n_stop_ids, id) || is_in(o->stop_ids, o->n_stop_ids, id);
+    return is_in(g->model->stop_ids, g->model->n_stop_ids, id) ||
+           is_in(o->stop_ids, o->n_stop_ids, id);
 }
 
-bool lm_emit(Generation *g, int id, float logprob, bool from_draft)
-{
+bool lm_emit(Generation *g, int id, float logprob, bool from_draft) {
     const LmGenerateOptions *o = g->options;
     LmStats *stats = &g->stats;
     if (stats->generated_tokens++ == 0) {
@@ -126,10 +119,10 @@ bool lm_emit(Generation *g, int id, float logprob, bool from_draft)
 
 /* ---- the loop ------------------------------------------------------------------------------ */
 
-static bool generate_plain(Generation *g, const int *prompt, size_t length)
-{
+static bool generate_plain(Generation *g, const int *prompt, size_t length) {
     size_t rest = (length - 1) % prefill_step(g) + 1; /* the last chunk gives the first token */
-    if (!lm_prefill(g, g->model, g->cache, prompt, length - rest, length, g->options->on_prefill)) return false;
+    if (!lm_prefill(g, g->model, g->cache, prompt, length - rest, length, g->options->on_prefill))
+        return false;
     const int *ids = prompt + length - rest;
     int id;
     while (g->stats.finish == LM_FINISH_NONE && !mx_failed()) {
@@ -153,8 +146,7 @@ static bool generate_plain(Generation *g, const int *prompt, size_t length)
 
 /* A cache that the caller continues holds every token that was reported, the
  * last included; decoding itself never needs that one. */
-static void complete_cache(Generation *g, int start, size_t prompt_length)
-{
+static void complete_cache(Generation *g, int start, size_t prompt_length) {
     size_t reported = g->stats.generated_tokens;
     int wanted = start + (int)prompt_length + (int)reported;
     int excess = lm_cache_length(g->cache) - wanted;
@@ -169,14 +161,16 @@ static void complete_cache(Generation *g, int start, size_t prompt_length)
     lm_cache_eval(g->cache);
 }
 
-static void finish_stats(Generation *g, size_t prompt_length)
-{
+static void finish_stats(Generation *g, size_t prompt_length) {
     LmStats *stats = &g->stats;
     double now = base_now();
     stats->prompt_tokens = prompt_length;
-    if (stats->generated_tokens == 0) stats->prompt_seconds = now - g->started;
-    else stats->generation_seconds = now - g->first_token;
-    if (stats->prompt_seconds > 0) stats->prompt_tps = (double)prompt_length / stats->prompt_seconds;
+    if (stats->generated_tokens == 0)
+        stats->prompt_seconds = now - g->started;
+    else
+        stats->generation_seconds = now - g->first_token;
+    if (stats->prompt_seconds > 0)
+        stats->prompt_tps = (double)prompt_length / stats->prompt_seconds;
     if (stats->generation_seconds > 0) {
         stats->generation_tps = (double)stats->generated_tokens / stats->generation_seconds;
     }
@@ -184,32 +178,32 @@ static void finish_stats(Generation *g, size_t prompt_length)
 }
 
 static bool check_input(const LmModel *model, const int *prompt, size_t length,
-                        const LmGenerateOptions *o, Error *err)
-{
+                        const LmGenerateOptions *o, Error *err) {
     int rows = lm_model_vocab_size(model);
     if (length == 0) return base_fail(err, ERROR_INPUT, "the prompt is empty");
     if (length > INT32_MAX / 4) return base_fail(err, ERROR_INPUT, "the prompt is too long");
     for (size_t i = 0; i < length; i++) {
         if (prompt[i] < 0 || prompt[i] >= rows) {
-            return base_fail(err, ERROR_INPUT, "token %d of the prompt is %d, the model has %d ids", (int)i,
-                             prompt[i], rows);
+            return base_fail(err, ERROR_INPUT, "token %d of the prompt is %d, the model has %d ids",
+                             (int)i, prompt[i], rows);
         }
     }
     if (o->draft && lm_model_vocab_size(o->draft) != rows &&
         (!model->tokenizer || !o->draft->tokenizer ||
-         text_tokenizer_vocab_size(model->tokenizer) != text_tokenizer_vocab_size(o->draft->tokenizer))) {
+         text_tokenizer_vocab_size(model->tokenizer) !=
+             text_tokenizer_vocab_size(o->draft->tokenizer))) {
         return base_fail(err, ERROR_INPUT, "the draft model %s has another vocabulary than %s",
                          lm_model_folder(o->draft), lm_model_folder(model));
     }
     if (o->draft && o->num_draft_tokens < 1) {
-        return base_fail(err, ERROR_INPUT, "num-draft-tokens must be at least 1, not %d", o->num_draft_tokens);
+        return base_fail(err, ERROR_INPUT, "num-draft-tokens must be at least 1, not %d",
+                         o->num_draft_tokens);
     }
     return true;
 }
 
 /* XTC keeps the newline and the stop tokens. */
-static bool start_sampler(Generation *g, Error *err)
-{
+static bool start_sampler(Generation *g, Error *err) {
     TextIds special = {0};
     const LmModel *model = g->model;
     for (size_t i = 0; i < model->n_stop_ids; i++) text_ids_append(&special, model->stop_ids[i]);
@@ -217,14 +211,13 @@ static bool start_sampler(Generation *g, Error *err)
         Error ignored = {0}; /* a vocabulary without newline has nothing to protect */
         text_tokenizer_encode(model->tokenizer, "\n", 1, TEXT_ENCODE_PLAIN, &special, &ignored);
     }
-    bool ok = lm_sampler_init(&g->sampler, &g->options->sampling, lm_model_vocab_size(model), special.data,
-                              special.length, err);
+    bool ok = lm_sampler_init(&g->sampler, &g->options->sampling, lm_model_vocab_size(model),
+                              special.data, special.length, err);
     text_ids_free(&special);
     return ok;
 }
 
-static bool run(Generation *g, const int *prompt, size_t length, Error *err)
-{
+static bool run(Generation *g, const int *prompt, size_t length, Error *err) {
     int start = lm_cache_length(g->cache);
     lm_sampler_see(&g->sampler, prompt[length - 1]);
     if (g->options->max_tokens == 0) { /* the prompt is read, nothing follows */
@@ -239,10 +232,12 @@ static bool run(Generation *g, const int *prompt, size_t length, Error *err)
 }
 
 bool lm_generate(LmModel *model, const int *prompt, size_t length, const LmGenerateOptions *options,
-                 LmStats *stats, Error *err)
-{
+                 LmStats *stats, Error *err) {
     if (!mx_check(err) || !check_input(model, prompt, length, options, err)) return false;
-    Generation g = {.model = model, .options = options, .started = base_now(), .cache = options->cache,
+    Generation g = {.model = model,
+                    .options = options,
+                    .started = base_now(),
+                    .cache = options->cache,
                     .own_cache = !options->cache};
     if (g.own_cache) g.cache = lm_cache_new(model, &options->cache_options, err);
     mx_scope s = mx_open();
@@ -270,29 +265,27 @@ typedef struct Gathering {
     StrBuf text;
 } Gathering;
 
-static bool gather(void *context, const LmToken *token)
-{
+static bool gather(void *context, const LmToken *token) {
     Gathering *gathering = context;
     const LmGenerateOptions *o = gathering->options;
     base_str_append_n(&gathering->text, token->text, token->text_length);
     return !o->on_token || o->on_token(o->context, token);
 }
 
-static void gather_prefill(void *context, size_t done, size_t total)
-{
+static void gather_prefill(void *context, size_t done, size_t total) {
     const LmGenerateOptions *o = ((Gathering *)context)->options;
     if (o->on_prefill) o->on_prefill(o->context, done, total);
 }
 
-char *lm_generate_text(LmModel *model, const int *prompt, size_t length, const LmGenerateOptions *options,
-                       LmStats *stats, Error *err)
-{
+char *lm_generate_text(LmModel *model, const int *prompt, size_t length,
+                       const LmGenerateOptions *options, LmStats *stats, Error *err) {
     Gathering gathering = {options, {0}};
     LmGenerateOptions own = *options;
     own.on_token = gather;
     own.on_prefill = gather_prefill;
     own.context = &gathering;
-    if (lm_generate(model, prompt, length, &own, stats, err)) return base_str_detach(&gathering.text);
+    if (lm_generate(model, prompt, length, &own, stats, err))
+        return base_str_detach(&gathering.text);
     base_str_free(&gathering.text);
     return NULL;
 }

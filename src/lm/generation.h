@@ -11,8 +11,8 @@ typedef struct Generation {
     LmCache *cache;
     bool own_cache;
     LmSampler sampler;
-    float *logits;         /* host copy, [vocab], of sampling that needs one */
-    TextStream *stream;    /* NULL without tokenizer */
+    float *logits;      /* host copy, [vocab], of sampling that needs one */
+    TextStream *stream; /* NULL without tokenizer */
     StrBuf text;
     LmStats stats;
     double started, first_token;
@@ -23,8 +23,8 @@ typedef struct Generation {
 mlx_array lm_forward(LmModel *model, LmCache *cache, const int *ids, size_t count, int wanted);
 /* Reads ids[0..count) into the cache in chunks; progress (may be NULL) is told
  * how many of `total` are done. */
-bool lm_prefill(Generation *g, LmModel *model, LmCache *cache, const int *ids, size_t count, size_t total,
-                void (*progress)(void *, size_t, size_t));
+bool lm_prefill(Generation *g, LmModel *model, LmCache *cache, const int *ids, size_t count,
+                size_t total, void (*progress)(void *, size_t, size_t));
 /* The next token from logits [1, n, V] at position `row`. */
 int lm_choose(Generation *g, mlx_array logits, int row, float *logprob);
 /* Hands a token to the caller. False: this was the last one. */

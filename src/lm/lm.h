@@ -28,8 +28,8 @@ typedef struct LmModel LmModel;
 
 typedef struct LmOpenOptions {
     const char *adapter_path; /* folder of a LoRA adapter, or NULL */
-    const char *dtype;        /* "float32", "float16", "bfloat16": compute in it; NULL keeps the file's */
-    bool no_tokenizer;        /* ids only; a folder without tokenizer files also opens so */
+    const char *dtype; /* "float32", "float16", "bfloat16": compute in it; NULL keeps the file's */
+    bool no_tokenizer; /* ids only; a folder without tokenizer files also opens so */
 } LmOpenOptions;
 
 /* Opens an MLX or Hugging Face model folder. Weights are mapped, not read.
@@ -60,14 +60,15 @@ typedef struct LmChatOptions {
     const json_t *tools;            /* array, or NULL */
     const json_t *template_options; /* object merged into the template's variables, or NULL */
     bool no_generation_prompt;
-    bool continue_final_message;    /* implies no_generation_prompt */
+    bool continue_final_message; /* implies no_generation_prompt */
 } LmChatOptions;
 /* options may be NULL. *ids: caller frees with free. A folder without template
  * is ERROR_UNSUPPORTED. */
 bool lm_chat_prompt(LmModel *model, const json_t *messages, const LmChatOptions *options, int **ids,
                     size_t *count, Error *err);
 /* The same, only the rendered text; caller frees. */
-char *lm_chat_text(LmModel *model, const json_t *messages, const LmChatOptions *options, Error *err);
+char *lm_chat_text(LmModel *model, const json_t *messages, const LmChatOptions *options,
+                   Error *err);
 
 /* ---- cache --------------------------------------------------------------- */
 
@@ -76,14 +77,15 @@ char *lm_chat_text(LmModel *model, const json_t *messages, const LmChatOptions *
 typedef struct LmCache LmCache;
 
 typedef struct LmCacheOptions {
-    int max_size;       /* rotating cache of that many tokens, the first 4 kept; 0: grows without end */
-    int kv_bits;        /* quantise keys and values: 2,3,4,6,8; 0 never. Not with max_size */
-    int kv_group_size;  /* 0: 64 */
-    int kv_start;       /* quantise once that many tokens are held */
+    int max_size; /* rotating cache of that many tokens, the first 4 kept; 0: grows without end */
+    int kv_bits;  /* quantise keys and values: 2,3,4,6,8; 0 never. Not with max_size */
+    int kv_group_size; /* 0: 64 */
+    int kv_start;      /* quantise once that many tokens are held */
 } LmCacheOptions;
 
-LmCache *lm_cache_new(LmModel *model, const LmCacheOptions *options, Error *err); /* options may be NULL */
-void lm_cache_free(LmCache *cache); /* NULL ok */
+LmCache *lm_cache_new(LmModel *model, const LmCacheOptions *options,
+                      Error *err);         /* options may be NULL */
+void lm_cache_free(LmCache *cache);        /* NULL ok */
 int lm_cache_length(const LmCache *cache); /* tokens seen */
 /* Forgets the last `count` tokens. False (and nothing changes) when a rotating
  * cache has already dropped what would be needed. */
@@ -100,18 +102,18 @@ LmCache *lm_cache_load(LmModel *model, const char *path, json_t **metadata, Erro
  * skips every filter. */
 typedef struct LmSampling {
     float temp;
-    float top_p;                /* active in (0, 1) */
-    float min_p;                /* active when not 0; [0, 1] */
-    int min_tokens_to_keep;     /* floor of min_p; 1 */
-    int top_k;                  /* active when > 0; < vocabulary */
-    float xtc_probability;      /* active when > 0; [0, 1] */
-    float xtc_threshold;        /* [0, 0.5] */
+    float top_p;            /* active in (0, 1) */
+    float min_p;            /* active when not 0; [0, 1] */
+    int min_tokens_to_keep; /* floor of min_p; 1 */
+    int top_k;              /* active when > 0; < vocabulary */
+    float xtc_probability;  /* active when > 0; [0, 1] */
+    float xtc_threshold;    /* [0, 0.5] */
     /* Penalties look at the last *_context tokens (0: 20, -1: all) of the last
      * prompt token and what was generated. A penalty of 0 is off. */
-    float repetition_penalty;   /* > 0: divides positive and multiplies negative logits */
+    float repetition_penalty; /* > 0: divides positive and multiplies negative logits */
     float presence_penalty, frequency_penalty;
     int repetition_context, presence_context, frequency_context;
-    const int *bias_ids;        /* logit bias: logits[bias_ids[i]] += biases[i] */
+    const int *bias_ids; /* logit bias: logits[bias_ids[i]] += biases[i] */
     const float *biases;
     size_t n_biases;
 } LmSampling;
@@ -123,25 +125,25 @@ typedef struct LmToken {
     int id;
     const char *text; /* what became printable, UTF-8, may be empty; borrowed for the call */
     size_t text_length;
-    float logprob;    /* when options.logprobs, before temperature and filters; else 0 */
-    bool from_draft;  /* proposed by the draft model */
-    int index;        /* 0 for the first */
-    LmFinish finish;  /* not NONE for the last one */
+    float logprob;   /* when options.logprobs, before temperature and filters; else 0 */
+    bool from_draft; /* proposed by the draft model */
+    int index;       /* 0 for the first */
+    LmFinish finish; /* not NONE for the last one */
 } LmToken;
 
 typedef struct LmGenerateOptions {
-    int max_tokens;             /* -1: until a stop token */
+    int max_tokens; /* -1: until a stop token */
     LmSampling sampling;
-    bool seeded;                /* false: seeded from the clock, once a process */
+    bool seeded; /* false: seeded from the clock, once a process */
     uint64_t seed;
-    const int *stop_ids;        /* besides the model's own */
+    const int *stop_ids; /* besides the model's own */
     size_t n_stop_ids;
-    bool ignore_stop;           /* never stop early (benchmarks) */
-    int prefill_step;           /* prompt tokens a forward pass takes; 2048 */
+    bool ignore_stop;             /* never stop early (benchmarks) */
+    int prefill_step;             /* prompt tokens a forward pass takes; 2048 */
     LmCacheOptions cache_options; /* of the cache made for the call when `cache` is NULL */
-    LmCache *cache;             /* borrowed; continued and extended */
-    LmModel *draft;             /* speculative decoding; the same vocabulary; or NULL */
-    int num_draft_tokens;       /* 3 */
+    LmCache *cache;               /* borrowed; continued and extended */
+    LmModel *draft;               /* speculative decoding; the same vocabulary; or NULL */
+    int num_draft_tokens;         /* 3 */
     bool logprobs;
     /* Called after each prefill chunk. May be NULL. */
     void (*on_prefill)(void *context, size_t done, size_t total);
@@ -154,12 +156,12 @@ typedef struct LmGenerateOptions {
 LmGenerateOptions lm_generate_defaults(void);
 
 typedef struct LmStats {
-    size_t prompt_tokens, generated_tokens;  /* generated: the stop token included */
-    double prompt_seconds;      /* until the first token */
-    double generation_seconds;  /* after it */
+    size_t prompt_tokens, generated_tokens; /* generated: the stop token included */
+    double prompt_seconds;                  /* until the first token */
+    double generation_seconds;              /* after it */
     double prompt_tps, generation_tps;
-    size_t drafted, accepted;   /* speculative decoding */
-    double peak_gb;             /* resident memory of the process at most, mapped weights included, 1e9 bytes */
+    size_t drafted, accepted; /* speculative decoding */
+    double peak_gb; /* resident memory of the process at most, mapped weights included, 1e9 bytes */
     LmFinish finish;
 } LmStats;
 

@@ -5,19 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool lm_params_dtype(NnParams *params, const char *name, Error *err)
-{
+bool lm_params_dtype(NnParams *params, const char *name, Error *err) {
     if (!name) return true;
     mlx_dtype dtype;
     if (!mx_dtype_parse(name, &dtype) || !mx_is_float(dtype) || dtype == MLX_FLOAT64) {
-        return base_fail(err, ERROR_INPUT, "dtype \"%s\" is not float32, float16 or bfloat16", name);
+        return base_fail(err, ERROR_INPUT, "dtype \"%s\" is not float32, float16 or bfloat16",
+                         name);
     }
     nn_params_cast(params, dtype);
     return true;
 }
 
-bool lm_open_tokenizer(const char *folder, int rows, TextTokenizer **tokenizer, Error *err)
-{
+bool lm_open_tokenizer(const char *folder, int rows, TextTokenizer **tokenizer, Error *err) {
     *tokenizer = NULL;
     char *path = base_path_join(folder, "tokenizer.json");
     bool exists = base_is_file(path);
@@ -30,8 +29,8 @@ bool lm_open_tokenizer(const char *folder, int rows, TextTokenizer **tokenizer, 
     if (known > rows || known < rows - rows / 10) {
         text_tokenizer_free(*tokenizer);
         *tokenizer = NULL;
-        base_fail(err, ERROR_INPUT, "%s: the tokenizer knows %d ids, the model has %d", folder, known,
-                  rows);
+        base_fail(err, ERROR_INPUT, "%s: the tokenizer knows %d ids, the model has %d", folder,
+                  known, rows);
         return base_hint(err, "Does tokenizer.json belong to this model?");
     }
     return true;
@@ -39,8 +38,7 @@ bool lm_open_tokenizer(const char *folder, int rows, TextTokenizer **tokenizer, 
 
 /* ---- stop ids ------------------------------------------------------------------------ */
 
-static void read_stop_ids(LmModel *model)
-{
+static void read_stop_ids(LmModel *model) {
     size_t count = hub_model_eos(model->folder, NULL, 0);
     model->stop_ids = base_calloc(count + 1, sizeof *model->stop_ids);
     hub_model_eos(model->folder, model->stop_ids, count);
@@ -54,8 +52,7 @@ static void read_stop_ids(LmModel *model)
 /* ---- sizes ----------------------------------------------------------------------------- */
 
 /* A packed weight counts its values; its scales and biases do not count. */
-static void count_parameters(LmModel *model)
-{
+static void count_parameters(LmModel *model) {
     const HubModel *folder = model->folder;
     for (size_t i = 0; i < hub_model_count(folder); i++) {
         const char *name = hub_model_name(folder, i), *dot = strrchr(name, '.');
@@ -77,16 +74,15 @@ static void count_parameters(LmModel *model)
 
 /* ---- opening ----------------------------------------------------------------------------- */
 
-static bool open_parts(LmModel *model, const char *path, const LmOpenOptions *options, Error *err)
-{
+static bool open_parts(LmModel *model, const char *path, const LmOpenOptions *options, Error *err) {
     model->folder = hub_model_open(path, err);
     if (!model->folder) return false;
     const json_t *config = hub_model_config(model->folder);
     ModelKind kind = model_kind(config, err);
     if (kind == MODEL_UNKNOWN) return base_error_context(err, "%s", path);
     if (kind != MODEL_DECODER) {
-        return base_fail(err, ERROR_UNSUPPORTED, "%s: model type \"%s\" does not generate text", path,
-                         json_string_value(json_object_get(config, "model_type")));
+        return base_fail(err, ERROR_UNSUPPORTED, "%s: model type \"%s\" does not generate text",
+                         path, json_string_value(json_object_get(config, "model_type")));
     }
     model->params = model_params(model->folder);
     if (!lm_params_dtype(model->params, options->dtype, err)) return false;
@@ -107,8 +103,7 @@ static bool open_parts(LmModel *model, const char *path, const LmOpenOptions *op
     return true;
 }
 
-LmModel *lm_model_open(const char *path, const LmOpenOptions *options, Error *err)
-{
+LmModel *lm_model_open(const char *path, const LmOpenOptions *options, Error *err) {
     static const LmOpenOptions defaults = {0};
     LmModel *model = base_calloc(1, sizeof *model);
     mx_scope s = mx_open();
@@ -119,8 +114,7 @@ LmModel *lm_model_open(const char *path, const LmOpenOptions *options, Error *er
     return NULL;
 }
 
-void lm_model_close(LmModel *model)
-{
+void lm_model_close(LmModel *model) {
     if (!model) return;
     nn_params_free(model->params);
     nn_params_free(model->adapter);
@@ -133,38 +127,42 @@ void lm_model_close(LmModel *model)
 
 /* ---- asking ------------------------------------------------------------------------------- */
 
-const char *lm_model_folder(const LmModel *model) { return hub_model_folder(model->folder); }
+const char *lm_model_folder(const LmModel *model) {
+    return hub_model_folder(model->folder);
+}
 
-const char *lm_model_type(const LmModel *model)
-{
+const char *lm_model_type(const LmModel *model) {
     return json_string_value(json_object_get(lm_model_config(model), "model_type"));
 }
 
-const json_t *lm_model_config(const LmModel *model) { return hub_model_config(model->folder); }
-
-int lm_model_vocab_size(const LmModel *model) { return model_decoder_vocab(model->decoder); }
-
-int lm_model_context(const LmModel *model)
-{
-    return (int)json_integer_value(json_object_get(lm_model_config(model), "max_position_embeddings"));
+const json_t *lm_model_config(const LmModel *model) {
+    return hub_model_config(model->folder);
 }
 
-size_t lm_model_bytes(const LmModel *model)
-{
+int lm_model_vocab_size(const LmModel *model) {
+    return model_decoder_vocab(model->decoder);
+}
+
+int lm_model_context(const LmModel *model) {
+    return (int)json_integer_value(
+        json_object_get(lm_model_config(model), "max_position_embeddings"));
+}
+
+size_t lm_model_bytes(const LmModel *model) {
     if (model->bytes == 0) count_parameters((LmModel *)model);
     return model->bytes;
 }
 
-size_t lm_model_parameters(const LmModel *model)
-{
+size_t lm_model_parameters(const LmModel *model) {
     if (model->bytes == 0) count_parameters((LmModel *)model);
     return model->parameters;
 }
 
-TextTokenizer *lm_model_tokenizer(const LmModel *model) { return model->tokenizer; }
+TextTokenizer *lm_model_tokenizer(const LmModel *model) {
+    return model->tokenizer;
+}
 
-const int *lm_model_stop_ids(const LmModel *model, size_t *count)
-{
+const int *lm_model_stop_ids(const LmModel *model, size_t *count) {
     *count = model->n_stop_ids;
     return model->stop_ids;
 }
@@ -172,27 +170,26 @@ const int *lm_model_stop_ids(const LmModel *model, size_t *count)
 /* ---- chat ------------------------------------------------------------------------------------ */
 
 /* Parsing a template takes a while; programs that never chat do not pay. */
-static TextChatTemplate *chat_of(LmModel *model, Error *err)
-{
+static TextChatTemplate *chat_of(LmModel *model, Error *err) {
     if (!model->chat) model->chat = text_chat_template_open(lm_model_folder(model), err);
     return model->chat;
 }
 
-bool lm_model_has_template(const LmModel *model)
-{
+bool lm_model_has_template(const LmModel *model) {
     Error ignored = {0};
     TextChatTemplate *chat = chat_of((LmModel *)model, &ignored);
     return chat && text_chat_template_has(chat, NULL);
 }
 
-char *lm_chat_text(LmModel *model, const json_t *messages, const LmChatOptions *options, Error *err)
-{
+char *lm_chat_text(LmModel *model, const json_t *messages, const LmChatOptions *options,
+                   Error *err) {
     static const LmChatOptions defaults = {0};
     if (!options) options = &defaults;
     TextChatTemplate *chat = chat_of(model, err);
     if (!chat) return NULL;
     if (!text_chat_template_has(chat, NULL)) {
-        base_fail(err, ERROR_UNSUPPORTED, "%s: the model has no chat template", lm_model_folder(model));
+        base_fail(err, ERROR_UNSUPPORTED, "%s: the model has no chat template",
+                  lm_model_folder(model));
         return NULL;
     }
     TextChat request = {
@@ -206,15 +203,16 @@ char *lm_chat_text(LmModel *model, const json_t *messages, const LmChatOptions *
 }
 
 bool lm_chat_prompt(LmModel *model, const json_t *messages, const LmChatOptions *options, int **ids,
-                    size_t *count, Error *err)
-{
+                    size_t *count, Error *err) {
     if (!model->tokenizer) {
-        return base_fail(err, ERROR_UNSUPPORTED, "%s: the model has no tokenizer", lm_model_folder(model));
+        return base_fail(err, ERROR_UNSUPPORTED, "%s: the model has no tokenizer",
+                         lm_model_folder(model));
     }
     char *text = lm_chat_text(model, messages, options, err);
     if (!text) return false;
     TextIds list = {0};
-    bool ok = text_tokenizer_encode(model->tokenizer, text, strlen(text), TEXT_ENCODE_TEMPLATED, &list, err);
+    bool ok = text_tokenizer_encode(model->tokenizer, text, strlen(text), TEXT_ENCODE_TEMPLATED,
+                                    &list, err);
     free(text);
     if (!ok) {
         text_ids_free(&list);

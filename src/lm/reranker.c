@@ -9,8 +9,7 @@ struct LmReranker {
     int max_tokens;
 };
 
-LmReranker *lm_reranker_open(const char *folder, const LmOpenOptions *options, Error *err)
-{
+LmReranker *lm_reranker_open(const char *folder, const LmOpenOptions *options, Error *err) {
     LmReranker *reranker = base_calloc(1, sizeof *reranker);
     if (!lm_encoder_open(&reranker->model, folder, options, err)) {
         free(reranker);
@@ -18,7 +17,8 @@ LmReranker *lm_reranker_open(const char *folder, const LmOpenOptions *options, E
     }
     int labels = model_encoder_labels(reranker->model.encoder);
     if (labels != 1) {
-        base_fail(err, ERROR_UNSUPPORTED, "%s: a reranker has one label, this model has %d", folder, labels);
+        base_fail(err, ERROR_UNSUPPORTED, "%s: a reranker has one label, this model has %d", folder,
+                  labels);
         lm_reranker_close(reranker);
         return NULL;
     }
@@ -26,19 +26,18 @@ LmReranker *lm_reranker_open(const char *folder, const LmOpenOptions *options, E
     return reranker;
 }
 
-void lm_reranker_close(LmReranker *reranker)
-{
+void lm_reranker_close(LmReranker *reranker) {
     if (!reranker) return;
     lm_encoder_close(&reranker->model);
     free(reranker);
 }
 
 /* The bytes of a query that keep it within 3/4 of the limit. */
-static bool query_length(const LmReranker *r, const char *query, size_t *length, Error *err)
-{
+static bool query_length(const LmReranker *r, const char *query, size_t *length, Error *err) {
     TextEncoding tokens = {0};
     *length = strlen(query);
-    if (!text_tokenizer_encode_spans(r->model.tokenizer, query, *length, TEXT_ENCODE_PLAIN, &tokens, err)) {
+    if (!text_tokenizer_encode_spans(r->model.tokenizer, query, *length, TEXT_ENCODE_PLAIN, &tokens,
+                                     err)) {
         return false;
     }
     size_t most = (size_t)r->max_tokens * 3 / 4;
@@ -47,9 +46,8 @@ static bool query_length(const LmReranker *r, const char *query, size_t *length,
     return true;
 }
 
-static bool score_batch(void *context, const EncoderRow *rows, int batch, int length, mlx_array hidden,
-                        Error *err)
-{
+static bool score_batch(void *context, const EncoderRow *rows, int batch, int length,
+                        mlx_array hidden, Error *err) {
     void *const *parts = context;
     const LmReranker *r = parts[0];
     float *scores = parts[1], *host = base_alloc((size_t)batch * sizeof *host);
@@ -62,12 +60,12 @@ static bool score_batch(void *context, const EncoderRow *rows, int batch, int le
 }
 
 bool lm_reranker_score(LmReranker *r, const char *query, const char *const *documents, size_t count,
-                       float *scores, Error *err)
-{
+                       float *scores, Error *err) {
     size_t query_bytes;
     if (count == 0) return true;
     if (!query_length(r, query, &query_bytes, err)) return false;
-    TextEncodeOptions options = {.add_special = true, .max_length = (size_t)r->max_tokens,
+    TextEncodeOptions options = {.add_special = true,
+                                 .max_length = (size_t)r->max_tokens,
                                  .truncation = TEXT_TRUNCATE_ONLY_SECOND};
     TextEncoding *pairs = base_calloc(count, sizeof *pairs);
     EncoderRow *rows = base_calloc(count, sizeof *rows);

@@ -14,15 +14,13 @@ enum { DEFAULT_CONTEXT = 20 };
 
 /* ---- options ------------------------------------------------------------------------- */
 
-static bool in_range(const char *name, float value, float low, float high, Error *err)
-{
+static bool in_range(const char *name, float value, float low, float high, Error *err) {
     if (value >= low && value <= high) return true;
-    return base_fail(err, ERROR_INPUT, "%s must be from %g to %g, not %g", name, (double)low, (double)high,
-                     (double)value);
+    return base_fail(err, ERROR_INPUT, "%s must be from %g to %g, not %g", name, (double)low,
+                     (double)high, (double)value);
 }
 
-static bool check(const LmSampling *o, int vocab_size, Error *err)
-{
+static bool check(const LmSampling *o, int vocab_size, Error *err) {
     if (!(o->temp >= 0) || !isfinite(o->temp)) {
         return base_fail(err, ERROR_INPUT, "temp must be 0 or more, not %g", (double)o->temp);
     }
@@ -32,7 +30,8 @@ static bool check(const LmSampling *o, int vocab_size, Error *err)
         return false;
     }
     if (o->top_k < 0 || (o->top_k >= vocab_size && o->top_k > 0)) {
-        return base_fail(err, ERROR_INPUT, "top-k must be from 0 to %d, not %d", vocab_size - 1, o->top_k);
+        return base_fail(err, ERROR_INPUT, "top-k must be from 0 to %d, not %d", vocab_size - 1,
+                         o->top_k);
     }
     if (o->min_tokens_to_keep < 0) {
         return base_fail(err, ERROR_INPUT, "min-tokens-to-keep must not be negative");
@@ -42,16 +41,15 @@ static bool check(const LmSampling *o, int vocab_size, Error *err)
     }
     for (size_t i = 0; i < o->n_biases; i++) {
         if (o->bias_ids[i] < 0 || o->bias_ids[i] >= vocab_size) {
-            return base_fail(err, ERROR_INPUT, "logit bias for token %d, the model has %d", o->bias_ids[i],
-                             vocab_size);
+            return base_fail(err, ERROR_INPUT, "logit bias for token %d, the model has %d",
+                             o->bias_ids[i], vocab_size);
         }
     }
     return true;
 }
 
-bool lm_sampler_init(LmSampler *sampler, const LmSampling *options, int vocab_size, const int *special,
-                     size_t n_special, Error *err)
-{
+bool lm_sampler_init(LmSampler *sampler, const LmSampling *options, int vocab_size,
+                     const int *special, size_t n_special, Error *err) {
     *sampler = (LmSampler){.options = *options, .vocab_size = vocab_size};
     if (!check(options, vocab_size, err)) return false;
     sampler->special = base_alloc((n_special + 1) * sizeof *special);
@@ -60,8 +58,7 @@ bool lm_sampler_init(LmSampler *sampler, const LmSampling *options, int vocab_si
     return true;
 }
 
-void lm_sampler_free(LmSampler *sampler)
-{
+void lm_sampler_free(LmSampler *sampler) {
     free(sampler->special);
     free(sampler->work);
     free(sampler->order);
@@ -69,24 +66,21 @@ void lm_sampler_free(LmSampler *sampler)
     *sampler = (LmSampler){0};
 }
 
-bool lm_sampler_is_argmax(const LmSampler *sampler)
-{
+bool lm_sampler_is_argmax(const LmSampler *sampler) {
     const LmSampling *o = &sampler->options;
     return o->temp == 0 && o->repetition_penalty == 0 && o->presence_penalty == 0 &&
            o->frequency_penalty == 0 && o->n_biases == 0;
 }
 
-void lm_sampler_see(LmSampler *sampler, int id)
-{
+void lm_sampler_see(LmSampler *sampler, int id) {
     if (sampler->n_recent == sampler->recent_capacity) {
-        sampler->recent = base_grow(sampler->recent, &sampler->recent_capacity, sampler->n_recent + 1,
-                                    sizeof *sampler->recent);
+        sampler->recent = base_grow(sampler->recent, &sampler->recent_capacity,
+                                    sampler->n_recent + 1, sizeof *sampler->recent);
     }
     sampler->recent[sampler->n_recent++] = id;
 }
 
-void lm_sampler_forget(LmSampler *sampler, size_t count)
-{
+void lm_sampler_forget(LmSampler *sampler, size_t count) {
     sampler->n_recent -= BASE_MIN(count, sampler->n_recent);
 }
 
@@ -94,10 +88,12 @@ void lm_sampler_forget(LmSampler *sampler, size_t count)
 
 typedef enum { REPETITION, PRESENCE, FREQUENCY } Penalty;
 
-static void penalise(const LmSampler *sampler, float *logits, Penalty kind, float amount, int context)
-{
+static void penalise(const LmSampler *sampler, float *logits, Penalty kind, float amount,
+                     int context) {
     if (amount == 0) return;
-    size_t span = context > 0 ? (size_t)context : context == 0 ? DEFAULT_CONTEXT : sampler->n_recent;
+    size_t span = context > 0    ? (size_t)context
+                  : context == 0 ? DEFAULT_CONTEXT
+                                 : sampler->n_recent;
     size_t first = sampler->n_recent > span ? sampler->n_recent - span : 0;
     for (size_t i = first; i < sampler->n_recent; i++) {
         int id = sampler->recent[i];
@@ -113,8 +109,7 @@ static void penalise(const LmSampler *sampler, float *logits, Penalty kind, floa
     }
 }
 
-static void process(const LmSampler *sampler, float *logits)
-{
+static void process(const LmSampler *sampler, float *logits) {
     const LmSampling *o = &sampler->options;
     for (size_t i = 0; i < o->n_biases; i++) logits[o->bias_ids[i]] += o->biases[i];
     penalise(sampler, logits, REPETITION, o->repetition_penalty, o->repetition_context);
@@ -124,15 +119,13 @@ static void process(const LmSampler *sampler, float *logits)
 
 /* ---- filters ------------------------------------------------------------------------------ */
 
-static float largest(const float *x, int count)
-{
+static float largest(const float *x, int count) {
     float best = -INFINITY;
     for (int i = 0; i < count; i++) best = x[i] > best ? x[i] : best;
     return best;
 }
 
-static float log_sum_exp(const float *x, int count)
-{
+static float log_sum_exp(const float *x, int count) {
     float top = largest(x, count);
     double sum = 0;
     for (int i = 0; i < count; i++) sum += exp((double)(x[i] - top));
@@ -141,10 +134,11 @@ static float log_sum_exp(const float *x, int count)
 
 /* A heap of ids with the largest x first; equal ones with the larger id first,
  * as the end of a stable ascending sort has them. */
-static bool before(const float *x, int a, int b) { return x[a] != x[b] ? x[a] > x[b] : a > b; }
+static bool before(const float *x, int a, int b) {
+    return x[a] != x[b] ? x[a] > x[b] : a > b;
+}
 
-static void sift(const float *x, int *heap, int count, int at)
-{
+static void sift(const float *x, int *heap, int count, int at) {
     for (;;) {
         int child = 2 * at + 1;
         if (child >= count) return;
@@ -158,8 +152,7 @@ static void sift(const float *x, int *heap, int count, int at)
 }
 
 /* All ids with a finite x as a heap; returns how many. */
-static int heapify(LmSampler *sampler, const float *x)
-{
+static int heapify(LmSampler *sampler, const float *x) {
     if (!sampler->order) sampler->order = base_alloc((size_t)sampler->vocab_size * sizeof(int));
     int count = 0;
     for (int i = 0; i < sampler->vocab_size; i++) {
@@ -170,8 +163,7 @@ static int heapify(LmSampler *sampler, const float *x)
 }
 
 /* Takes the largest id off the heap. */
-static int pop(const float *x, int *heap, int *count)
-{
+static int pop(const float *x, int *heap, int *count) {
     int top = heap[0];
     heap[0] = heap[--*count];
     sift(x, heap, *count, 0);
@@ -179,30 +171,26 @@ static int pop(const float *x, int *heap, int *count)
 }
 
 /* What is still on the heap is dropped. */
-static void drop_rest(float *x, const int *heap, int count)
-{
+static void drop_rest(float *x, const int *heap, int count) {
     for (int i = 0; i < count; i++) x[heap[i]] = -INFINITY;
 }
 
 /* Keeps the likeliest tokens until they hold p of the probability. x holds
  * log-probabilities: a token stays while those above it sum to less than p. */
-static void keep_top_p(LmSampler *sampler, float *x, float p)
-{
+static void keep_top_p(LmSampler *sampler, float *x, float p) {
     int count = heapify(sampler, x);
     double above = 0;
     while (count > 0 && above < (double)p) above += exp((double)x[pop(x, sampler->order, &count)]);
     drop_rest(x, sampler->order, count);
 }
 
-static void keep_top_k(LmSampler *sampler, float *x, int k)
-{
+static void keep_top_k(LmSampler *sampler, float *x, int k) {
     int count = heapify(sampler, x);
     for (int i = 0; i < k && count > 0; i++) pop(x, sampler->order, &count);
     drop_rest(x, sampler->order, count);
 }
 
-static void keep_min_p(LmSampler *sampler, float *x, float min_p, int keep)
-{
+static void keep_min_p(LmSampler *sampler, float *x, float min_p, int keep) {
     float floor = largest(x, sampler->vocab_size) + logf(min_p);
     if (keep <= 1) {
         for (int i = 0; i < sampler->vocab_size; i++) x[i] = x[i] < floor ? -INFINITY : x[i];
@@ -217,8 +205,7 @@ static void keep_min_p(LmSampler *sampler, float *x, float min_p, int keep)
 
 /* Exclude top choices: of the tokens above the threshold only the least likely
  * stays (and the special ones). */
-static void exclude_top(const LmSampler *sampler, float *x)
-{
+static void exclude_top(const LmSampler *sampler, float *x) {
     const LmSampling *o = &sampler->options;
     double total = (double)log_sum_exp(x, sampler->vocab_size), least = INFINITY;
     for (int i = 0; i < sampler->vocab_size; i++) {
@@ -232,13 +219,13 @@ static void exclude_top(const LmSampler *sampler, float *x)
     for (int i = 0; i < sampler->vocab_size; i++) {
         if (exp((double)x[i] - total) <= least) continue;
         bool special = false;
-        for (size_t j = 0; j < sampler->n_special && !special; j++) special = sampler->special[j] == i;
+        for (size_t j = 0; j < sampler->n_special && !special; j++)
+            special = sampler->special[j] == i;
         if (!special) x[i] = -INFINITY;
     }
 }
 
-static int draw(const LmSampler *sampler, const float *x)
-{
+static int draw(const LmSampler *sampler, const float *x) {
     mx_scope s = mx_open();
     mlx_array logits = mx_from_f32(x, MX_SHAPE(1, sampler->vocab_size));
     mlx_array chosen = mx_categorical(mx_mul_scalar(logits, 1 / (double)sampler->options.temp), -1);
@@ -247,15 +234,13 @@ static int draw(const LmSampler *sampler, const float *x)
     return id;
 }
 
-static int argmax(const float *x, int count)
-{
+static int argmax(const float *x, int count) {
     int best = 0;
     for (int i = 1; i < count; i++) best = x[i] > x[best] ? i : best;
     return best;
 }
 
-int lm_sampler_choose(LmSampler *sampler, float *logits, float *logprob)
-{
+int lm_sampler_choose(LmSampler *sampler, float *logits, float *logprob) {
     const LmSampling *o = &sampler->options;
     int size = sampler->vocab_size, id;
     process(sampler, logits);

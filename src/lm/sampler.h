@@ -8,17 +8,17 @@
 typedef struct LmSampler {
     LmSampling options;
     int vocab_size;
-    int *special;      /* ids that XTC never removes */
+    int *special; /* ids that XTC never removes */
     size_t n_special;
-    float *work;       /* [vocab_size], the logits being worked on */
-    int *order;        /* [vocab_size], a heap of ids */
-    int *recent;       /* the ids that penalties see, oldest first */
+    float *work; /* [vocab_size], the logits being worked on */
+    int *order;  /* [vocab_size], a heap of ids */
+    int *recent; /* the ids that penalties see, oldest first */
     size_t n_recent, recent_capacity;
 } LmSampler;
 
 /* Checks the options' ranges. special: ids protected from XTC; copied. */
-bool lm_sampler_init(LmSampler *sampler, const LmSampling *options, int vocab_size, const int *special,
-                     size_t n_special, Error *err);
+bool lm_sampler_init(LmSampler *sampler, const LmSampling *options, int vocab_size,
+                     const int *special, size_t n_special, Error *err);
 void lm_sampler_free(LmSampler *sampler);
 /* True when the next token is simply the largest logit: nothing but argmax has
  * to be computed. */

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 
 /* One draft: k tokens, each from the one before, starting with ids[0..count). */
-static bool propose(Generation *g, LmCache *cache, const int *ids, size_t count, int k, int *tokens)
-{
+static bool propose(Generation *g, LmCache *cache, const int *ids, size_t count, int k,
+                    int *tokens) {
     for (int i = 0; i < k && !mx_failed(); i++) {
         mx_scope s = mx_open();
         float logprob;
@@ -24,8 +24,7 @@ static bool propose(Generation *g, LmCache *cache, const int *ids, size_t count,
 
 /* Emits what the large model chooses at each position while it agrees with the
  * draft, then its own token. Returns how many proposals were accepted. */
-static int verify(Generation *g, mlx_array logits, const int *proposed, int k, int *next)
-{
+static int verify(Generation *g, mlx_array logits, const int *proposed, int k, int *next) {
     for (int i = 0;; i++) {
         float logprob = 0;
         *next = lm_choose(g, logits, i, &logprob);
@@ -38,8 +37,7 @@ static int verify(Generation *g, mlx_array logits, const int *proposed, int k, i
     }
 }
 
-static bool rounds(Generation *g, LmCache *draft_cache, int last, int *proposed, int *line)
-{
+static bool rounds(Generation *g, LmCache *draft_cache, int last, int *proposed, int *line) {
     int pending[2] = {last, 0}; /* what the draft has not read yet */
     size_t n_pending = 1;
     line[0] = last;
@@ -71,8 +69,7 @@ static bool rounds(Generation *g, LmCache *draft_cache, int last, int *proposed,
 }
 
 /* Proposals that fail are taken back, which a full ring cannot do. */
-static bool can_rewind(const LmCache *cache, size_t length, const LmGenerateOptions *o)
-{
+static bool can_rewind(const LmCache *cache, size_t length, const LmGenerateOptions *o) {
     for (int i = 0; i < cache->n_layers; i++) {
         const KvCache *layer = &cache->layers[i];
         if (layer->kind != KV_ROTATING) continue;
@@ -82,15 +79,15 @@ static bool can_rewind(const LmCache *cache, size_t length, const LmGenerateOpti
     return true;
 }
 
-bool lm_generate_speculative(Generation *g, const int *prompt, size_t length, Error *err)
-{
+bool lm_generate_speculative(Generation *g, const int *prompt, size_t length, Error *err) {
     const LmGenerateOptions *o = g->options;
     LmCache *draft_cache = lm_cache_new(o->draft, NULL, err);
     if (!draft_cache) return false;
     if (!can_rewind(g->cache, length, o) || !can_rewind(draft_cache, length, o)) {
         lm_cache_free(draft_cache);
-        return base_fail(err, ERROR_UNSUPPORTED,
-                         "a draft model needs caches that hold the whole text; here a window is smaller");
+        return base_fail(
+            err, ERROR_UNSUPPORTED,
+            "a draft model needs caches that hold the whole text; here a window is smaller");
     }
     int *proposed = base_alloc((size_t)o->num_draft_tokens * sizeof *proposed);
     int *line = base_alloc(((size_t)o->num_draft_tokens + 1) * sizeof *line);

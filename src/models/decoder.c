@@ -7,21 +7,18 @@
 #include "models/decoder.h"
 
 /* x, or x plus what a sub-block adds, scaled as Granite does. */
-static mlx_array residual(const Decoder *d, mlx_array x, mlx_array branch)
-{
+static mlx_array residual(const Decoder *d, mlx_array x, mlx_array branch) {
     return mx_add(x, mx_mul_scalar(branch, (double)d->residual_scale));
 }
 
-static mlx_array normed(const Norm *norm, bool present, mlx_array x)
-{
+static mlx_array normed(const Norm *norm, bool present, mlx_array x) {
     return present ? nn_norm(norm, x) : x;
 }
 
 /* Query-key norms: over each head, or over the whole projection before the heads
  * are split. */
-static mlx_array project_heads(const Linear *linear, const Norm *norm, QkNorm kind, mlx_array x, int heads,
-                               int head_dim)
-{
+static mlx_array project_heads(const Linear *linear, const Norm *norm, QkNorm kind, mlx_array x,
+                               int heads, int head_dim) {
     mlx_array y = nn_linear(linear, x);
     if (kind == QK_NORM_WHOLE) y = nn_norm(norm, y);
     y = nn_split_heads(y, heads, head_dim);
@@ -29,8 +26,7 @@ static mlx_array project_heads(const Linear *linear, const Norm *norm, QkNorm ki
 }
 
 static mlx_array attention(const Decoder *d, const DecoderLayer *layer, mlx_array x, KvCache *cache,
-                           Mask mask)
-{
+                           Mask mask) {
     mx_scope s = mx_open();
     int offset = cache ? cache->offset : 0;
     mlx_array q, k, v;
@@ -54,8 +50,7 @@ static mlx_array attention(const Decoder *d, const DecoderLayer *layer, mlx_arra
     return mx_close(s, nn_linear(&layer->o, nn_merge_heads(y)));
 }
 
-static mlx_array feed_forward(const Decoder *d, const DecoderLayer *layer, mlx_array x)
-{
+static mlx_array feed_forward(const Decoder *d, const DecoderLayer *layer, mlx_array x) {
     mx_scope s = mx_open();
     mlx_array h;
     if (d->ffn == FFN_TWO_LAYER) {
@@ -65,13 +60,14 @@ static mlx_array feed_forward(const Decoder *d, const DecoderLayer *layer, mlx_a
         mx_split(nn_linear(&layer->gate, x), 2, -1, halves);
         h = mx_mul(nn_activate(d->activation, halves[0]), halves[1]);
     } else {
-        h = mx_mul(nn_activate(d->activation, nn_linear(&layer->gate, x)), nn_linear(&layer->up, x));
+        h = mx_mul(nn_activate(d->activation, nn_linear(&layer->gate, x)),
+                   nn_linear(&layer->up, x));
     }
     return mx_close(s, nn_linear(&layer->down, h));
 }
 
-static mlx_array block(const Decoder *d, const DecoderLayer *layer, mlx_array x, KvCache *cache, Mask mask)
-{
+static mlx_array block(const Decoder *d, const DecoderLayer *layer, mlx_array x, KvCache *cache,
+                       Mask mask) {
     mx_scope s = mx_open();
     mlx_array h = normed(&layer->attention_in, layer->has_attention_in, x);
     mlx_array r = attention(d, layer, h, cache, mask);
@@ -83,8 +79,7 @@ static mlx_array block(const Decoder *d, const DecoderLayer *layer, mlx_array x,
     return mx_close(s, residual(d, x, normed(&layer->ffn_out, layer->has_ffn_out, r)));
 }
 
-mlx_array model_decoder_hidden(const Decoder *d, mlx_array ids, KvCache *caches)
-{
+mlx_array model_decoder_hidden(const Decoder *d, mlx_array ids, KvCache *caches) {
     mx_scope s = mx_open();
     int length = mx_dim(ids, 1);
     mlx_array x = mx_mul_scalar(nn_embedding(&d->embed, ids), d->embed_scale);
@@ -102,29 +97,32 @@ mlx_array model_decoder_hidden(const Decoder *d, mlx_array ids, KvCache *caches)
     return mx_close(s, nn_norm(&d->norm, x));
 }
 
-mlx_array model_decoder_head(const Decoder *d, mlx_array hidden)
-{
+mlx_array model_decoder_head(const Decoder *d, mlx_array hidden) {
     mx_scope s = mx_open();
-    mlx_array logits = d->tied ? nn_embedding_as_linear(&d->embed, hidden) : nn_linear(&d->head, hidden);
+    mlx_array logits =
+        d->tied ? nn_embedding_as_linear(&d->embed, hidden) : nn_linear(&d->head, hidden);
     logits = mx_mul_scalar(logits, d->logit_scale);
     if (d->logit_softcap > 0) {
-        logits = mx_mul_scalar(mx_tanh(mx_mul_scalar(logits, 1 / d->logit_softcap)), d->logit_softcap);
+        logits =
+            mx_mul_scalar(mx_tanh(mx_mul_scalar(logits, 1 / d->logit_softcap)), d->logit_softcap);
     }
     return mx_close(s, logits);
 }
 
-int model_decoder_layers(const Decoder *decoder) { return decoder->n_layers; }
+int model_decoder_layers(const Decoder *decoder) {
+    return decoder->n_layers;
+}
 
-int model_decoder_vocab(const Decoder *decoder) { return decoder->vocab_size; }
+int model_decoder_vocab(const Decoder *decoder) {
+    return decoder->vocab_size;
+}
 
-void model_decoder_kv_shape(const Decoder *decoder, int *kv_heads, int *head_dim)
-{
+void model_decoder_kv_shape(const Decoder *decoder, int *kv_heads, int *head_dim) {
     *kv_heads = decoder->kv_heads;
     *head_dim = decoder->head_dim;
 }
 
-void model_decoder_caches(const Decoder *d, KvCache *caches, int max_size)
-{
+void model_decoder_caches(const Decoder *d, KvCache *caches, int max_size) {
     for (int i = 0; i < d->n_layers; i++) {
         bool sliding = d->layers[i].sliding;
         caches[i] = (KvCache){.kind = KV_GROWING};

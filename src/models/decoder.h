@@ -35,9 +35,9 @@ typedef enum {
 typedef struct DecoderArch {
     const char *model_type;
     NnNormKind norm;
-    Flag norm_bias;            /* LayerNorm families: with or without bias */
+    Flag norm_bias; /* LayerNorm families: with or without bias */
     Scalar norm_eps;
-    Flag parallel;             /* attention and feed-forward side by side, from one norm */
+    Flag parallel; /* attention and feed-forward side by side, from one norm */
     /* Norm names in a layer, NULL where there is none. */
     const char *attention_in, *attention_out, *ffn_in, *ffn_out;
     const char *final_norm;
@@ -53,16 +53,17 @@ typedef struct DecoderArch {
     Flag tied;
     bool head_bias;
     EmbedScale embed;
-    Scalar embed_scale, residual_scale, logit_scale, logit_divisor, logit_softcap, attention_softcap;
-    Scalar attention_scale;     /* multiplier itself; 0: from the next */
-    Scalar attention_dim;       /* scale = dim^-1/2; 0: head_dim */
+    Scalar embed_scale, residual_scale, logit_scale, logit_divisor, logit_softcap,
+        attention_softcap;
+    Scalar attention_scale; /* multiplier itself; 0: from the next */
+    Scalar attention_dim;   /* scale = dim^-1/2; 0: head_dim */
     double rope_theta, rope_partial;
     bool rope_traditional;
     WindowRule window;
     int default_window, default_pattern;
     PositionRule position;
-    double local_theta;         /* of sliding layers, 0: the same */
-    const char *refused;        /* a config flag this family's row cannot honour */
+    double local_theta;  /* of sliding layers, 0: the same */
+    const char *refused; /* a config flag this family's row cannot honour */
 } DecoderArch;
 
 /* The family's row, or NULL. */
@@ -79,7 +80,7 @@ typedef struct DecoderLayer {
     Norm attention_in, attention_out, ffn_in, ffn_out;
     bool has_attention_in, has_attention_out, has_ffn_in, has_ffn_out;
     bool sliding;
-    const Rope *rope;  /* NULL: this layer has no positions */
+    const Rope *rope; /* NULL: this layer has no positions */
 } DecoderLayer;
 
 struct Decoder {

@@ -26,7 +26,8 @@ struct Encoder {
     int n_layers, hidden_size, heads, head_dim, vocab_size, max_positions, pad_id, labels;
     NnActivation activation;
     Embedding words, positions, types;
-    mlx_array by_distance; /* [2 max_positions - 1, heads]: bias of key - query + max_positions - 1 */
+    mlx_array
+        by_distance; /* [2 max_positions - 1, heads]: bias of key - query + max_positions - 1 */
     Norm norm;
     EncoderLayer *layers;
     Linear pooler, classifier;

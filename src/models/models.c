@@ -4,8 +4,7 @@
 #include "models/decoder.h"
 #include "models/encoders.h"
 
-ModelKind model_kind(const json_t *config, Error *err)
-{
+ModelKind model_kind(const json_t *config, Error *err) {
     const char *type = json_string_value(json_object_get(config, "model_type"));
     if (!type) {
         base_fail(err, ERROR_INPUT, "config.json: model_type is missing");
@@ -21,13 +20,11 @@ ModelKind model_kind(const json_t *config, Error *err)
     return MODEL_UNKNOWN;
 }
 
-static bool quantization(const void *source, const char *path, MxQuant *quant)
-{
+static bool quantization(const void *source, const char *path, MxQuant *quant) {
     return hub_model_quantization(source, path, quant);
 }
 
-NnParams *model_params(const HubModel *folder)
-{
+NnParams *model_params(const HubModel *folder) {
     NnParams *params = nn_params_new(hub_model_folder(folder), quantization, folder);
     for (size_t i = 0; i < hub_model_count(folder); i++) {
         const char *name = hub_model_name(folder, i);

@@ -41,7 +41,7 @@ Encoder *model_encoder_load(NnParams *params, const json_t *config, Error *err);
 int model_encoder_dim(const Encoder *encoder);
 int model_encoder_max_tokens(const Encoder *encoder); /* positions */
 int model_encoder_vocab(const Encoder *encoder);
-int model_encoder_labels(const Encoder *encoder);     /* 0: no classification head */
+int model_encoder_labels(const Encoder *encoder); /* 0: no classification head */
 int model_encoder_pad_id(const Encoder *encoder);
 /* ids and types int32 [B, L] (types may be {0}: all 0), lengths[B] real tokens a
  * row, padding on the right -> last hidden states [B, L, D]. */

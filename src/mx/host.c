@@ -4,8 +4,7 @@
 #include <string.h>
 
 static bool evaluate(const char *name, const mlx_array *arrays, size_t count,
-                     int (*engine)(const mlx_vector_array))
-{
+                     int (*engine)(const mlx_vector_array)) {
     if (!mx_ready(name, arrays, count)) return false;
     mlx_vector_array list = mlx_vector_array_new_data(arrays, count);
     int status = engine(list);
@@ -14,15 +13,15 @@ static bool evaluate(const char *name, const mlx_array *arrays, size_t count,
     return status == 0;
 }
 
-bool mx_eval(const mlx_array *arrays, size_t count) { return evaluate("eval", arrays, count, mlx_eval); }
+bool mx_eval(const mlx_array *arrays, size_t count) {
+    return evaluate("eval", arrays, count, mlx_eval);
+}
 
-bool mx_eval_async(const mlx_array *arrays, size_t count)
-{
+bool mx_eval_async(const mlx_array *arrays, size_t count) {
     return evaluate("async_eval", arrays, count, mlx_async_eval);
 }
 
-int64_t mx_item_int(mlx_array a)
-{
+int64_t mx_item_int(mlx_array a) {
     if (!mx_ready("item", &a, 1)) return 0;
     mx_scope s = mx_open();
     int64_t value = 0;
@@ -40,8 +39,7 @@ int64_t mx_item_int(mlx_array a)
     return value;
 }
 
-double mx_item_float(mlx_array a)
-{
+double mx_item_float(mlx_array a) {
     if (!mx_ready("item", &a, 1)) return 0;
     mx_scope s = mx_open();
     mlx_array single = mx_cast(a, MLX_FLOAT32);
@@ -52,8 +50,7 @@ double mx_item_float(mlx_array a)
     return (double)value;
 }
 
-static bool copy(mlx_array a, mlx_dtype dtype, void *out, size_t count)
-{
+static bool copy(mlx_array a, mlx_dtype dtype, void *out, size_t count) {
     if (!mx_ready("copy", &a, 1)) return false;
     if (mx_size(a) != count) {
         mx_fail("copy(%s): the caller expects %zu elements", mx_describe(a), count);
@@ -75,6 +72,10 @@ static bool copy(mlx_array a, mlx_dtype dtype, void *out, size_t count)
     return !mx_failed();
 }
 
-bool mx_copy_f32(mlx_array a, float *out, size_t count) { return copy(a, MLX_FLOAT32, out, count); }
+bool mx_copy_f32(mlx_array a, float *out, size_t count) {
+    return copy(a, MLX_FLOAT32, out, count);
+}
 
-bool mx_copy_i32(mlx_array a, int *out, size_t count) { return copy(a, MLX_INT32, out, count); }
+bool mx_copy_i32(mlx_array a, int *out, size_t count) {
+    return copy(a, MLX_INT32, out, count);
+}

@@ -61,25 +61,27 @@ bool mx_check(Error *err);
 mlx_array mx_fail(const char *format, ...) BASE_PRINTF(1, 2);
 /* "float32[2, 3]"; a small ring of buffers of this thread, valid for 8 calls. */
 const char *mx_describe(mlx_array a);
-const char *mx_dtype_name(mlx_dtype dtype);             /* "float32"; static */
+const char *mx_dtype_name(mlx_dtype dtype);              /* "float32"; static */
 bool mx_dtype_parse(const char *name, mlx_dtype *dtype); /* also "torch.bfloat16" */
 
 mlx_stream mx_stream(void); /* this thread's default stream; borrowed */
 
 /* ---- asking ------------------------------------------------------------ */
 
-static inline bool mx_empty(mlx_array a) { return a.ctx == NULL; }
+static inline bool mx_empty(mlx_array a) {
+    return a.ctx == NULL;
+}
 int mx_dim(mlx_array a, int axis); /* 0 for an empty array */
 int mx_ndim(mlx_array a);
-size_t mx_size(mlx_array a);       /* elements */
-mlx_dtype mx_dtype(mlx_array a);   /* MLX_FLOAT32 for an empty array */
+size_t mx_size(mlx_array a);     /* elements */
+mlx_dtype mx_dtype(mlx_array a); /* MLX_FLOAT32 for an empty array */
 bool mx_is_float(mlx_dtype dtype);
 
 /* ---- making ------------------------------------------------------------ */
 
 #define MX_SHAPE(...) (const int[]){__VA_ARGS__}, sizeof((const int[]){__VA_ARGS__}) / sizeof(int)
 
-mlx_array mx_scalar(double value, mlx_dtype dtype);      /* [] */
+mlx_array mx_scalar(double value, mlx_dtype dtype);                      /* [] */
 mlx_array mx_from_i32(const int *data, const int *shape, size_t ndim);   /* copies; int32 */
 mlx_array mx_from_f32(const float *data, const int *shape, size_t ndim); /* copies; float32 */
 mlx_array mx_full(const int *shape, size_t ndim, double value, mlx_dtype dtype);
@@ -162,9 +164,9 @@ mlx_array mx_mean(mlx_array a, int axis, bool keepdims);
 mlx_array mx_max(mlx_array a, int axis, bool keepdims);
 mlx_array mx_min(mlx_array a, int axis, bool keepdims);
 mlx_array mx_logsumexp(mlx_array a, int axis, bool keepdims);
-mlx_array mx_argmax(mlx_array a, int axis);              /* uint32 */
-mlx_array mx_softmax(mlx_array a, int axis);             /* float32 inside */
-mlx_array mx_cumsum(mlx_array a, int axis);              /* inclusive */
+mlx_array mx_argmax(mlx_array a, int axis);  /* uint32 */
+mlx_array mx_softmax(mlx_array a, int axis); /* float32 inside */
+mlx_array mx_cumsum(mlx_array a, int axis);  /* inclusive */
 mlx_array mx_sort(mlx_array a, int axis);
 mlx_array mx_argsort(mlx_array a, int axis);
 mlx_array mx_argpartition(mlx_array a, int kth, int axis);

@@ -29,8 +29,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* ---- a thread's life ---------------------------------------------------- */
 
-static void thread_end(void *memory)
-{
+static void thread_end(void *memory) {
     Thread *thread = memory;
     for (size_t i = 0; i < thread->count; i++) mlx_array_free(thread->items[i]);
     free(thread->items);
@@ -39,30 +38,28 @@ static void thread_end(void *memory)
 }
 
 /* The engine calls it on the thread whose call failed. */
-static void remember_engine_message(const char *message, void *data)
-{
+static void remember_engine_message(const char *message, void *data) {
     (void)data;
     snprintf(self.engine_message, sizeof self.engine_message, "%s", message);
 }
 
-static void no_destructor(void *data) { (void)data; }
+static void no_destructor(void *data) {
+    (void)data;
+}
 
-static void process_begin(void)
-{
+static void process_begin(void) {
     pthread_key_create(&exit_key, thread_end);
     mlx_set_error_handler(remember_engine_message, NULL, no_destructor);
 }
 
-static void thread_begin(void)
-{
+static void thread_begin(void) {
     if (self.registered) return;
     pthread_once(&once, process_begin);
     pthread_setspecific(exit_key, &self);
     self.registered = true;
 }
 
-mlx_stream mx_stream(void)
-{
+mlx_stream mx_stream(void) {
     if (!self.stream.ctx) {
         thread_begin();
         mlx_device device = mlx_device_new();
@@ -75,10 +72,11 @@ mlx_stream mx_stream(void)
 
 /* ---- errors ------------------------------------------------------------- */
 
-bool mx_failed(void) { return self.failed; }
+bool mx_failed(void) {
+    return self.failed;
+}
 
-bool mx_check(Error *err)
-{
+bool mx_check(Error *err) {
     if (!self.failed) return true;
     base_fail(err, self.error.code, "%s", self.error.message);
     self.failed = false;
@@ -86,8 +84,7 @@ bool mx_check(Error *err)
     return false;
 }
 
-mlx_array mx_fail(const char *format, ...)
-{
+mlx_array mx_fail(const char *format, ...) {
     if (self.failed) return MX_NONE;
     char message[sizeof self.error.message];
     va_list arguments;
@@ -100,8 +97,7 @@ mlx_array mx_fail(const char *format, ...)
     return MX_NONE;
 }
 
-bool mx_ready(const char *operation, const mlx_array *inputs, size_t count)
-{
+bool mx_ready(const char *operation, const mlx_array *inputs, size_t count) {
     if (self.failed) return false;
     if (self.depth == 0) {
         mx_fail("%s: called outside any scope", operation);
@@ -117,8 +113,7 @@ bool mx_ready(const char *operation, const mlx_array *inputs, size_t count)
 }
 
 mlx_array mx_settle(int status, mlx_array result, const char *operation, const mlx_array *inputs,
-                    size_t count)
-{
+                    size_t count) {
     if (status == 0) return mx_own(result);
     mlx_array_free(result);
     char shapes[512];
@@ -133,14 +128,12 @@ mlx_array mx_settle(int status, mlx_array result, const char *operation, const m
 
 /* ---- scopes -------------------------------------------------------------- */
 
-mx_scope mx_open(void)
-{
+mx_scope mx_open(void) {
     thread_begin();
     return (mx_scope){.mark = self.count, .depth = self.depth++};
 }
 
-mlx_array mx_own(mlx_array a)
-{
+mlx_array mx_own(mlx_array a) {
     if (!a.ctx) return a;
     if (self.depth == 0) {
         mlx_array_free(a);
@@ -153,8 +146,7 @@ mlx_array mx_own(mlx_array a)
     return a;
 }
 
-void mx_close_many(mx_scope scope, mlx_array *results, size_t count)
-{
+void mx_close_many(mx_scope scope, mlx_array *results, size_t count) {
     size_t kept = 0; /* results move to the bottom of the scope, the rest dies */
     if (scope.depth > 0) {
         for (size_t r = 0; r < count; r++) {
@@ -173,28 +165,26 @@ void mx_close_many(mx_scope scope, mlx_array *results, size_t count)
     self.depth = scope.depth;
 }
 
-mlx_array mx_close(mx_scope scope, mlx_array result)
-{
+mlx_array mx_close(mx_scope scope, mlx_array result) {
     mx_close_many(scope, &result, 1);
     return result;
 }
 
-void mx_drop(mx_scope scope) { mx_close_many(scope, NULL, 0); }
+void mx_drop(mx_scope scope) {
+    mx_close_many(scope, NULL, 0);
+}
 
-mlx_array mx_keep(mlx_array a)
-{
+mlx_array mx_keep(mlx_array a) {
     mlx_array kept = {0};
     if (a.ctx) mlx_array_set(&kept, a);
     return kept;
 }
 
-void mx_store(mlx_array *slot, mlx_array a)
-{
+void mx_store(mlx_array *slot, mlx_array a) {
     if (a.ctx) mlx_array_set(slot, a);
 }
 
-void mx_free(mlx_array *slot)
-{
+void mx_free(mlx_array *slot) {
     if (slot->ctx) mlx_array_free(*slot);
     *slot = MX_NONE;
 }
@@ -205,23 +195,21 @@ static const struct {
     mlx_dtype dtype;
     const char *name;
 } dtype_names[] = {
-    {MLX_BOOL, "bool"},       {MLX_UINT8, "uint8"},     {MLX_UINT16, "uint16"},
-    {MLX_UINT32, "uint32"},   {MLX_UINT64, "uint64"},   {MLX_INT8, "int8"},
-    {MLX_INT16, "int16"},     {MLX_INT32, "int32"},     {MLX_INT64, "int64"},
-    {MLX_FLOAT16, "float16"}, {MLX_FLOAT32, "float32"}, {MLX_FLOAT64, "float64"},
+    {MLX_BOOL, "bool"},         {MLX_UINT8, "uint8"},         {MLX_UINT16, "uint16"},
+    {MLX_UINT32, "uint32"},     {MLX_UINT64, "uint64"},       {MLX_INT8, "int8"},
+    {MLX_INT16, "int16"},       {MLX_INT32, "int32"},         {MLX_INT64, "int64"},
+    {MLX_FLOAT16, "float16"},   {MLX_FLOAT32, "float32"},     {MLX_FLOAT64, "float64"},
     {MLX_BFLOAT16, "bfloat16"}, {MLX_COMPLEX64, "complex64"},
 };
 
-const char *mx_dtype_name(mlx_dtype dtype)
-{
+const char *mx_dtype_name(mlx_dtype dtype) {
     for (size_t i = 0; i < BASE_COUNT(dtype_names); i++) {
         if (dtype_names[i].dtype == dtype) return dtype_names[i].name;
     }
     return "unknown";
 }
 
-bool mx_dtype_parse(const char *name, mlx_dtype *dtype)
-{
+bool mx_dtype_parse(const char *name, mlx_dtype *dtype) {
     if (base_starts_with(name, "torch.")) name += strlen("torch.");
     for (size_t i = 0; i < BASE_COUNT(dtype_names); i++) {
         if (strcmp(dtype_names[i].name, name) == 0) {
@@ -232,8 +220,7 @@ bool mx_dtype_parse(const char *name, mlx_dtype *dtype)
     return false;
 }
 
-const char *mx_describe(mlx_array a)
-{
+const char *mx_describe(mlx_array a) {
     char *text = self.descriptions[self.next_description];
     self.next_description = (self.next_description + 1) % DESCRIPTIONS;
     if (!a.ctx) return "nothing";
@@ -246,22 +233,26 @@ const char *mx_describe(mlx_array a)
     return text;
 }
 
-int mx_ndim(mlx_array a) { return a.ctx ? (int)mlx_array_ndim(a) : 0; }
+int mx_ndim(mlx_array a) {
+    return a.ctx ? (int)mlx_array_ndim(a) : 0;
+}
 
-int mx_dim(mlx_array a, int axis)
-{
+int mx_dim(mlx_array a, int axis) {
     int count = mx_ndim(a);
     if (axis < 0) axis += count;
     if (axis < 0 || axis >= count) return 0;
     return mlx_array_shape(a)[axis];
 }
 
-size_t mx_size(mlx_array a) { return a.ctx ? mlx_array_size(a) : 0; }
+size_t mx_size(mlx_array a) {
+    return a.ctx ? mlx_array_size(a) : 0;
+}
 
-mlx_dtype mx_dtype(mlx_array a) { return a.ctx ? mlx_array_dtype(a) : MLX_FLOAT32; }
+mlx_dtype mx_dtype(mlx_array a) {
+    return a.ctx ? mlx_array_dtype(a) : MLX_FLOAT32;
+}
 
-bool mx_is_float(mlx_dtype dtype)
-{
+bool mx_is_float(mlx_dtype dtype) {
     return dtype == MLX_FLOAT16 || dtype == MLX_BFLOAT16 || dtype == MLX_FLOAT32 ||
            dtype == MLX_FLOAT64;
 }

@@ -16,13 +16,13 @@ mlx_array mx_settle(int status, mlx_array result, const char *operation, const m
                     size_t count);
 /* Calls `expression` (an int-returning mlx_ function that writes to &result)
  * on the inputs listed after the operation's name. */
-#define MX_CALL(operation, expression, ...)                                                  \
-    do {                                                                                     \
-        const mlx_array mx_inputs[] = {__VA_ARGS__};                                         \
-        if (!mx_ready(operation, mx_inputs, BASE_COUNT(mx_inputs))) return MX_NONE;          \
-        mlx_array result = {0};                                                              \
-        int mx_status = (expression);                                                        \
-        return mx_settle(mx_status, result, operation, mx_inputs, BASE_COUNT(mx_inputs));    \
+#define MX_CALL(operation, expression, ...)                                               \
+    do {                                                                                  \
+        const mlx_array mx_inputs[] = {__VA_ARGS__};                                      \
+        if (!mx_ready(operation, mx_inputs, BASE_COUNT(mx_inputs))) return MX_NONE;       \
+        mlx_array result = {0};                                                           \
+        int mx_status = (expression);                                                     \
+        return mx_settle(mx_status, result, operation, mx_inputs, BASE_COUNT(mx_inputs)); \
     } while (0)
 
 #endif

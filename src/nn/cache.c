@@ -8,8 +8,7 @@
 
 enum { STEP = 256, TIME = 2 };
 
-void nn_kv_clear(KvCache *cache)
-{
+void nn_kv_clear(KvCache *cache) {
     for (int i = 0; i < 3; i++) {
         mx_free(&cache->keys[i]);
         mx_free(&cache->values[i]);
@@ -17,20 +16,17 @@ void nn_kv_clear(KvCache *cache)
     cache->offset = cache->capacity = cache->index = 0;
 }
 
-void nn_kv_free(KvCache *cache)
-{
+void nn_kv_free(KvCache *cache) {
     nn_kv_clear(cache);
     *cache = (KvCache){0};
 }
 
-bool nn_kv_can_trim(const KvCache *cache, int count)
-{
+bool nn_kv_can_trim(const KvCache *cache, int count) {
     if (count < 0 || count > cache->offset) return false;
     return cache->kind != KV_ROTATING || cache->offset < cache->max_size || count == 0;
 }
 
-bool nn_kv_trim(KvCache *cache, int count)
-{
+bool nn_kv_trim(KvCache *cache, int count) {
     if (!nn_kv_can_trim(cache, count)) return false;
     cache->offset -= count;
     cache->index -= cache->kind == KV_ROTATING ? count : 0;
@@ -40,33 +36,31 @@ bool nn_kv_trim(KvCache *cache, int count)
 /* ---- growing ------------------------------------------------------------------------ */
 
 /* zeros shaped like `like` with `rows` along time */
-static mlx_array blank(mlx_array like, int rows)
-{
-    return mx_zeros(MX_SHAPE(mx_dim(like, 0), mx_dim(like, 1), rows, mx_dim(like, 3)), mx_dtype(like));
+static mlx_array blank(mlx_array like, int rows) {
+    return mx_zeros(MX_SHAPE(mx_dim(like, 0), mx_dim(like, 1), rows, mx_dim(like, 3)),
+                    mx_dtype(like));
 }
 
 /* Makes room for the update, writes it at `offset`, and returns the rows in use. */
-static mlx_array append(mlx_array *slot, mlx_array update, int offset, int grow_by)
-{
+static mlx_array append(mlx_array *slot, mlx_array update, int offset, int grow_by) {
     if (grow_by > 0) {
         mlx_array room = blank(update, grow_by);
-        mx_store(slot, offset > 0 ? mx_concat2(mx_slice(*slot, TIME, 0, offset), room, TIME) : room);
+        mx_store(slot,
+                 offset > 0 ? mx_concat2(mx_slice(*slot, TIME, 0, offset), room, TIME) : room);
     }
     mx_slice_assign(slot, update, TIME, offset);
     return mx_slice(*slot, TIME, 0, offset + mx_dim(update, TIME));
 }
 
 /* Rows to add so that `added` more fit. */
-static int growth(KvCache *cache, int added)
-{
+static int growth(KvCache *cache, int added) {
     if (cache->offset + added <= cache->capacity) return 0;
     int more = (added + STEP - 1) / STEP * STEP;
     cache->capacity = cache->offset + more;
     return more;
 }
 
-static void update_growing(KvCache *cache, mlx_array *keys, mlx_array *values)
-{
+static void update_growing(KvCache *cache, mlx_array *keys, mlx_array *values) {
     int added = mx_dim(*keys, TIME), more = growth(cache, added);
     *keys = append(&cache->keys[0], *keys, cache->offset, more);
     *values = append(&cache->values[0], *values, cache->offset, more);
@@ -76,8 +70,7 @@ static void update_growing(KvCache *cache, mlx_array *keys, mlx_array *values)
 /* ---- rotating ------------------------------------------------------------------------- */
 
 /* Rows [0, keep) and [keep + dropped, end), then `tail` unless it is empty. */
-static mlx_array without(mlx_array rows, int keep, int dropped, mlx_array tail)
-{
+static mlx_array without(mlx_array rows, int keep, int dropped, mlx_array tail) {
     mlx_array parts[3];
     size_t count = 0;
     if (dropped > 0) {
@@ -91,8 +84,7 @@ static mlx_array without(mlx_array rows, int keep, int dropped, mlx_array tail)
 }
 
 /* The rows in the order in which they were seen. */
-static mlx_array in_order(const KvCache *cache, mlx_array rows)
-{
+static mlx_array in_order(const KvCache *cache, mlx_array rows) {
     int length = mx_dim(rows, TIME);
     if (cache->index == length) return rows;
     if (cache->index >= cache->offset) return mx_slice(rows, TIME, 0, cache->index);
@@ -100,14 +92,14 @@ static mlx_array in_order(const KvCache *cache, mlx_array rows)
     size_t count = 0;
     if (cache->keep > 0) parts[count++] = mx_slice(rows, TIME, 0, cache->keep);
     parts[count++] = mx_slice(rows, TIME, cache->index, length);
-    if (cache->index > cache->keep) parts[count++] = mx_slice(rows, TIME, cache->keep, cache->index);
+    if (cache->index > cache->keep)
+        parts[count++] = mx_slice(rows, TIME, cache->keep, cache->index);
     return mx_concat(parts, count, TIME);
 }
 
 /* Many tokens: the buffer becomes its last max_size - 1 rows and the new ones,
  * so that each new token sees max_size of them. */
-static void append_rotating(const KvCache *cache, mlx_array *slot, mlx_array *rows)
-{
+static void append_rotating(const KvCache *cache, mlx_array *slot, mlx_array *rows) {
     if (!mx_empty(*slot)) {
         mlx_array old = in_order(cache, *slot);
         *rows = without(old, cache->keep, mx_dim(old, TIME) - cache->max_size + 1, *rows);
@@ -116,8 +108,7 @@ static void append_rotating(const KvCache *cache, mlx_array *slot, mlx_array *ro
 }
 
 /* One token: over the oldest row that is not kept. `index` is where. */
-static void overwrite(KvCache *cache, mlx_array *slot, mlx_array *row, int *index)
-{
+static void overwrite(KvCache *cache, mlx_array *slot, mlx_array *row, int *index) {
     int length = mx_dim(*slot, TIME);
     *index = cache->index;
     if (mx_empty(*slot) || (cache->offset >= length && length < cache->max_size)) {
@@ -133,11 +124,11 @@ static void overwrite(KvCache *cache, mlx_array *slot, mlx_array *row, int *inde
     if (*index == cache->max_size) *index = cache->keep;
     mx_slice_assign(slot, *row, TIME, *index);
     int used = BASE_MIN(cache->offset + 1, mx_dim(*slot, TIME));
-    *row = mx_slice(*slot, TIME, 0, cache->offset + 1 < cache->max_size ? used : mx_dim(*slot, TIME));
+    *row =
+        mx_slice(*slot, TIME, 0, cache->offset + 1 < cache->max_size ? used : mx_dim(*slot, TIME));
 }
 
-static void update_rotating(KvCache *cache, mlx_array *keys, mlx_array *values)
-{
+static void update_rotating(KvCache *cache, mlx_array *keys, mlx_array *values) {
     int added = mx_dim(*keys, TIME);
     if (added == 1) {
         int index;
@@ -153,8 +144,7 @@ static void update_rotating(KvCache *cache, mlx_array *keys, mlx_array *values)
     cache->capacity = mx_dim(cache->keys[0], TIME);
 }
 
-void nn_kv_update(KvCache *cache, mlx_array *keys, mlx_array *values)
-{
+void nn_kv_update(KvCache *cache, mlx_array *keys, mlx_array *values) {
     if (cache->kind == KV_ROTATING) {
         update_rotating(cache, keys, values);
     } else {
@@ -164,8 +154,7 @@ void nn_kv_update(KvCache *cache, mlx_array *keys, mlx_array *values)
 
 /* ---- quantised --------------------------------------------------------------------------- */
 
-void nn_kv_quantize(KvCache *cache, MxQuant quant)
-{
+void nn_kv_quantize(KvCache *cache, MxQuant quant) {
     if (cache->kind != KV_GROWING) return;
     cache->kind = KV_QUANTIZED;
     cache->quant = quant;
@@ -182,8 +171,7 @@ void nn_kv_quantize(KvCache *cache, MxQuant quant)
 }
 
 void nn_kv_update_quantized(KvCache *cache, mlx_array keys, mlx_array values, mlx_array all_keys[3],
-                            mlx_array all_values[3])
-{
+                            mlx_array all_values[3]) {
     int added = mx_dim(keys, TIME), more = growth(cache, added);
     mx_quantize(keys, cache->quant, all_keys);
     mx_quantize(values, cache->quant, all_values);
@@ -198,8 +186,7 @@ void nn_kv_update_quantized(KvCache *cache, mlx_array keys, mlx_array values, ml
 
 /* bool [length, offset + length]: each token sees itself and what came before
  * it, of that at most window - 1 when window is not 0. */
-static Mask causal_array(int length, int offset, int window)
-{
+static Mask causal_array(int length, int offset, int window) {
     mlx_array keys = mx_expand_dims(mx_arange(0, offset + length, 1, MLX_INT32), 0);
     mlx_array queries = mx_expand_dims(mx_arange(offset, offset + length, 1, MLX_INT32), 1);
     mlx_array mask = mx_greater_equal(queries, keys);
@@ -208,18 +195,17 @@ static Mask causal_array(int length, int offset, int window)
 }
 
 /* One token on a full ring of which only the last `window` rows count. */
-static Mask ring_array(const KvCache *cache, int window)
-{
+static Mask ring_array(const KvCache *cache, int window) {
     int index = cache->index >= cache->max_size ? 0 : cache->index;
     int rows = cache->offset < cache->max_size ? cache->offset + 1 : cache->max_size;
     /* Row r was written (index - r) mod rows steps before the new one. */
     mlx_array age = mx_sub(mx_scalar(index, MLX_INT32), mx_arange(0, rows, 1, MLX_INT32));
-    mlx_array wrapped = mx_where(mx_less(age, mx_scalar(0, MLX_INT32)), mx_add_scalar(age, rows), age);
+    mlx_array wrapped =
+        mx_where(mx_less(age, mx_scalar(0, MLX_INT32)), mx_add_scalar(age, rows), age);
     return (Mask){.mode = "array", .array = mx_less(wrapped, mx_scalar(window, MLX_INT32))};
 }
 
-Mask nn_kv_mask(const KvCache *cache, int length, int window)
-{
+Mask nn_kv_mask(const KvCache *cache, int length, int window) {
     int offset = cache ? cache->offset : 0;
     if (cache && cache->kind == KV_ROTATING) {
         if (length == 1) {

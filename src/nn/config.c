@@ -4,19 +4,16 @@
 #include <limits.h>
 #include <math.h>
 
-static const json_t *value_of(const json_t *config, const char *key)
-{
+static const json_t *value_of(const json_t *config, const char *key) {
     const json_t *value = json_object_get(config, key);
     return value && !json_is_null(value) ? value : NULL;
 }
 
-static void wrong(NnParams *params, const char *key, const char *wanted)
-{
+static void wrong(NnParams *params, const char *key, const char *wanted) {
     nn_params_fail(params, ERROR_INPUT, "config.json: %s must be %s", key, wanted);
 }
 
-int nn_config_int(NnParams *params, const json_t *config, const char *key, int fallback)
-{
+int nn_config_int(NnParams *params, const json_t *config, const char *key, int fallback) {
     const json_t *value = value_of(config, key);
     if (!value) return fallback;
     double number = json_number_value(value);
@@ -27,8 +24,7 @@ int nn_config_int(NnParams *params, const json_t *config, const char *key, int f
     return (int)number;
 }
 
-double nn_config_number(NnParams *params, const json_t *config, const char *key, double fallback)
-{
+double nn_config_number(NnParams *params, const json_t *config, const char *key, double fallback) {
     const json_t *value = value_of(config, key);
     if (!value) return fallback;
     if (!json_is_number(value)) {
@@ -38,8 +34,7 @@ double nn_config_number(NnParams *params, const json_t *config, const char *key,
     return json_number_value(value);
 }
 
-bool nn_config_bool(NnParams *params, const json_t *config, const char *key, bool fallback)
-{
+bool nn_config_bool(NnParams *params, const json_t *config, const char *key, bool fallback) {
     const json_t *value = value_of(config, key);
     if (!value) return fallback;
     if (!json_is_boolean(value)) {
@@ -50,8 +45,7 @@ bool nn_config_bool(NnParams *params, const json_t *config, const char *key, boo
 }
 
 const char *nn_config_string(NnParams *params, const json_t *config, const char *key,
-                             const char *fallback)
-{
+                             const char *fallback) {
     const json_t *value = value_of(config, key);
     if (!value) return fallback;
     if (!json_is_string(value)) {
@@ -64,8 +58,7 @@ const char *nn_config_string(NnParams *params, const json_t *config, const char 
 /* Sizes are multiplied with each other; a bound keeps the products in range. */
 enum { LARGEST_SIZE = 1 << 24 };
 
-int nn_config_size(NnParams *params, const json_t *config, const char *key)
-{
+int nn_config_size(NnParams *params, const json_t *config, const char *key) {
     if (!value_of(config, key)) {
         nn_params_fail(params, ERROR_INPUT, "config.json: %s is missing", key);
         return 1;

@@ -3,8 +3,7 @@
 
 #include <string.h>
 
-Norm nn_norm_load(NnParams *params, NnNormKind kind, int size, float eps, const char *format, ...)
-{
+Norm nn_norm_load(NnParams *params, NnNormKind kind, int size, float eps, const char *format, ...) {
     char path[NN_PATH], name[NN_PATH + 16];
     NN_FORMAT(path, format);
     Norm norm = {.kind = kind, .eps = eps};
@@ -20,8 +19,7 @@ Norm nn_norm_load(NnParams *params, NnNormKind kind, int size, float eps, const 
     return norm;
 }
 
-mlx_array nn_norm(const Norm *norm, mlx_array x)
-{
+mlx_array nn_norm(const Norm *norm, mlx_array x) {
     bool rms = norm->kind == NN_NORM_RMS || norm->kind == NN_NORM_RMS_PLUS_ONE;
     return rms ? mx_rms_norm(x, norm->weight, norm->eps)
                : mx_layer_norm(x, norm->weight, norm->bias, norm->eps);
@@ -45,8 +43,7 @@ static const struct {
     {"linear", NN_IDENTITY},
 };
 
-bool nn_activation_parse(const char *name, NnActivation *activation)
-{
+bool nn_activation_parse(const char *name, NnActivation *activation) {
     for (size_t i = 0; i < BASE_COUNT(activation_names); i++) {
         if (strcmp(activation_names[i].name, name) == 0) {
             *activation = activation_names[i].activation;
@@ -56,8 +53,7 @@ bool nn_activation_parse(const char *name, NnActivation *activation)
     return false;
 }
 
-mlx_array nn_activate(NnActivation activation, mlx_array x)
-{
+mlx_array nn_activate(NnActivation activation, mlx_array x) {
     switch (activation) {
     case NN_SILU: return mx_silu(x);
     case NN_GELU: return mx_gelu(x);

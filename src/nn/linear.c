@@ -5,16 +5,18 @@
 #include "nn/params.h"
 
 /* Columns of uint32 that hold `count` values. */
-static int packed_columns(int count, MxQuant quant) { return (int)((int64_t)count * quant.bits / 32); }
+static int packed_columns(int count, MxQuant quant) {
+    return (int)((int64_t)count * quant.bits / 32);
+}
 
 /* weight, scales and biases of a packed [rows, columns] module. */
 static void take_packed(NnParams *params, int rows, int columns, MxQuant quant, const char *path,
-                        mlx_array *weight, mlx_array *scales, mlx_array *biases)
-{
+                        mlx_array *weight, mlx_array *scales, mlx_array *biases) {
     char name[NN_PATH + 16];
     if (columns % quant.group_size != 0) {
-        nn_params_fail(params, ERROR_INPUT, "%s has %d columns, not a multiple of its group size %d",
-                       path, columns, quant.group_size);
+        nn_params_fail(params, ERROR_INPUT,
+                       "%s has %d columns, not a multiple of its group size %d", path, columns,
+                       quant.group_size);
         return;
     }
     int words[] = {rows, packed_columns(columns, quant)};
@@ -32,8 +34,8 @@ static void take_packed(NnParams *params, int rows, int columns, MxQuant quant, 
 }
 
 /* DoRA (Liu et al., 2024): rows of W + scale b'a' are rescaled to length m. */
-static mlx_array dora_factor(NnParams *params, const Lora *lora, mlx_array rows, mlx_array magnitude)
-{
+static mlx_array dora_factor(NnParams *params, const Lora *lora, mlx_array rows,
+                             mlx_array magnitude) {
     mx_scope s = mx_open();
     mlx_array delta = mx_mul_scalar(mx_matmul(lora->a, lora->b), (double)lora->scale);
     mlx_array adapted = mx_add(mx_cast(rows, MLX_FLOAT32), mx_cast(delta, MLX_FLOAT32));
@@ -44,13 +46,13 @@ static mlx_array dora_factor(NnParams *params, const Lora *lora, mlx_array rows,
 }
 
 static Linear load(NnParams *params, int in, int out, bool has_bias, bool lies_transposed,
-                   const char *path)
-{
+                   const char *path) {
     Linear layer = {0};
     char name[NN_PATH + 16];
     mx_scope s = mx_open();
     if (nn_params_quant(params, path, &layer.quant)) {
-        take_packed(params, out, in, layer.quant, path, &layer.weight, &layer.scales, &layer.biases);
+        take_packed(params, out, in, layer.quant, path, &layer.weight, &layer.scales,
+                    &layer.biases);
     } else {
         snprintf(name, sizeof name, "%s.weight", path);
         int shape[] = {lies_transposed ? in : out, lies_transposed ? out : in};
@@ -68,7 +70,8 @@ static Linear load(NnParams *params, int in, int out, bool has_bias, bool lies_t
     if (magnitude.ctx) {
         mlx_array columns = layer.weight; /* [in, out] */
         if (layer.quant.group_size) {
-            columns = mx_swapaxes(mx_dequantize(layer.weight, layer.scales, layer.biases, layer.quant), 0, 1);
+            columns = mx_swapaxes(
+                mx_dequantize(layer.weight, layer.scales, layer.biases, layer.quant), 0, 1);
         }
         layer.lora.factor = dora_factor(params, &layer.lora, columns, magnitude);
     }
@@ -76,16 +79,14 @@ static Linear load(NnParams *params, int in, int out, bool has_bias, bool lies_t
     return layer;
 }
 
-Linear nn_linear_load(NnParams *params, int in, int out, bool has_bias, const char *format, ...)
-{
+Linear nn_linear_load(NnParams *params, int in, int out, bool has_bias, const char *format, ...) {
     char path[NN_PATH];
     NN_FORMAT(path, format);
     return load(params, in, out, has_bias, false, path);
 }
 
-Linear nn_linear_load_transposed(NnParams *params, int in, int out, bool has_bias, const char *format,
-                                 ...)
-{
+Linear nn_linear_load_transposed(NnParams *params, int in, int out, bool has_bias,
+                                 const char *format, ...) {
     char path[NN_PATH];
     NN_FORMAT(path, format);
     /* Packing always turns such a weight around first. */
@@ -94,13 +95,11 @@ Linear nn_linear_load_transposed(NnParams *params, int in, int out, bool has_bia
 }
 
 /* scale (x a) b in x's dtype. */
-static mlx_array low_rank(const Lora *lora, mlx_array xa)
-{
+static mlx_array low_rank(const Lora *lora, mlx_array xa) {
     return mx_mul_scalar(mx_matmul(xa, lora->b), (double)lora->scale);
 }
 
-mlx_array nn_linear(const Linear *layer, mlx_array x)
-{
+mlx_array nn_linear(const Linear *layer, mlx_array x) {
     bool plain = !layer->lora.a.ctx;
     mlx_array y;
     if (layer->quant.group_size) {
@@ -118,13 +117,13 @@ mlx_array nn_linear(const Linear *layer, mlx_array x)
     return layer->bias.ctx ? mx_add(y, layer->bias) : y;
 }
 
-Embedding nn_embedding_load(NnParams *params, int count, int dims, const char *format, ...)
-{
+Embedding nn_embedding_load(NnParams *params, int count, int dims, const char *format, ...) {
     char path[NN_PATH], name[NN_PATH + 16];
     NN_FORMAT(path, format);
     Embedding layer = {0};
     if (nn_params_quant(params, path, &layer.quant)) {
-        take_packed(params, count, dims, layer.quant, path, &layer.weight, &layer.scales, &layer.biases);
+        take_packed(params, count, dims, layer.quant, path, &layer.weight, &layer.scales,
+                    &layer.biases);
     } else {
         snprintf(name, sizeof name, "%s.weight", path);
         layer.weight = nn_params_take_named(params, (const int[]){count, dims}, 2, name);
@@ -132,13 +131,13 @@ Embedding nn_embedding_load(NnParams *params, int count, int dims, const char *f
     mlx_array magnitude;
     layer.lora = nn_params_lora(params, count, dims, path, &magnitude);
     if (magnitude.ctx) {
-        nn_params_fail(params, ERROR_UNSUPPORTED, "a DoRA adapter on the embedding %s is not supported", path);
+        nn_params_fail(params, ERROR_UNSUPPORTED,
+                       "a DoRA adapter on the embedding %s is not supported", path);
     }
     return layer;
 }
 
-mlx_array nn_embedding(const Embedding *layer, mlx_array ids)
-{
+mlx_array nn_embedding(const Embedding *layer, mlx_array ids) {
     mlx_array y;
     if (layer->quant.group_size) {
         mlx_array biases = layer->biases.ctx ? mx_take(layer->biases, ids, 0) : layer->biases;
@@ -154,11 +153,10 @@ mlx_array nn_embedding(const Embedding *layer, mlx_array ids)
     return y;
 }
 
-mlx_array nn_embedding_as_linear(const Embedding *layer, mlx_array x)
-{
-    mlx_array y = layer->quant.group_size
-                      ? mx_quantized_matmul(x, layer->weight, layer->scales, layer->biases, true, layer->quant)
-                      : mx_matmul(x, mx_swapaxes(layer->weight, 0, 1));
+mlx_array nn_embedding_as_linear(const Embedding *layer, mlx_array x) {
+    mlx_array y = layer->quant.group_size ? mx_quantized_matmul(x, layer->weight, layer->scales,
+                                                                layer->biases, true, layer->quant)
+                                          : mx_matmul(x, mx_swapaxes(layer->weight, 0, 1));
     if (layer->lora.a.ctx) {
         mlx_array xb = mx_matmul(x, mx_swapaxes(layer->lora.b, 0, 1));
         mlx_array delta = mx_mul_scalar(mx_matmul(xb, mx_swapaxes(layer->lora.a, 0, 1)),

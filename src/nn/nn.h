@@ -26,16 +26,17 @@ void nn_params_free(NnParams *params); /* NULL ok */
  * earlier one of the same name. */
 void nn_params_add(NnParams *params, const char *name, mlx_array array);
 bool nn_params_has(const NnParams *params, const char *format, ...) BASE_PRINTF(2, 3);
-mlx_array nn_params_peek(const NnParams *params, const char *name); /* borrowed, not taken; or {0} */
-void nn_params_remove(NnParams *params, const char *name);           /* no-op when absent */
+mlx_array nn_params_peek(const NnParams *params,
+                         const char *name);                /* borrowed, not taken; or {0} */
+void nn_params_remove(NnParams *params, const char *name); /* no-op when absent */
 /* Every tensor whose name ends (or begins) so is dropped. */
 void nn_params_remove_suffix(NnParams *params, const char *suffix);
 void nn_params_remove_prefix(NnParams *params, const char *prefix);
 /* Names that begin with `from` begin with `to` instead. */
 void nn_params_rename_prefix(NnParams *params, const char *from, const char *to);
 /* Calls visit for each tensor; the tree must not change meanwhile. */
-void nn_params_each(const NnParams *params, void (*visit)(void *context, const char *name, mlx_array array),
-                    void *context);
+void nn_params_each(const NnParams *params,
+                    void (*visit)(void *context, const char *name, mlx_array array), void *context);
 /* From now on floating tensors are taken in this dtype (converted at first use). */
 void nn_params_cast(NnParams *params, mlx_dtype dtype);
 /* Low-rank adapters for the layers loaded from now on: `adapter` holds
@@ -68,7 +69,7 @@ typedef struct Lora {
 typedef struct Linear {
     mlx_array weight; /* dense: transposed, [in, out]; packed: [out, in bits/32] */
     mlx_array scales, biases, bias;
-    MxQuant quant;    /* group_size 0: dense */
+    MxQuant quant; /* group_size 0: dense */
     Lora lora;
 } Linear;
 
@@ -77,19 +78,20 @@ typedef struct Linear {
 Linear nn_linear_load(NnParams *params, int in, int out, bool has_bias, const char *format, ...)
     BASE_PRINTF(5, 6);
 /* The same from a weight that lies as [in, out] (GPT-2's Conv1D). */
-Linear nn_linear_load_transposed(NnParams *params, int in, int out, bool has_bias, const char *format,
-                                 ...) BASE_PRINTF(5, 6);
+Linear nn_linear_load_transposed(NnParams *params, int in, int out, bool has_bias,
+                                 const char *format, ...) BASE_PRINTF(5, 6);
 mlx_array nn_linear(const Linear *layer, mlx_array x); /* [..., in] -> [..., out] */
 
 typedef struct Embedding {
     mlx_array weight, scales, biases; /* [count, dims], or packed */
     MxQuant quant;
-    Lora lora;                        /* a [count, r], b [r, dims] */
+    Lora lora; /* a [count, r], b [r, dims] */
 } Embedding;
 Embedding nn_embedding_load(NnParams *params, int count, int dims, const char *format, ...)
     BASE_PRINTF(4, 5);
-mlx_array nn_embedding(const Embedding *layer, mlx_array ids);       /* [...] -> [..., dims] */
-mlx_array nn_embedding_as_linear(const Embedding *layer, mlx_array x); /* [..., dims] -> [..., count] */
+mlx_array nn_embedding(const Embedding *layer, mlx_array ids); /* [...] -> [..., dims] */
+mlx_array nn_embedding_as_linear(const Embedding *layer,
+                                 mlx_array x); /* [..., dims] -> [..., count] */
 
 typedef enum {
     NN_NORM_RMS,
@@ -108,7 +110,15 @@ mlx_array nn_norm(const Norm *norm, mlx_array x); /* over the last axis */
 
 /* ---- activations ------------------------------------------------------------ */
 
-typedef enum { NN_SILU, NN_GELU, NN_GELU_APPROX, NN_RELU, NN_RELU2, NN_TANH, NN_IDENTITY } NnActivation;
+typedef enum {
+    NN_SILU,
+    NN_GELU,
+    NN_GELU_APPROX,
+    NN_RELU,
+    NN_RELU2,
+    NN_TANH,
+    NN_IDENTITY
+} NnActivation;
 /* Hugging Face's names: "silu", "gelu", "gelu_new", "gelu_pytorch_tanh", ... */
 bool nn_activation_parse(const char *name, NnActivation *activation);
 mlx_array nn_activate(NnActivation activation, mlx_array x);
@@ -118,11 +128,11 @@ mlx_array nn_activate(NnActivation activation, mlx_array x);
 /* Su et al., 2021 (RoFormer), and its stretched variants, as mlx_lm's
  * rope_utils has them. */
 typedef struct Rope {
-    int dims;          /* the first dims features of a head rotate; 0: no rotation */
-    bool traditional;  /* pairs (2i, 2i+1) instead of (i, i + dims/2) */
+    int dims;         /* the first dims features of a head rotate; 0: no rotation */
+    bool traditional; /* pairs (2i, 2i+1) instead of (i, i + dims/2) */
     float base, scale;
-    mlx_array freqs;   /* periods, [dims/2], or {0} */
-    float multiplier;  /* on the rotated features before rotation; 1 */
+    mlx_array freqs;      /* periods, [dims/2], or {0} */
+    float multiplier;     /* on the rotated features before rotation; 1 */
     float dynamic_factor; /* dynamic NTK; 0 otherwise */
     int max_position;
 } Rope;
@@ -140,7 +150,8 @@ RopeConfig nn_rope_config(const json_t *config, const char *layer_type, double d
 /* Types: default, mrope, linear, dynamic, llama3, yarn (deepseek_yarn,
  * telechat3-yarn), longrope (su), proportional. head_dim matters to the last.
  * A malformed or unknown one is a failure of the tree. */
-Rope nn_rope_load(NnParams *params, const json_t *config, RopeConfig rope, int dims, bool traditional);
+Rope nn_rope_load(NnParams *params, const json_t *config, RopeConfig rope, int dims,
+                  bool traditional);
 /* x [B, heads, L, head_dim], its first row at position `offset`. */
 mlx_array nn_rope(const Rope *rope, mlx_array x, int offset);
 

@@ -32,8 +32,7 @@ struct NnParams {
 
 /* ---- life ------------------------------------------------------------------ */
 
-NnParams *nn_params_new(const char *name, NnQuantRule rule, const void *source)
-{
+NnParams *nn_params_new(const char *name, NnQuantRule rule, const void *source) {
     NnParams *params = base_calloc(1, sizeof *params);
     params->title = base_strdup(name);
     params->rule = rule;
@@ -44,8 +43,7 @@ NnParams *nn_params_new(const char *name, NnQuantRule rule, const void *source)
     return params;
 }
 
-void nn_params_free(NnParams *params)
-{
+void nn_params_free(NnParams *params) {
     if (!params) return;
     for (size_t i = 0; i < params->slots; i++) {
         if (!params->table[i].name) continue;
@@ -60,8 +58,7 @@ void nn_params_free(NnParams *params)
     free(params);
 }
 
-void nn_params_fail(NnParams *params, ErrorCode code, const char *format, ...)
-{
+void nn_params_fail(NnParams *params, ErrorCode code, const char *format, ...) {
     if (params->failed) return;
     char message[768];
     va_list arguments;
@@ -72,10 +69,11 @@ void nn_params_fail(NnParams *params, ErrorCode code, const char *format, ...)
     params->failed = true;
 }
 
-bool nn_params_failed(const NnParams *params) { return params->failed; }
+bool nn_params_failed(const NnParams *params) {
+    return params->failed;
+}
 
-void *nn_params_alloc(NnParams *params, size_t count, size_t bytes)
-{
+void *nn_params_alloc(NnParams *params, size_t count, size_t bytes) {
     if (bytes && count > SIZE_MAX / bytes) {
         nn_params_fail(params, ERROR_MEMORY, "%zu items of %zu bytes are too many", count, bytes);
         return NULL;
@@ -85,13 +83,12 @@ void *nn_params_alloc(NnParams *params, size_t count, size_t bytes)
     return memory;
 }
 
-mlx_array nn_params_adopt(NnParams *params, mlx_array array)
-{
+mlx_array nn_params_adopt(NnParams *params, mlx_array array) {
     mlx_array kept = mx_keep(array);
     if (!kept.ctx) return kept;
     if (params->n_adopted == params->adopted_capacity) {
-        params->adopted = base_grow(params->adopted, &params->adopted_capacity, params->n_adopted + 1,
-                                    sizeof *params->adopted);
+        params->adopted = base_grow(params->adopted, &params->adopted_capacity,
+                                    params->n_adopted + 1, sizeof *params->adopted);
     }
     params->adopted[params->n_adopted++] = kept;
     return kept;
@@ -99,8 +96,7 @@ mlx_array nn_params_adopt(NnParams *params, mlx_array array)
 
 /* ---- the table --------------------------------------------------------------- */
 
-static Entry *slot_of(const NnParams *params, const char *name)
-{
+static Entry *slot_of(const NnParams *params, const char *name) {
     size_t at = base_hash(name, strlen(name)) & (params->slots - 1);
     while (params->table[at].name && strcmp(params->table[at].name, name) != 0) {
         at = (at + 1) & (params->slots - 1);
@@ -108,8 +104,7 @@ static Entry *slot_of(const NnParams *params, const char *name)
     return &params->table[at];
 }
 
-static void insert(NnParams *params, char *name, mlx_array array)
-{
+static void insert(NnParams *params, char *name, mlx_array array) {
     Entry *entry = slot_of(params, name);
     if (entry->name) {
         free(name);
@@ -122,8 +117,7 @@ static void insert(NnParams *params, char *name, mlx_array array)
     params->used++;
 }
 
-static void grow(NnParams *params)
-{
+static void grow(NnParams *params) {
     Entry *old = params->table;
     size_t old_slots = params->slots;
     params->slots *= 2;
@@ -134,8 +128,7 @@ static void grow(NnParams *params)
     free(old);
 }
 
-void nn_params_add(NnParams *params, const char *name, mlx_array array)
-{
+void nn_params_add(NnParams *params, const char *name, mlx_array array) {
     if (!array.ctx) {
         nn_params_fail(params, ERROR_INPUT, "tensor %s cannot be read", name);
         return;
@@ -144,49 +137,42 @@ void nn_params_add(NnParams *params, const char *name, mlx_array array)
     insert(params, base_strdup(name), mx_keep(array));
 }
 
-static Entry *find(const NnParams *params, const char *name)
-{
+static Entry *find(const NnParams *params, const char *name) {
     Entry *entry = slot_of(params, name);
     return entry->name && !entry->removed ? entry : NULL;
 }
 
-bool nn_params_has(const NnParams *params, const char *format, ...)
-{
+bool nn_params_has(const NnParams *params, const char *format, ...) {
     char name[NN_PATH];
     NN_FORMAT(name, format);
     return find(params, name) != NULL;
 }
 
-mlx_array nn_params_peek(const NnParams *params, const char *name)
-{
+mlx_array nn_params_peek(const NnParams *params, const char *name) {
     Entry *entry = find(params, name);
     return entry ? entry->array : (mlx_array){0};
 }
 
-void nn_params_remove(NnParams *params, const char *name)
-{
+void nn_params_remove(NnParams *params, const char *name) {
     Entry *entry = find(params, name);
     if (entry) entry->removed = true;
 }
 
-void nn_params_remove_suffix(NnParams *params, const char *suffix)
-{
+void nn_params_remove_suffix(NnParams *params, const char *suffix) {
     for (size_t i = 0; i < params->slots; i++) {
         Entry *entry = &params->table[i];
         if (entry->name && base_ends_with(entry->name, suffix)) entry->removed = true;
     }
 }
 
-void nn_params_remove_prefix(NnParams *params, const char *prefix)
-{
+void nn_params_remove_prefix(NnParams *params, const char *prefix) {
     for (size_t i = 0; i < params->slots; i++) {
         Entry *entry = &params->table[i];
         if (entry->name && base_starts_with(entry->name, prefix)) entry->removed = true;
     }
 }
 
-void nn_params_rename_prefix(NnParams *params, const char *from, const char *to)
-{
+void nn_params_rename_prefix(NnParams *params, const char *from, const char *to) {
     Entry *old = params->table;
     size_t old_slots = params->slots;
     params->table = base_calloc(params->slots, sizeof *params->table);
@@ -207,38 +193,34 @@ void nn_params_rename_prefix(NnParams *params, const char *from, const char *to)
 }
 
 void nn_params_each(const NnParams *params,
-                    void (*visit)(void *context, const char *name, mlx_array array), void *context)
-{
+                    void (*visit)(void *context, const char *name, mlx_array array),
+                    void *context) {
     for (size_t i = 0; i < params->slots; i++) {
         const Entry *entry = &params->table[i];
         if (entry->name && !entry->removed) visit(context, entry->name, entry->array);
     }
 }
 
-void nn_params_cast(NnParams *params, mlx_dtype dtype)
-{
+void nn_params_cast(NnParams *params, mlx_dtype dtype) {
     params->casting = true;
     params->dtype = dtype;
 }
 
-void nn_params_adapter(NnParams *params, NnParams *adapter, float scale)
-{
+void nn_params_adapter(NnParams *params, NnParams *adapter, float scale) {
     params->adapter = adapter;
     params->adapter_scale = scale;
 }
 
 /* ---- taking -------------------------------------------------------------------- */
 
-static void describe_shape(const int *shape, size_t ndim, char *text, size_t bytes)
-{
+static void describe_shape(const int *shape, size_t ndim, char *text, size_t bytes) {
     size_t used = (size_t)snprintf(text, bytes, ndim ? "" : "a scalar");
     for (size_t i = 0; i < ndim && used < bytes; i++) {
         used += (size_t)snprintf(text + used, bytes - used, "%s%d", i ? "x" : "", shape[i]);
     }
 }
 
-static bool same_shape(mlx_array array, const int *shape, size_t ndim)
-{
+static bool same_shape(mlx_array array, const int *shape, size_t ndim) {
     if ((size_t)mx_ndim(array) != ndim) return false;
     for (size_t i = 0; i < ndim; i++) {
         if (mx_dim(array, (int)i) != shape[i]) return false;
@@ -246,8 +228,7 @@ static bool same_shape(mlx_array array, const int *shape, size_t ndim)
     return true;
 }
 
-mlx_array nn_params_take_raw(NnParams *params, const int *shape, size_t ndim, const char *name)
-{
+mlx_array nn_params_take_raw(NnParams *params, const int *shape, size_t ndim, const char *name) {
     if (params->failed) return (mlx_array){0};
     Entry *entry = find(params, name);
     if (!entry) {
@@ -256,17 +237,18 @@ mlx_array nn_params_take_raw(NnParams *params, const int *shape, size_t ndim, co
     }
     if (!same_shape(entry->array, shape, ndim)) {
         char have[128], want[128];
-        describe_shape(mlx_array_shape(entry->array), mlx_array_ndim(entry->array), have, sizeof have);
+        describe_shape(mlx_array_shape(entry->array), mlx_array_ndim(entry->array), have,
+                       sizeof have);
         describe_shape(shape, ndim, want, sizeof want);
-        nn_params_fail(params, ERROR_INPUT, "tensor %s is %s, the model needs %s", name, have, want);
+        nn_params_fail(params, ERROR_INPUT, "tensor %s is %s, the model needs %s", name, have,
+                       want);
         return (mlx_array){0};
     }
     entry->taken = true;
     return entry->array;
 }
 
-mlx_array nn_params_take_named(NnParams *params, const int *shape, size_t ndim, const char *name)
-{
+mlx_array nn_params_take_named(NnParams *params, const int *shape, size_t ndim, const char *name) {
     mlx_array array = nn_params_take_raw(params, shape, ndim, name);
     if (!array.ctx || !params->casting || !mx_is_float(mx_dtype(array)) ||
         mx_dtype(array) == params->dtype) {
@@ -278,23 +260,20 @@ mlx_array nn_params_take_named(NnParams *params, const int *shape, size_t ndim, 
     return converted;
 }
 
-mlx_array nn_params_take(NnParams *params, const int *shape, size_t ndim, const char *format, ...)
-{
+mlx_array nn_params_take(NnParams *params, const int *shape, size_t ndim, const char *format, ...) {
     char name[NN_PATH];
     NN_FORMAT(name, format);
     return nn_params_take_named(params, shape, ndim, name);
 }
 
-bool nn_params_quant(const NnParams *params, const char *path, MxQuant *quant)
-{
+bool nn_params_quant(const NnParams *params, const char *path, MxQuant *quant) {
     *quant = (MxQuant){0};
     return params->rule && params->rule(params->source, path, quant) && quant->group_size > 0;
 }
 
 /* ---- adapters --------------------------------------------------------------------- */
 
-Lora nn_params_lora(NnParams *params, int in, int out, const char *path, mlx_array *magnitude)
-{
+Lora nn_params_lora(NnParams *params, int in, int out, const char *path, mlx_array *magnitude) {
     Lora lora = {0};
     *magnitude = (mlx_array){0};
     NnParams *adapter = params->adapter;
@@ -313,8 +292,7 @@ Lora nn_params_lora(NnParams *params, int in, int out, const char *path, mlx_arr
 
 /* ---- the verdict -------------------------------------------------------------------- */
 
-bool nn_params_check(NnParams *params, Error *err)
-{
+bool nn_params_check(NnParams *params, Error *err) {
     Error engine = {0};
     if (!mx_check(&engine)) nn_params_fail(params, engine.code, "%s", engine.message);
     if (params->failed) {
@@ -330,7 +308,8 @@ bool nn_params_check(NnParams *params, Error *err)
     }
     if (extra == 0) return true;
     if (extra == 1) {
-        base_fail(err, ERROR_INPUT, "%s: tensor %s is not part of this model", params->title, first);
+        base_fail(err, ERROR_INPUT, "%s: tensor %s is not part of this model", params->title,
+                  first);
     } else {
         base_fail(err, ERROR_INPUT, "%s: tensor %s and %zu more are not part of this model",
                   params->title, first, extra - 1);

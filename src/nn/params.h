@@ -7,12 +7,12 @@
 enum { NN_PATH = 512 };
 
 /* Formats the variadic arguments after `format` into the char array `out`. */
-#define NN_FORMAT(out, format)                          \
-    do {                                                \
-        va_list nn_arguments;                           \
-        va_start(nn_arguments, format);                 \
+#define NN_FORMAT(out, format)                            \
+    do {                                                  \
+        va_list nn_arguments;                             \
+        va_start(nn_arguments, format);                   \
         vsnprintf(out, sizeof out, format, nn_arguments); \
-        va_end(nn_arguments);                           \
+        va_end(nn_arguments);                             \
     } while (0)
 
 /* As nn_params_take, with a ready name; raw: never converted. */

@@ -7,20 +7,17 @@
 
 /* ---- what the config says ------------------------------------------------------ */
 
-static const json_t *object_of(const json_t *config, const char *key)
-{
+static const json_t *object_of(const json_t *config, const char *key) {
     const json_t *value = json_object_get(config, key);
     return json_is_object(value) ? value : NULL;
 }
 
-static const json_t *number_of(const json_t *config, const char *key)
-{
+static const json_t *number_of(const json_t *config, const char *key) {
     const json_t *value = json_object_get(config, key);
     return json_is_number(value) ? value : NULL;
 }
 
-static double first_number(const json_t *const *objects, const char *const *keys, double fallback)
-{
+static double first_number(const json_t *const *objects, const char *const *keys, double fallback) {
     for (; *objects; objects++) {
         for (const char *const *key = keys; *key; key++) {
             const json_t *value = number_of(*objects, *key);
@@ -31,8 +28,7 @@ static double first_number(const json_t *const *objects, const char *const *keys
 }
 
 RopeConfig nn_rope_config(const json_t *config, const char *layer_type, double default_theta,
-                          double default_partial)
-{
+                          double default_partial) {
     static const char *const theta_keys[] = {"rope_theta", "rotary_emb_base", NULL};
     static const char *const partial_keys[] = {"partial_rotary_factor", "rotary_pct", NULL};
     const json_t *rope = object_of(config, "rope_parameters");
@@ -60,49 +56,45 @@ typedef struct RopeSetup {
     float *periods; /* [dims/2], to be filled by variants that need a table */
 } RopeSetup;
 
-static double setting(const RopeSetup *setup, const char *key, double fallback)
-{
+static double setting(const RopeSetup *setup, const char *key, double fallback) {
     return nn_config_number(setup->params, setup->scaling, key, fallback);
 }
 
-static double required(const RopeSetup *setup, const char *key)
-{
+static double required(const RopeSetup *setup, const char *key) {
     if (!number_of(setup->scaling, key)) {
-        nn_params_fail(setup->params, ERROR_INPUT, "config.json: rope scaling needs a number %s", key);
+        nn_params_fail(setup->params, ERROR_INPUT, "config.json: rope scaling needs a number %s",
+                       key);
         return 1;
     }
     return json_number_value(json_object_get(setup->scaling, key));
 }
 
-static double original_length(const RopeSetup *setup, double fallback)
-{
+static double original_length(const RopeSetup *setup, double fallback) {
     static const char *const keys[] = {"original_max_position_embeddings", NULL};
     const json_t *places[] = {setup->scaling, setup->config, NULL};
     return first_number(places, keys, fallback);
 }
 
 /* base^(2i/dims) */
-static double period(const RopeSetup *setup, int i)
-{
+static double period(const RopeSetup *setup, int i) {
     return pow(setup->base, 2.0 * i / setup->rope->dims);
 }
 
-static void use_plain(RopeSetup *setup) { (void)setup; }
+static void use_plain(RopeSetup *setup) {
+    (void)setup;
+}
 
-static void use_linear(RopeSetup *setup)
-{
+static void use_linear(RopeSetup *setup) {
     double factor = required(setup, "factor");
     setup->rope->scale = (float)(1 / factor);
 }
 
-static void use_dynamic(RopeSetup *setup)
-{
+static void use_dynamic(RopeSetup *setup) {
     setup->rope->dynamic_factor = (float)required(setup, "factor");
 }
 
 /* Meta's Llama 3.1: long waves are stretched, short ones kept, a ramp between. */
-static void use_llama3(RopeSetup *setup)
-{
+static void use_llama3(RopeSetup *setup) {
     double factor = required(setup, "factor"), low = setting(setup, "low_freq_factor", 1);
     double high = setting(setup, "high_freq_factor", 4), length = original_length(setup, 8192);
     for (int i = 0; i < setup->rope->dims / 2; i++) {
@@ -118,15 +110,15 @@ static void use_llama3(RopeSetup *setup)
 }
 
 /* Peng et al., 2023 (YaRN). */
-static double yarn_gain(double scale, double m) { return scale <= 1 ? 1 : 0.1 * m * log(scale) + 1; }
+static double yarn_gain(double scale, double m) {
+    return scale <= 1 ? 1 : 0.1 * m * log(scale) + 1;
+}
 
-static double yarn_edge(const RopeSetup *setup, double rotations, double length)
-{
+static double yarn_edge(const RopeSetup *setup, double rotations, double length) {
     return setup->rope->dims * log(length / (rotations * 2 * M_PI)) / (2 * log(setup->base));
 }
 
-static void use_yarn(RopeSetup *setup)
-{
+static void use_yarn(RopeSetup *setup) {
     double factor = required(setup, "factor"), length = original_length(setup, 4096);
     double low = floor(yarn_edge(setup, setting(setup, "beta_fast", 32), length));
     double high = ceil(yarn_edge(setup, setting(setup, "beta_slow", 1), length));
@@ -144,8 +136,7 @@ static void use_yarn(RopeSetup *setup)
 
 /* Ding et al., 2024 (LongRoPE), with the long factors at every length, as
  * mlx_lm does: a cache must not hold keys of two kinds. */
-static void use_longrope(RopeSetup *setup)
-{
+static void use_longrope(RopeSetup *setup) {
     const json_t *factors = json_object_get(setup->scaling, "long_factor");
     int half = setup->rope->dims / 2;
     if (!json_is_array(factors) || (int)json_array_size(factors) != half) {
@@ -156,7 +147,8 @@ static void use_longrope(RopeSetup *setup)
     for (int i = 0; i < half; i++) {
         double factor = json_number_value(json_array_get(factors, (size_t)i));
         if (!(factor > 0)) {
-            nn_params_fail(setup->params, ERROR_INPUT, "config.json: long_factor[%d] must be positive", i);
+            nn_params_fail(setup->params, ERROR_INPUT,
+                           "config.json: long_factor[%d] must be positive", i);
             return;
         }
         setup->periods[i] = (float)(factor * period(setup, i));
@@ -168,8 +160,7 @@ static void use_longrope(RopeSetup *setup)
 }
 
 /* Gemma 4: only the first share of the pairs rotates, periods span all dims. */
-static void use_proportional(RopeSetup *setup)
-{
+static void use_proportional(RopeSetup *setup) {
     double factor = setting(setup, "factor", 1);
     int rotating = (int)(setup->rope->dims * setting(setup, "partial_rotary_factor", 1)) / 2;
     for (int i = 0; i < setup->rope->dims / 2; i++) {
@@ -195,29 +186,32 @@ static const struct {
     {"proportional", use_proportional, true},
 };
 
-static const char *type_name(NnParams *params, const json_t *scaling)
-{
+static const char *type_name(NnParams *params, const json_t *scaling) {
     if (!scaling) return "default";
     const char *name = nn_config_string(params, scaling, "type", NULL);
     return name ? name : nn_config_string(params, scaling, "rope_type", "default");
 }
 
-Rope nn_rope_load(NnParams *params, const json_t *config, RopeConfig from, int dims, bool traditional)
-{
-    Rope rope = {.dims = dims, .traditional = traditional, .base = (float)from.theta, .scale = 1,
+Rope nn_rope_load(NnParams *params, const json_t *config, RopeConfig from, int dims,
+                  bool traditional) {
+    Rope rope = {.dims = dims,
+                 .traditional = traditional,
+                 .base = (float)from.theta,
+                 .scale = 1,
                  .multiplier = 1,
                  .max_position = nn_config_int(params, config, "max_position_embeddings", 2048)};
     if (dims < 2 || dims % 2 != 0 || !(from.theta > 0)) {
         nn_params_fail(params, ERROR_INPUT,
-                       "config.json: rotary embedding over %d features with base %g is impossible", dims,
-                       from.theta);
+                       "config.json: rotary embedding over %d features with base %g is impossible",
+                       dims, from.theta);
         return rope;
     }
     const char *name = type_name(params, from.scaling);
     RopeSetup setup = {params, config, from.scaling, from.theta, &rope, NULL};
     for (size_t i = 0; i < BASE_COUNT(rope_types); i++) {
         if (strcmp(rope_types[i].name, name) != 0) continue;
-        if (rope_types[i].table) setup.periods = nn_params_alloc(params, (size_t)dims / 2, sizeof(float));
+        if (rope_types[i].table)
+            setup.periods = nn_params_alloc(params, (size_t)dims / 2, sizeof(float));
         rope_types[i].use(&setup);
         if (setup.periods) {
             mx_scope s = mx_open();
@@ -226,15 +220,15 @@ Rope nn_rope_load(NnParams *params, const json_t *config, RopeConfig from, int d
         }
         return rope;
     }
-    nn_params_fail(params, ERROR_UNSUPPORTED, "config.json: rope type \"%s\" is not supported", name);
+    nn_params_fail(params, ERROR_UNSUPPORTED, "config.json: rope type \"%s\" is not supported",
+                   name);
     return rope;
 }
 
 /* ---- the rotation ------------------------------------------------------------------- */
 
 /* x[..., :dims] times the multiplier. */
-static mlx_array amplify(const Rope *rope, mlx_array x)
-{
+static mlx_array amplify(const Rope *rope, mlx_array x) {
     if (rope->multiplier == 1) return x;
     mlx_array turning = mx_mul_scalar(mx_slice(x, -1, 0, rope->dims), (double)rope->multiplier);
     int head_dim = mx_dim(x, -1);
@@ -242,8 +236,7 @@ static mlx_array amplify(const Rope *rope, mlx_array x)
     return mx_concat2(turning, mx_slice(x, -1, rope->dims, head_dim), -1);
 }
 
-mlx_array nn_rope(const Rope *rope, mlx_array x, int offset)
-{
+mlx_array nn_rope(const Rope *rope, mlx_array x, int offset) {
     if (rope->dims == 0) return x;
     float base = rope->base;
     if (rope->dynamic_factor > 0) { /* the base grows with the text (NTK-aware) */

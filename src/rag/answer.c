@@ -42,9 +42,11 @@ static bool take_text(void *context, const char *text, size_t length) {
     size_t before = draft->text.length;
     rag_clean_append(&draft->text, text, length);
     bool go_on = draft->text.length == before || !draft->options->on_text ||
-                 draft->options->on_text(draft->options->on_text_context, draft->text.data + before, draft->text.length - before);
+                 draft->options->on_text(draft->options->on_text_context, draft->text.data + before,
+                                         draft->text.length - before);
     /* A model that goes on to invent the next question is done. */
-    return go_on && !(draft->text.length && strstr(draft->text.data, "\nQuestion:")) && !has_said_enough(draft);
+    return go_on && !(draft->text.length && strstr(draft->text.data, "\nQuestion:")) &&
+           !has_said_enough(draft);
 }
 
 /* Where the last sentence that was not finished begins, when the model was
@@ -54,7 +56,8 @@ static size_t finished_length(const char *text, size_t length) {
     for (size_t at = 0; at < length; at = rag_sentence_end(text, length, at)) start = at;
     size_t last = length;
     while (last && strchr("\"')]*_ \n", text[last - 1])) last--;
-    bool finished = last && (strchr(".!?:", text[last - 1]) || (unsigned char)text[last - 1] >= 0x80);
+    bool finished =
+        last && (strchr(".!?:", text[last - 1]) || (unsigned char)text[last - 1] >= 0x80);
     return finished || !start ? length : start;
 }
 
@@ -78,12 +81,14 @@ static char *said(const Draft *draft, bool stopped) {
 /* ---- citations ------------------------------------------------------------- */
 
 /* "[3]" or "[1, 2]" at text: its bytes, its numbers; 0 when it is neither. */
-static size_t parse_citation(const char *text, size_t length, size_t numbers[MAX_CITED], size_t *count) {
+static size_t parse_citation(const char *text, size_t length, size_t numbers[MAX_CITED],
+                             size_t *count) {
     size_t i = 1, n = 0;
     if (!length || text[0] != '[') return 0;
     while (i < length && n < MAX_CITED) {
         size_t value = 0, digits = 0;
-        while (i < length && isdigit((unsigned char)text[i]) && digits < 9) value = value * 10 + (size_t)(text[i++] - '0'), digits++;
+        while (i < length && isdigit((unsigned char)text[i]) && digits < 9)
+            value = value * 10 + (size_t)(text[i++] - '0'), digits++;
         if (!digits) return 0;
         numbers[n++] = value;
         while (i < length && (text[i] == ',' || text[i] == ' ' || text[i] == ';')) i++;
@@ -97,7 +102,8 @@ static size_t parse_citation(const char *text, size_t length, size_t numbers[MAX
 
 /* A sentence of the draft without its citation marks; *preferred is the first
  * valid number, numbers outside 1..n are counted. */
-static char *without_citations(const char *text, size_t length, size_t n, size_t *preferred, size_t *invalid) {
+static char *without_citations(const char *text, size_t length, size_t n, size_t *preferred,
+                               size_t *invalid) {
     StrBuf out = {0};
     *preferred = 0;
     for (size_t i = 0; i < length;) {
@@ -125,7 +131,8 @@ static char *without_citations(const char *text, size_t length, size_t n, size_t
 /* A mark that follows the full stop belongs to the sentence before it. */
 static size_t with_trailing_citation(const char *text, size_t length, size_t end) {
     size_t numbers[MAX_CITED], count = 0, taken = 0;
-    while (end < length && (taken = parse_citation(text + end, length - end, numbers, &count)) > 0) {
+    while (end < length &&
+           (taken = parse_citation(text + end, length - end, numbers, &count)) > 0) {
         end += taken;
         while (end < length && isspace((unsigned char)text[end])) end++;
         if (end < length && text[end] == '.') end++;
@@ -133,14 +140,19 @@ static size_t with_trailing_citation(const char *text, size_t length, size_t end
     return end;
 }
 
-static void add_sentence(RagAnswer *answer, StrBuf *text, const char *sentence, RagJudgement judged, bool new_line) {
+static void add_sentence(RagAnswer *answer, StrBuf *text, const char *sentence, RagJudgement judged,
+                         bool new_line) {
     size_t capacity = answer->n_sentences;
-    answer->sentences = base_grow(answer->sentences, &capacity, answer->n_sentences + 1, sizeof *answer->sentences);
+    answer->sentences =
+        base_grow(answer->sentences, &capacity, answer->n_sentences + 1, sizeof *answer->sentences);
     if (text->length) base_str_append_char(text, new_line ? '\n' : ' ');
     size_t start = text->length;
     base_str_append(text, sentence);
-    answer->sentences[answer->n_sentences++] = (RagSentence){.start = start, .end = text->length, .source = judged.source,
-                                                             .support = judged.support, .overlap = judged.overlap,
+    answer->sentences[answer->n_sentences++] = (RagSentence){.start = start,
+                                                             .end = text->length,
+                                                             .source = judged.source,
+                                                             .support = judged.support,
+                                                             .overlap = judged.overlap,
                                                              .cosine = judged.cosine};
     base_str_appendf(text, " [%zu]", judged.source);
     answer->sources[judged.source - 1].cited = true;
@@ -152,15 +164,16 @@ static bool is_repetition(const RagAnswer *answer, const StrBuf *text, const cha
     bool repeated = false;
     for (size_t i = 0; i < answer->n_sentences && !repeated; i++) {
         const RagSentence *before = &answer->sentences[i];
-        repeated = rag_overlap(&words, text->data + before->start, before->end - before->start, NULL) > 0.9;
+        repeated = rag_overlap(&words, text->data + before->start, before->end - before->start,
+                               NULL) > 0.9;
     }
     rag_stems_free(&words);
     return repeated;
 }
 
 /* Judges the draft sentence by sentence and keeps what is supported. */
-static bool check_draft(RagAnswer *answer, const RagEvidence *evidence, size_t n, const RagEmbedder *embedder,
-                        StrBuf *text, Error *err) {
+static bool check_draft(RagAnswer *answer, const RagEvidence *evidence, size_t n,
+                        const RagEmbedder *embedder, StrBuf *text, Error *err) {
     const char *draft = answer->draft;
     size_t length = strlen(draft), dim = embedder ? embedder->dim : 0;
     float *vector = embedder ? base_calloc(dim, sizeof *vector) : NULL;
@@ -171,11 +184,16 @@ static bool check_draft(RagAnswer *answer, const RagEvidence *evidence, size_t n
         size_t line = newline ? (size_t)(newline - draft) + 1 : length;
         size_t end = with_trailing_citation(draft, line, rag_sentence_end(draft, line, at));
         size_t preferred = 0;
-        char *sentence = without_citations(draft + at, end - at, n, &preferred, &answer->invalid_citations);
-        bool words = sentence[strspn(sentence, " \t\n-*.#0123456789")] != '\0' && !is_repetition(answer, text, sentence);
-        if (words && embedder) ok = embedder->embed(embedder->context, (const char *const *)&sentence, 1, RAG_PASSAGE, vector, err);
+        char *sentence =
+            without_citations(draft + at, end - at, n, &preferred, &answer->invalid_citations);
+        bool words = sentence[strspn(sentence, " \t\n-*.#0123456789")] != '\0' &&
+                     !is_repetition(answer, text, sentence);
+        if (words && embedder)
+            ok = embedder->embed(embedder->context, (const char *const *)&sentence, 1, RAG_PASSAGE,
+                                 vector, err);
         if (ok && words) {
-            RagJudgement judged = rag_evidence_judge(evidence, n, sentence, strlen(sentence), vector, dim, preferred);
+            RagJudgement judged =
+                rag_evidence_judge(evidence, n, sentence, strlen(sentence), vector, dim, preferred);
             if (judged.support == RAG_UNSUPPORTED)
                 answer->n_unsupported++;
             else
@@ -195,16 +213,22 @@ static bool check_draft(RagAnswer *answer, const RagEvidence *evidence, size_t n
 static void quote(RagAnswer *answer, const RagEvidence *evidence, size_t n, StrBuf *text) {
     size_t first = 0, second = SIZE_MAX;
     for (size_t i = 1; i < n; i++)
-        if (evidence[i].n_sentences && evidence[i].scores[evidence[i].best] > evidence[first].scores[evidence[first].best]) first = i;
+        if (evidence[i].n_sentences &&
+            evidence[i].scores[evidence[i].best] > evidence[first].scores[evidence[first].best])
+            first = i;
     for (size_t i = 0; i < n; i++) {
         bool near = i != first && evidence[i].n_sentences &&
-                    evidence[i].scores[evidence[i].best] > 0.9 * evidence[first].scores[evidence[first].best];
-        if (near && (second == SIZE_MAX || evidence[i].scores[evidence[i].best] > evidence[second].scores[evidence[second].best])) second = i;
+                    evidence[i].scores[evidence[i].best] >
+                        0.9 * evidence[first].scores[evidence[first].best];
+        if (near && (second == SIZE_MAX || evidence[i].scores[evidence[i].best] >
+                                               evidence[second].scores[evidence[second].best]))
+            second = i;
     }
     size_t chosen[2] = {first, second};
     for (size_t k = 0; k < 2 && chosen[k] != SIZE_MAX; k++) {
         if (!*answer->sources[chosen[k]].quote) continue;
-        RagJudgement exact = {.source = chosen[k] + 1, .support = RAG_SUPPORTED, .overlap = 1, .cosine = 1};
+        RagJudgement exact = {
+            .source = chosen[k] + 1, .support = RAG_SUPPORTED, .overlap = 1, .cosine = 1};
         add_sentence(answer, text, answer->sources[chosen[k]].quote, exact, true);
     }
 }
@@ -215,7 +239,8 @@ static void list_sources(RagAnswer *answer, const RagSearch *search, size_t n) {
     answer->sources = base_calloc(n + 1, sizeof *answer->sources);
     answer->n_sources = n;
     for (size_t i = 0; i < n; i++)
-        answer->sources[i] = (RagSource){.number = i + 1, .hit = &search->hits[i], .quote = base_strdup("")};
+        answer->sources[i] =
+            (RagSource){.number = i + 1, .hit = &search->hits[i], .quote = base_strdup("")};
 }
 
 static void set_quotes(RagAnswer *answer, const RagEvidence *evidence, size_t n) {
@@ -229,18 +254,24 @@ static void set_quotes(RagAnswer *answer, const RagEvidence *evidence, size_t n)
     }
 }
 
-static bool generate(RagAnswer *answer, const RagSearch *search, const RagEvidence *evidence, size_t n,
-                     const RagGenerator *generator, const RagAnswerOptions *options, Error *err) {
+static bool generate(RagAnswer *answer, const RagSearch *search, const RagEvidence *evidence,
+                     size_t n, const RagGenerator *generator, const RagAnswerOptions *options,
+                     Error *err) {
     size_t max_tokens = options->max_tokens ? options->max_tokens : DEFAULT_MAX_TOKENS;
     if (generator->context_tokens <= max_tokens)
-        return base_fail(err, ERROR_INPUT, "an answer of %zu tokens does not fit the %zu of %s", max_tokens,
-                         generator->context_tokens, generator->name);
+        return base_fail(err, ERROR_INPUT, "an answer of %zu tokens does not fit the %zu of %s",
+                         max_tokens, generator->context_tokens, generator->name);
     RagPrompt prompt;
-    if (!rag_prompt_build(generator, search->query, evidence, n, generator->context_tokens - max_tokens, &prompt, err)) return false;
-    Draft draft = {.options = options, .max_sentences = rag_prompt_is_small(generator) ? SMALL_SENTENCES : 0};
-    bool ok = generator->generate(generator->context, prompt.ids, prompt.count, max_tokens, take_text, &draft, &answer->generation, err);
+    if (!rag_prompt_build(generator, search->query, evidence, n,
+                          generator->context_tokens - max_tokens, &prompt, err))
+        return false;
+    Draft draft = {.options = options,
+                   .max_sentences = rag_prompt_is_small(generator) ? SMALL_SENTENCES : 0};
+    bool ok = generator->generate(generator->context, prompt.ids, prompt.count, max_tokens,
+                                  take_text, &draft, &answer->generation, err);
     free(answer->draft);
-    answer->draft = said(&draft, has_said_enough(&draft) || answer->generation.generated_tokens >= max_tokens);
+    answer->draft =
+        said(&draft, has_said_enough(&draft) || answer->generation.generated_tokens >= max_tokens);
     base_str_free(&draft.text);
     free(prompt.ids);
     return ok;
@@ -263,7 +294,9 @@ bool rag_answer(const RagSearch *search, const RagEmbedder *embedder, const RagG
     double started = base_now();
     *answer = (RagAnswer){.draft = base_strdup("")};
     bool large = generator && generator->n_parameters >= (size_t)1000000000;
-    size_t wanted = options->max_passages ? options->max_passages : large ? LARGE_PASSAGES : SMALL_PASSAGES;
+    size_t wanted = options->max_passages ? options->max_passages
+                    : large               ? LARGE_PASSAGES
+                                          : SMALL_PASSAGES;
     size_t n = BASE_MIN(wanted, search->n_hits);
     list_sources(answer, search, n);
     RagEvidence *evidence = NULL;

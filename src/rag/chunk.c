@@ -29,8 +29,8 @@ typedef struct Chunker {
     Unit *units;
     size_t n_units, units_capacity;
     size_t headings[HEADING_LEVELS]; /* block index + 1 of the open heading of each level */
-    char *header_text; /* the last header that was counted, */
-    size_t header_tokens; /* and its tokens */
+    char *header_text;               /* the last header that was counted, */
+    size_t header_tokens;            /* and its tokens */
     RagChunks *out;
 } Chunker;
 
@@ -54,7 +54,8 @@ static size_t tokens_in(const Chunker *c, size_t start, size_t end) {
     return until - before + open;
 }
 
-static bool count_tokens(const Chunker *c, const char *text, size_t length, size_t *count, Error *err) {
+static bool count_tokens(const Chunker *c, const char *text, size_t length, size_t *count,
+                         Error *err) {
     size_t *ends = NULL;
     bool ok = c->embedder->token_ends(c->embedder->context, text, length, &ends, count, err);
     free(ends);
@@ -165,7 +166,8 @@ static void make_units(Chunker *c, size_t limit) {
         if (tokens_in(c, block.start, block.end) <= limit)
             add_unit(c, block.start, block.end, i);
         else
-            break_up(c, block.start, block.end, i, limit, block.kind == RAG_BLOCK_CODE ? code : prose);
+            break_up(c, block.start, block.end, i, limit,
+                     block.kind == RAG_BLOCK_CODE ? code : prose);
     }
 }
 
@@ -216,7 +218,8 @@ static bool make_header(Chunker *c, size_t limit, char **header, size_t *count, 
     for (size_t skip = 0; skip <= HEADING_LEVELS; skip++) {
         char *path = heading_path(c, skip);
         StrBuf text = {0};
-        bool same = strncmp(path, title, strlen(title)) == 0; /* many pages repeat their title as h1 */
+        bool same =
+            strncmp(path, title, strlen(title)) == 0; /* many pages repeat their title as h1 */
         if (*title && !same) append_part(&text, title, strlen(title));
         if (*path) base_str_appendf(&text, "%s%s", text.length ? SEPARATOR : "", path);
         bool last = !*path;
@@ -256,7 +259,8 @@ static bool emit(Chunker *c, size_t first, size_t last, Error *err) {
     size_t start = c->units[first].start, end = c->units[last - 1].end;
     char *header = NULL;
     size_t header_tokens = 0;
-    if (!make_header(c, BASE_MIN((size_t)HEADER_TOKENS, c->cap / 4), &header, &header_tokens, err)) {
+    if (!make_header(c, BASE_MIN((size_t)HEADER_TOKENS, c->cap / 4), &header, &header_tokens,
+                     err)) {
         free(header);
         return false;
     }
@@ -264,8 +268,10 @@ static bool emit(Chunker *c, size_t first, size_t last, Error *err) {
     if (row != SIZE_MAX) {
         RagBlock block = d->blocks[row];
         size_t row_tokens = tokens_in(c, block.start, block.end);
-        if (row_tokens <= ROW_HEADER_TOKENS && row_tokens + header_tokens + body_tokens + 16 <= c->cap) {
-            char *with_row = base_format("%s\n%.*s", header, (int)(block.end - block.start), d->text.data + block.start);
+        if (row_tokens <= ROW_HEADER_TOKENS &&
+            row_tokens + header_tokens + body_tokens + 16 <= c->cap) {
+            char *with_row = base_format("%s\n%.*s", header, (int)(block.end - block.start),
+                                         d->text.data + block.start);
             free(header);
             header = with_row;
             header_tokens += row_tokens;
@@ -289,7 +295,8 @@ static bool emit(Chunker *c, size_t first, size_t last, Error *err) {
         return emit(c, first, middle, err) && emit(c, middle, last, err);
     }
     if (total > c->cap && end - start > 4) {
-        size_t middle = start + rag_utf8_floor(d->text.data + start, end - start, (end - start) / 2);
+        size_t middle =
+            start + rag_utf8_floor(d->text.data + start, end - start, (end - start) / 2);
         for (size_t i = start; i < middle;) { /* the last word end before the middle */
             size_t next = word_end(d->text.data, end, i);
             if (next > middle) {
@@ -306,12 +313,17 @@ static bool emit(Chunker *c, size_t first, size_t last, Error *err) {
         ok = ok && emit(c, first, last, err);
         c->units[first] = whole;
         c->out->split_hard++;
-        return ok || (err && err->code) || base_fail(err, ERROR_INTERNAL, "a chunk cannot be made to fit the embedder");
+        return ok || (err && err->code) ||
+               base_fail(err, ERROR_INTERNAL, "a chunk cannot be made to fit the embedder");
     }
     RagChunks *out = c->out;
     out->items = base_grow(out->items, &out->capacity, out->count + 1, sizeof *out->items);
-    out->items[out->count++] = (RagChunk){.start = start, .end = end, .page = d->blocks[c->units[first].block].page,
-                                          .heading = heading_path(c, 0), .header = header, .n_tokens = total};
+    out->items[out->count++] = (RagChunk){.start = start,
+                                          .end = end,
+                                          .page = d->blocks[c->units[first].block].page,
+                                          .heading = heading_path(c, 0),
+                                          .header = header,
+                                          .n_tokens = total};
     return true;
 }
 
@@ -358,11 +370,14 @@ bool rag_chunk_document(const RagDocument *document, const RagEmbedder *embedder
     *chunks = (RagChunks){0};
     if (!document->n_blocks) return true;
     if (embedder->max_tokens < embedder->n_special + 16)
-        return base_fail(err, ERROR_UNSUPPORTED, "the embedder takes %zu tokens, too few for a chunk", embedder->max_tokens);
+        return base_fail(err, ERROR_UNSUPPORTED,
+                         "the embedder takes %zu tokens, too few for a chunk",
+                         embedder->max_tokens);
     Chunker c = {.document = document, .embedder = embedder, .out = chunks};
     c.cap = embedder->max_tokens - embedder->n_special;
     c.target = BASE_MIN(target ? BASE_MAX(target, (size_t)16) : RAG_CHUNK_TOKENS, c.cap);
-    bool ok = embedder->token_ends(embedder->context, document->text.data, document->text.length, &c.ends, &c.n_tokens, err);
+    bool ok = embedder->token_ends(embedder->context, document->text.data, document->text.length,
+                                   &c.ends, &c.n_tokens, err);
     if (ok) {
         /* Room for a usual header; emit() takes care of the unusual ones. */
         size_t limit = c.target - BASE_MIN(c.target / 4, (size_t)24);

@@ -25,27 +25,28 @@ static const char *separator(const RagDocument *document, RagBlockKind kind) {
 }
 
 /* Takes `clean`, which has no white space at its end. */
-static void add_clean(RagDocument *document, RagBlockKind kind, int level, int page, const char *clean,
-                      size_t length) {
+static void add_clean(RagDocument *document, RagBlockKind kind, int level, int page,
+                      const char *clean, size_t length) {
     if (!length) return;
     base_str_append(&document->text, separator(document, kind));
     document->blocks = base_grow(document->blocks, &document->blocks_capacity,
                                  document->n_blocks + 1, sizeof *document->blocks);
     size_t start = document->text.length;
     base_str_append_n(&document->text, clean, length);
-    document->blocks[document->n_blocks++] = (RagBlock){.start = start,
-                                                        .end = document->text.length,
-                                                        .kind = kind,
-                                                        .level = kind == RAG_BLOCK_HEADING ? level : 0,
-                                                        .page = page};
+    document->blocks[document->n_blocks++] =
+        (RagBlock){.start = start,
+                   .end = document->text.length,
+                   .kind = kind,
+                   .level = kind == RAG_BLOCK_HEADING ? level : 0,
+                   .page = page};
 }
 
 static bool is_blank(char c) {
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-void rag_document_add(RagDocument *document, RagBlockKind kind, int level, int page, const char *text,
-                      size_t length) {
+void rag_document_add(RagDocument *document, RagBlockKind kind, int level, int page,
+                      const char *text, size_t length) {
     StrBuf clean = {0};
     rag_clean_append(&clean, text, length);
     size_t start = 0, end = clean.length;
@@ -84,18 +85,18 @@ typedef struct Suffix {
 } Suffix;
 
 static const Suffix known[] = {
-    {".txt", RAG_FORMAT_TEXT},      {".text", RAG_FORMAT_TEXT},     {".rst", RAG_FORMAT_TEXT},
-    {".adoc", RAG_FORMAT_TEXT},     {".org", RAG_FORMAT_TEXT},      {".log", RAG_FORMAT_TEXT},
-    {".csv", RAG_FORMAT_TEXT},      {".tsv", RAG_FORMAT_TEXT},      {".tex", RAG_FORMAT_TEXT},
-    {".md", RAG_FORMAT_MARKDOWN},   {".markdown", RAG_FORMAT_MARKDOWN},
-    {".mkd", RAG_FORMAT_MARKDOWN},  {".html", RAG_FORMAT_HTML},     {".htm", RAG_FORMAT_HTML},
-    {".xhtml", RAG_FORMAT_HTML},    {".pdf", RAG_FORMAT_PDF},
+    {".txt", RAG_FORMAT_TEXT},    {".text", RAG_FORMAT_TEXT},         {".rst", RAG_FORMAT_TEXT},
+    {".adoc", RAG_FORMAT_TEXT},   {".org", RAG_FORMAT_TEXT},          {".log", RAG_FORMAT_TEXT},
+    {".csv", RAG_FORMAT_TEXT},    {".tsv", RAG_FORMAT_TEXT},          {".tex", RAG_FORMAT_TEXT},
+    {".md", RAG_FORMAT_MARKDOWN}, {".markdown", RAG_FORMAT_MARKDOWN}, {".mkd", RAG_FORMAT_MARKDOWN},
+    {".html", RAG_FORMAT_HTML},   {".htm", RAG_FORMAT_HTML},          {".xhtml", RAG_FORMAT_HTML},
+    {".pdf", RAG_FORMAT_PDF},
 };
 
 /* Text by nature, prose seldom: read when named, passed over in a folder. */
 static const char *const not_prose[] = {
-    ".css", ".js",  ".mjs",  ".map",  ".svg",  ".xml", ".json", ".jsonl", ".yaml", ".yml",
-    ".ini", ".toml", ".inv", ".lock", ".pikchr", ".ts", ".sql", ".sh", ".patch", ".diff",
+    ".css", ".js",   ".mjs", ".map",  ".svg",    ".xml", ".json", ".jsonl", ".yaml",  ".yml",
+    ".ini", ".toml", ".inv", ".lock", ".pikchr", ".ts",  ".sql",  ".sh",    ".patch", ".diff",
 };
 
 static bool has_suffix(const char *path, const char *suffix) {
@@ -176,7 +177,8 @@ static const uint16_t windows_1252[32] = {
 
 static void decode_utf16(const unsigned char *bytes, size_t length, bool big, StrBuf *out) {
     for (size_t i = 0; i + 1 < length; i += 2) {
-        uint32_t unit = big ? (uint32_t)(bytes[i] << 8 | bytes[i + 1]) : (uint32_t)(bytes[i + 1] << 8 | bytes[i]);
+        uint32_t unit = big ? (uint32_t)(bytes[i] << 8 | bytes[i + 1])
+                            : (uint32_t)(bytes[i + 1] << 8 | bytes[i]);
         if (unit >= 0xD800 && unit < 0xDC00 && i + 3 < length) {
             uint32_t low = big ? (uint32_t)(bytes[i + 2] << 8 | bytes[i + 3])
                                : (uint32_t)(bytes[i + 3] << 8 | bytes[i + 2]);
@@ -204,7 +206,8 @@ bool rag_text_decode(const char *bytes, size_t length, char **text, size_t *text
             for (size_t i = 0; i < length; i++) {
                 unsigned char c = (unsigned char)bytes[i];
                 uint32_t codepoint = c;
-                if (c >= 0x80 && c < 0xA0) codepoint = windows_1252[c - 0x80] ? windows_1252[c - 0x80] : 0xFFFD;
+                if (c >= 0x80 && c < 0xA0)
+                    codepoint = windows_1252[c - 0x80] ? windows_1252[c - 0x80] : 0xFFFD;
                 base_str_append_codepoint(&out, codepoint);
             }
         }
@@ -264,16 +267,17 @@ bool rag_document_read(const char *path, RagFormat format, const char *bytes, si
         document->format = format == RAG_FORMAT_TEXT ? "text" : "markdown";
         ok = rag_text_decode(bytes, length, &text, &text_length) ||
              base_fail(err, ERROR_INPUT, "not text");
-        if (ok) (format == RAG_FORMAT_TEXT ? rag_read_text : rag_read_markdown)(text, text_length, document);
+        if (ok)
+            (format == RAG_FORMAT_TEXT ? rag_read_text : rag_read_markdown)(text, text_length,
+                                                                            document);
         free(text);
         break;
-    case RAG_FORMAT_NONE:
-        ok = base_fail(err, ERROR_UNSUPPORTED, "unsupported type");
-        break;
+    case RAG_FORMAT_NONE: ok = base_fail(err, ERROR_UNSUPPORTED, "unsupported type"); break;
     }
     if (ok && !document->n_blocks && !document->warning[0])
         snprintf(document->warning, sizeof document->warning, "no text in it");
-    if (ok && !document->title) rag_document_set_title(document, base_path_name(path), strlen(base_path_name(path)));
+    if (ok && !document->title)
+        rag_document_set_title(document, base_path_name(path), strlen(base_path_name(path)));
     if (!ok) rag_document_free(document);
     return ok;
 }

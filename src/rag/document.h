@@ -21,8 +21,8 @@ typedef enum {
 typedef struct RagBlock {
     size_t start, end; /* bytes of RagDocument.text */
     RagBlockKind kind;
-    int level;         /* of a heading: 1..6; 0 otherwise */
-    int page;          /* from 1; 0 when the document has no pages */
+    int level; /* of a heading: 1..6; 0 otherwise */
+    int page;  /* from 1; 0 when the document has no pages */
 } RagBlock;
 
 typedef struct RagDocument {
@@ -31,8 +31,8 @@ typedef struct RagDocument {
     StrBuf text;
     RagBlock *blocks;
     size_t n_blocks, blocks_capacity;
-    int n_pages;        /* 0: not paged */
-    char warning[256];  /* worth telling the person, e.g. pages without text; or "" */
+    int n_pages;       /* 0: not paged */
+    char warning[256]; /* worth telling the person, e.g. pages without text; or "" */
 } RagDocument;
 
 void rag_document_free(RagDocument *document); /* and makes it {0} */
@@ -49,7 +49,13 @@ void rag_document_set_title(RagDocument *document, const char *text, size_t leng
 
 /* ---- readers ------------------------------------------------------------ */
 
-typedef enum { RAG_FORMAT_NONE, RAG_FORMAT_TEXT, RAG_FORMAT_MARKDOWN, RAG_FORMAT_HTML, RAG_FORMAT_PDF } RagFormat;
+typedef enum {
+    RAG_FORMAT_NONE,
+    RAG_FORMAT_TEXT,
+    RAG_FORMAT_MARKDOWN,
+    RAG_FORMAT_HTML,
+    RAG_FORMAT_PDF
+} RagFormat;
 
 /* From the name's suffix and the first bytes. In a folder walk (`walking`)
  * files that merely happen to be text, like style sheets, are not documents.

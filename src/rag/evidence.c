@@ -7,8 +7,8 @@
 #include "rag/sentences.h"
 #include "rag/show.h"
 
-#define MAX_SENTENCES 64     /* of one passage */
-#define SENTENCE_BYTES 600   /* longer ones, like code, are cut for the embedder */
+#define MAX_SENTENCES 64   /* of one passage */
+#define SENTENCE_BYTES 600 /* longer ones, like code, are cut for the embedder */
 
 static void split(RagEvidence *e) {
     const char *text = e->hit->text;
@@ -42,15 +42,18 @@ static char *sentence_line(const RagEvidence *e, size_t i) {
 }
 
 /* Vectors of every sentence of every passage in one call. */
-static bool embed(RagEvidence *evidence, size_t n, const char *question, const RagEmbedder *embedder, float *asked, Error *err) {
+static bool embed(RagEvidence *evidence, size_t n, const char *question,
+                  const RagEmbedder *embedder, float *asked, Error *err) {
     size_t total = 0, dim = embedder->dim;
     for (size_t i = 0; i < n; i++) total += evidence[i].n_sentences;
     char **lines = base_calloc(total + 1, sizeof *lines);
     float *vectors = base_calloc((total + 1) * dim, sizeof *vectors);
     size_t k = 0;
     for (size_t i = 0; i < n; i++)
-        for (size_t s = 0; s < evidence[i].n_sentences; s++) lines[k++] = sentence_line(&evidence[i], s);
-    bool ok = (!total || embedder->embed(embedder->context, (const char *const *)lines, total, RAG_PASSAGE, vectors, err)) &&
+        for (size_t s = 0; s < evidence[i].n_sentences; s++)
+            lines[k++] = sentence_line(&evidence[i], s);
+    bool ok = (!total || embedder->embed(embedder->context, (const char *const *)lines, total,
+                                         RAG_PASSAGE, vectors, err)) &&
               embedder->embed(embedder->context, &question, 1, RAG_QUERY, asked, err);
     k = 0;
     for (size_t i = 0; ok && i < n; i++) {
@@ -65,7 +68,8 @@ static bool embed(RagEvidence *evidence, size_t n, const char *question, const R
     return ok;
 }
 
-RagEvidence *rag_evidence_gather(const char *question, const RagHit *hits, size_t n, const RagEmbedder *embedder, Error *err) {
+RagEvidence *rag_evidence_gather(const char *question, const RagHit *hits, size_t n,
+                                 const RagEmbedder *embedder, Error *err) {
     RagEvidence *evidence = base_calloc(n + 1, sizeof *evidence);
     for (size_t i = 0; i < n; i++) {
         evidence[i].hit = &hits[i];
@@ -84,7 +88,8 @@ RagEvidence *rag_evidence_gather(const char *question, const RagHit *hits, size_
         for (size_t s = 0; s < e->n_sentences; s++) {
             size_t length = e->starts[s + 1] - e->starts[s];
             double words = rag_overlap(&wanted, e->hit->text + e->starts[s], length, NULL);
-            double meaning = e->vectors ? cosine(e->vectors + s * embedder->dim, asked, embedder->dim) : words;
+            double meaning =
+                e->vectors ? cosine(e->vectors + s * embedder->dim, asked, embedder->dim) : words;
             e->scores[s] = 0.3 * words + 0.7 * fmax(meaning, 0);
             /* A heading or a label is like the question but answers nothing. */
             if (length < 40) e->scores[s] *= 0.6;
@@ -97,7 +102,8 @@ RagEvidence *rag_evidence_gather(const char *question, const RagHit *hits, size_
 }
 
 void rag_evidence_free(RagEvidence *evidence, size_t n) {
-    for (size_t i = 0; evidence && i < n; i++) free(evidence[i].starts), free(evidence[i].vectors), free(evidence[i].scores);
+    for (size_t i = 0; evidence && i < n; i++)
+        free(evidence[i].starts), free(evidence[i].vectors), free(evidence[i].scores);
     free(evidence);
 }
 
@@ -107,7 +113,8 @@ char *rag_evidence_window(const RagEvidence *e, size_t limit) {
     for (bool grown = true; grown;) {
         grown = false;
         /* What follows a statement explains it more often than what precedes. */
-        if (last < e->n_sentences && e->starts[last + 1] - e->starts[first] <= limit) last++, grown = true;
+        if (last < e->n_sentences && e->starts[last + 1] - e->starts[first] <= limit)
+            last++, grown = true;
         if (first > 0 && e->starts[last] - e->starts[first - 1] <= limit) first--, grown = true;
     }
     const char *from = e->hit->text + e->starts[first];
@@ -123,8 +130,8 @@ static RagSupport grade(double overlap, double meaning, bool missing_number, boo
     return RAG_UNSUPPORTED;
 }
 
-RagJudgement rag_evidence_judge(const RagEvidence *evidence, size_t n, const char *sentence, size_t length,
-                                const float *vector, size_t dim, size_t preferred) {
+RagJudgement rag_evidence_judge(const RagEvidence *evidence, size_t n, const char *sentence,
+                                size_t length, const float *vector, size_t dim, size_t preferred) {
     RagStems wanted = rag_stems_of(sentence, length);
     RagJudgement best = {.cosine = -2};
     double best_score = 0;
@@ -137,7 +144,8 @@ RagJudgement rag_evidence_judge(const RagEvidence *evidence, size_t n, const cha
         for (size_t s = 0; vector && e->vectors && s < e->n_sentences; s++)
             meaning = fmax(meaning, cosine(vector, e->vectors + s * dim, dim));
         RagSupport support = grade(overlap, meaning, missing, meaning > -2);
-        double score = overlap + (meaning > -2 ? fmax(meaning, 0) : 0) + (preferred == i + 1 ? 0.1 : 0) + 0.25 * (double)(int)support;
+        double score = overlap + (meaning > -2 ? fmax(meaning, 0) : 0) +
+                       (preferred == i + 1 ? 0.1 : 0) + 0.25 * (double)(int)support;
         if (support == RAG_UNSUPPORTED || score <= best_score) continue;
         best_score = score;
         best = (RagJudgement){i + 1, support, overlap, meaning};

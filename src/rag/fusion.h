@@ -14,7 +14,8 @@ typedef struct RagFused {
 
 /* Both lists best first, each chunk once; either may be empty. Returns a new
  * list of *count, best first, ties by smaller chunk id; caller frees. */
-RagFused *rag_fuse(const RagScored *dense, size_t n_dense, double dense_weight, const RagScored *lexical,
-                   size_t n_lexical, double lexical_weight, size_t *count);
+RagFused *rag_fuse(const RagScored *dense, size_t n_dense, double dense_weight,
+                   const RagScored *lexical, size_t n_lexical, double lexical_weight,
+                   size_t *count);
 
 #endif

@@ -13,9 +13,9 @@
 #include "rag/store.h"
 #include "rag/walk.h"
 
-#define READER_VERSION 1          /* raise when readers or the chunker cut differently */
-#define BATCH_CHUNKS 128          /* embedded together, over several documents */
-#define EMBED_CHUNKS 64           /* given to the embedder at once */
+#define READER_VERSION 1 /* raise when readers or the chunker cut differently */
+#define BATCH_CHUNKS 128 /* embedded together, over several documents */
+#define EMBED_CHUNKS 64  /* given to the embedder at once */
 #define MAX_FILE_BYTES ((int64_t)1 << 30)
 
 /* A document that is read and cut, waiting for its vectors. */
@@ -42,19 +42,26 @@ static void note(Ingest *in, const char *path, RagFileStatus status, const char 
     RagIngestReport *report = in->report;
     size_t capacity = report->n_notes;
     report->notes = base_grow(report->notes, &capacity, report->n_notes + 1, sizeof *report->notes);
-    report->notes[report->n_notes++] = (RagFileNote){.path = base_strdup(path), .reason = base_strdup(reason), .status = status};
+    report->notes[report->n_notes++] =
+        (RagFileNote){.path = base_strdup(path), .reason = base_strdup(reason), .status = status};
 }
 
-static void tell(Ingest *in, const char *path, RagFileStatus status, const char *reason, size_t n_chunks) {
+static void tell(Ingest *in, const char *path, RagFileStatus status, const char *reason,
+                 size_t n_chunks) {
     RagIngestReport *r = in->report;
-    size_t *const counts[] = {[RAG_ADDED] = &r->added,     [RAG_CHANGED] = &r->changed, [RAG_UNCHANGED] = &r->unchanged,
-                              [RAG_REMOVED] = &r->removed, [RAG_SKIPPED] = &r->skipped, [RAG_FAILED] = &r->failed};
+    size_t *const counts[] = {
+        [RAG_ADDED] = &r->added,     [RAG_CHANGED] = &r->changed, [RAG_UNCHANGED] = &r->unchanged,
+        [RAG_REMOVED] = &r->removed, [RAG_SKIPPED] = &r->skipped, [RAG_FAILED] = &r->failed};
     *counts[status] += 1;
     if (status != RAG_REMOVED) in->files_done++;
     if (*reason) note(in, path, status, reason);
     if (in->options->on_file) {
-        RagFileEvent event = {.path = path, .status = status, .reason = reason, .n_chunks = n_chunks,
-                              .files_done = in->files_done, .files_total = in->files_total};
+        RagFileEvent event = {.path = path,
+                              .status = status,
+                              .reason = reason,
+                              .n_chunks = n_chunks,
+                              .files_done = in->files_done,
+                              .files_total = in->files_total};
         in->options->on_file(in->options->on_file_context, &event);
     }
 }
@@ -100,19 +107,23 @@ static bool embed_missing(Ingest *in, Missing *missing, size_t count, Error *err
     for (size_t i = 0; ok && i < count; i += EMBED_CHUNKS) {
         size_t n = BASE_MIN((size_t)EMBED_CHUNKS, count - i);
         for (size_t k = 0; k < n; k++) texts[k] = missing[i + k].text;
-        if (base_interrupted()) ok = base_fail(err, ERROR_INTERRUPTED, "interrupted; what was stored stays");
+        if (base_interrupted())
+            ok = base_fail(err, ERROR_INTERRUPTED, "interrupted; what was stored stays");
         ok = ok && in->embedder->embed(in->embedder->context, texts, n, RAG_PASSAGE, rows, err);
         for (size_t k = 0; ok && k < n; k++) {
             float *row = rows + k * dim;
             if (!usable(row, dim)) {
-                ok = base_fail(err, ERROR_INPUT, "the embedder %s gives a vector of zeros or not-a-number", in->embedder->name);
+                ok = base_fail(err, ERROR_INPUT,
+                               "the embedder %s gives a vector of zeros or not-a-number",
+                               in->embedder->name);
                 break;
             }
             normalise(row, dim);
             memcpy(missing[i + k].to, row, dim * sizeof *row);
         }
         if (ok) in->report->chunks_embedded += n;
-        if (ok && in->options->on_chunks) in->options->on_chunks(in->options->on_chunks_context, in->report->chunks_embedded);
+        if (ok && in->options->on_chunks)
+            in->options->on_chunks(in->options->on_chunks_context, in->report->chunks_embedded);
     }
     free(rows);
     return ok;
@@ -132,7 +143,8 @@ static bool vectors_of(Ingest *in, float *vectors, Error *err) {
             const char *text = p->document.text.data + chunk->start;
             size_t length = chunk->end - chunk->start;
             bool found = false;
-            if (!in->options->force) ok = rag_store_reuse(in->index, chunk->header, text, length, to, &found, err);
+            if (!in->options->force)
+                ok = rag_store_reuse(in->index, chunk->header, text, length, to, &found, err);
             if (found || !ok) continue;
             StrBuf whole = {0};
             if (*chunk->header) base_str_appendf(&whole, "%s\n", chunk->header);
@@ -157,11 +169,17 @@ static bool store_pending(Ingest *in, Error *err) {
     for (size_t d = 0; d < in->n_pending; d++) {
         Pending *p = &in->pending[d];
         if (ok) {
-            RagNewDocument new = {.path = p->found->path, .root = p->found->root, .document = &p->document, .chunks = &p->chunks,
-                                  .vectors = vectors + row * in->embedder->dim, .file = p->file};
+            RagNewDocument new = {.path = p->found->path,
+                                  .root = p->found->root,
+                                  .document = &p->document,
+                                  .chunks = &p->chunks,
+                                  .vectors = vectors + row * in->embedder->dim,
+                                  .file = p->file};
             ok = rag_store_put(in->index, &new, &in->report->chunks_removed, err);
         }
-        if (ok) tell(in, p->found->path, p->was_stored ? RAG_CHANGED : RAG_ADDED, p->document.warning, p->chunks.count);
+        if (ok)
+            tell(in, p->found->path, p->was_stored ? RAG_CHANGED : RAG_ADDED, p->document.warning,
+                 p->chunks.count);
         row += p->chunks.count;
         free_pending(p);
     }
@@ -183,11 +201,13 @@ static bool read_bytes(const RagFound *found, char **bytes, size_t *length, Erro
     struct stat status;
     bool ok = fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
     if (!ok) base_fail(err, ERROR_IO, "not a regular file any more");
-    if (ok && status.st_size > MAX_FILE_BYTES) ok = base_fail(err, ERROR_INPUT, "larger than 1 GiB");
+    if (ok && status.st_size > MAX_FILE_BYTES)
+        ok = base_fail(err, ERROR_INPUT, "larger than 1 GiB");
     StrBuf out = {0};
     char buffer[65536];
     ssize_t got = 0;
-    while (ok && (got = read(fd, buffer, sizeof buffer)) > 0 && (int64_t)out.length <= MAX_FILE_BYTES)
+    while (ok && (got = read(fd, buffer, sizeof buffer)) > 0 &&
+           (int64_t)out.length <= MAX_FILE_BYTES)
         base_str_append_n(&out, buffer, (size_t)got);
     if (ok && got < 0) {
         const char *reason = strerror(errno);
@@ -202,7 +222,8 @@ static bool read_bytes(const RagFound *found, char **bytes, size_t *length, Erro
 
 static bool sha256(const char *bytes, size_t length, unsigned char digest[32], Error *err) {
     unsigned int size = 32;
-    return EVP_Digest(bytes, length, digest, &size, EVP_sha256(), NULL) == 1 || base_fail(err, ERROR_INTERNAL, "SHA-256 failed");
+    return EVP_Digest(bytes, length, digest, &size, EVP_sha256(), NULL) == 1 ||
+           base_fail(err, ERROR_INTERNAL, "SHA-256 failed");
 }
 
 /* Reads, cuts and queues one file. What is wrong with the file becomes a note;
@@ -221,42 +242,52 @@ static bool take_file(Ingest *in, const RagFound *found, Error *err) {
     char *bytes = NULL;
     size_t length = 0;
     Pending p = {.found = found, .was_stored = stored};
-    p.file = (RagStoredFile){.size = found->size, .mtime_ns = found->mtime_ns, .settings = in->settings};
-    bool readable = read_bytes(found, &bytes, &length, &wrong) && sha256(bytes, length, p.file.sha256, &wrong);
+    p.file =
+        (RagStoredFile){.size = found->size, .mtime_ns = found->mtime_ns, .settings = in->settings};
+    bool readable =
+        read_bytes(found, &bytes, &length, &wrong) && sha256(bytes, length, p.file.sha256, &wrong);
     if (readable && current && memcmp(p.file.sha256, old.sha256, sizeof old.sha256) == 0) {
         free(bytes);
         tell(in, found->path, RAG_UNCHANGED, "", old.n_chunks);
         return rag_store_touch(in->index, old.id, found->size, found->mtime_ns, err);
     }
     const char *reason = "";
-    RagFormat format = readable ? rag_format_detect(found->path, bytes, BASE_MIN(length, (size_t)8192), found->walking, &reason) : RAG_FORMAT_NONE;
+    RagFormat format = readable
+                           ? rag_format_detect(found->path, bytes, BASE_MIN(length, (size_t)8192),
+                                               found->walking, &reason)
+                           : RAG_FORMAT_NONE;
     if (readable && format == RAG_FORMAT_NONE) {
         free(bytes);
         tell(in, found->path, RAG_SKIPPED, reason, 0);
         return true;
     }
-    readable = readable && rag_document_read(found->path, format, bytes, length, &p.document, &wrong);
+    readable =
+        readable && rag_document_read(found->path, format, bytes, length, &p.document, &wrong);
     free(bytes);
     double parsed = base_now();
     in->report->read_seconds += parsed - started;
     if (!readable) {
-        if (wrong.code == ERROR_INTERRUPTED) return base_fail(err, ERROR_INTERRUPTED, "interrupted; what was stored stays");
+        if (wrong.code == ERROR_INTERRUPTED)
+            return base_fail(err, ERROR_INTERRUPTED, "interrupted; what was stored stays");
         char text[1400];
-        snprintf(text, sizeof text, "%s%s%s%s%s", wrong.message, wrong.hint[0] ? " (" : "", wrong.hint, wrong.hint[0] ? ")" : "",
+        snprintf(text, sizeof text, "%s%s%s%s%s", wrong.message, wrong.hint[0] ? " (" : "",
+                 wrong.hint, wrong.hint[0] ? ")" : "",
                  stored ? "; its previous version stays in the index" : "");
         tell(in, found->path, RAG_FAILED, text, 0);
         return true;
     }
     in->report->bytes_read += length;
     in->report->text_bytes += p.document.text.length;
-    bool ok = rag_chunk_document(&p.document, in->embedder, in->options->chunk_tokens, &p.chunks, err);
+    bool ok =
+        rag_chunk_document(&p.document, in->embedder, in->options->chunk_tokens, &p.chunks, err);
     in->report->chunk_seconds += base_now() - parsed;
     if (!ok) {
         free_pending(&p);
         return false;
     }
     in->report->chunks_split_hard += p.chunks.split_hard;
-    in->pending = base_grow(in->pending, &in->pending_capacity, in->n_pending + 1, sizeof *in->pending);
+    in->pending =
+        base_grow(in->pending, &in->pending_capacity, in->n_pending + 1, sizeof *in->pending);
     in->pending[in->n_pending++] = p;
     in->pending_chunks += p.chunks.count;
     return in->pending_chunks < BATCH_CHUNKS || store_pending(in, err);
@@ -280,11 +311,13 @@ static bool remove_gone(Ingest *in, const char *root, Error *err) {
     return ok;
 }
 
-bool rag_ingest(RagIndex *index, const RagEmbedder *embedder, const char *const *paths, size_t n_paths,
-                const RagIngestOptions *options, RagIngestReport *report, Error *err) {
+bool rag_ingest(RagIndex *index, const RagEmbedder *embedder, const char *const *paths,
+                size_t n_paths, const RagIngestOptions *options, RagIngestReport *report,
+                Error *err) {
     *report = (RagIngestReport){0};
     double started = base_now();
-    if (index->mode == RAG_READ) return base_fail(err, ERROR_INTERNAL, "%s: opened for reading", index->path);
+    if (index->mode == RAG_READ)
+        return base_fail(err, ERROR_INTERNAL, "%s: opened for reading", index->path);
     Ingest in = {.index = index, .embedder = embedder, .options = options, .report = report};
     size_t target = options->chunk_tokens ? options->chunk_tokens : RAG_CHUNK_TOKENS;
     in.settings = (int64_t)(READER_VERSION * 1000000 + BASE_MIN(target, (size_t)999999));
@@ -310,7 +343,8 @@ bool rag_ingest(RagIndex *index, const RagEmbedder *embedder, const char *const 
 }
 
 void rag_ingest_report_free(RagIngestReport *report) {
-    for (size_t i = 0; i < report->n_notes; i++) free(report->notes[i].path), free(report->notes[i].reason);
+    for (size_t i = 0; i < report->n_notes; i++)
+        free(report->notes[i].path), free(report->notes[i].reason);
     free(report->notes);
     *report = (RagIngestReport){0};
 }

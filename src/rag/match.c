@@ -18,14 +18,21 @@ static size_t stem(char *word, size_t length) {
     if (length > 4 && ends(word, length, "ies")) {
         word[length - 3] = 'y';
         length -= 2;
-    } else if (length > 4 && (ends(word, length, "sses") || ends(word, length, "xes") || ends(word, length, "ches") || ends(word, length, "shes"))) {
+    } else if (length > 4 && (ends(word, length, "sses") || ends(word, length, "xes") ||
+                              ends(word, length, "ches") || ends(word, length, "shes"))) {
         length -= 2;
-    } else if (length > 3 && word[length - 1] == 's' && !ends(word, length, "ss") && !ends(word, length, "us") && !ends(word, length, "is")) {
+    } else if (length > 3 && word[length - 1] == 's' && !ends(word, length, "ss") &&
+               !ends(word, length, "us") && !ends(word, length, "is")) {
         length -= 1;
     }
-    size_t cut = length > 5 && ends(word, length, "ing") ? 3 : length > 4 && ends(word, length, "ed") ? 2 : length > 5 && ends(word, length, "ly") ? 2 : 0;
+    size_t cut = length > 5 && ends(word, length, "ing")  ? 3
+                 : length > 4 && ends(word, length, "ed") ? 2
+                 : length > 5 && ends(word, length, "ly") ? 2
+                                                          : 0;
     length -= cut;
-    if (cut && length > 3 && word[length - 1] == word[length - 2] && !strchr("lsz", word[length - 1])) length--;
+    if (cut && length > 3 && word[length - 1] == word[length - 2] &&
+        !strchr("lsz", word[length - 1]))
+        length--;
     if (length > 3 && word[length - 1] == 'e') length--;
     return length;
 }
@@ -42,14 +49,16 @@ static bool has_digit(const char *text) {
 static void add(RagStems *stems, const char *text, double weight) {
     for (size_t i = 0; i < stems->count; i++)
         if (strcmp(stems->items[i].text, text) == 0) return;
-    stems->items = base_grow(stems->items, &stems->capacity, stems->count + 1, sizeof *stems->items);
+    stems->items =
+        base_grow(stems->items, &stems->capacity, stems->count + 1, sizeof *stems->items);
     RagStem *item = &stems->items[stems->count++];
     snprintf(item->text, sizeof item->text, "%s", text);
     item->weight = weight;
     item->number = has_digit(text);
 }
 
-static void collect(RagStems *stems, const char *text, size_t length, double weight, bool with_stop_words) {
+static void collect(RagStems *stems, const char *text, size_t length, double weight,
+                    bool with_stop_words) {
     RagWord word;
     size_t position = 0;
     char stemmed[RAG_WORD_BYTES];
@@ -69,7 +78,8 @@ RagStems rag_stems_of(const char *text, size_t length) {
 RagStems rag_stems_of_terms(const RagTerms *terms) {
     RagStems stems = {0};
     for (size_t i = 0; i < terms->count; i++)
-        collect(&stems, terms->items[i].phrase, strlen(terms->items[i].phrase), terms->items[i].idf, true);
+        collect(&stems, terms->items[i].phrase, strlen(terms->items[i].phrase), terms->items[i].idf,
+                true);
     return stems;
 }
 

@@ -24,30 +24,37 @@ void rag_matrix_release(RagIndex *index) {
 static bool open_segment(RagIndex *index, int64_t id, Error *err) {
     if (index->segment && index->segment_id == id) return true;
     rag_matrix_release(index);
-    sqlite3_stmt *insert = rag_store_prepare(index, "INSERT OR IGNORE INTO segments VALUES (?1, zeroblob(?2))", err);
+    sqlite3_stmt *insert =
+        rag_store_prepare(index, "INSERT OR IGNORE INTO segments VALUES (?1, zeroblob(?2))", err);
     if (!insert) return false;
     sqlite3_bind_int64(insert, 1, id);
     sqlite3_bind_int64(insert, 2, (int64_t)rag_segment_bytes(index->dim));
     if (!rag_store_finish(index, insert, "writing the index", err)) return false;
-    if (sqlite3_blob_open(index->db, "main", "segments", "data", id, 1, &index->segment) != SQLITE_OK) {
+    if (sqlite3_blob_open(index->db, "main", "segments", "data", id, 1, &index->segment) !=
+        SQLITE_OK) {
         index->segment = NULL;
         return rag_store_fail(index, err, "writing the index");
     }
     index->segment_id = id;
     if ((size_t)sqlite3_blob_bytes(index->segment) == rag_segment_bytes(index->dim)) return true;
     rag_matrix_release(index);
-    return base_fail(err, ERROR_INPUT, "%s: the index is damaged (segment %lld)", index->path, (long long)id);
+    return base_fail(err, ERROR_INPUT, "%s: the index is damaged (segment %lld)", index->path,
+                     (long long)id);
 }
 
 static bool write_row(RagIndex *index, int64_t chunk, float scale, const int8_t *row, Error *err) {
     int64_t slot = chunk - 1;
-    if (slot < 0) return base_fail(err, ERROR_INPUT, "%s: the index is damaged (chunk %lld)", index->path, (long long)chunk);
+    if (slot < 0)
+        return base_fail(err, ERROR_INPUT, "%s: the index is damaged (chunk %lld)", index->path,
+                         (long long)chunk);
     if (!open_segment(index, slot / RAG_SEGMENT_ROWS, err)) return false;
     int within = (int)(slot % RAG_SEGMENT_ROWS);
     int rows_at = RAG_SEGMENT_ROWS * (int)sizeof scale;
-    bool ok = sqlite3_blob_write(index->segment, &scale, (int)sizeof scale, within * (int)sizeof scale) == SQLITE_OK;
+    bool ok = sqlite3_blob_write(index->segment, &scale, (int)sizeof scale,
+                                 within * (int)sizeof scale) == SQLITE_OK;
     if (ok && row)
-        ok = sqlite3_blob_write(index->segment, row, (int)index->dim, rows_at + within * (int)index->dim) == SQLITE_OK;
+        ok = sqlite3_blob_write(index->segment, row, (int)index->dim,
+                                rows_at + within * (int)index->dim) == SQLITE_OK;
     return ok || rag_store_fail(index, err, "writing the index");
 }
 
@@ -73,13 +80,15 @@ bool rag_matrix_clear(RagIndex *index, int64_t chunk, Error *err) {
 
 bool rag_matrix_open(RagIndex *index, RagMatrix *matrix, Error *err) {
     *matrix = (RagMatrix){.index = index, .dim = index->dim};
-    sqlite3_stmt *count = rag_store_prepare(index, "SELECT coalesce(max(id) + 1, 0) FROM segments", err);
+    sqlite3_stmt *count =
+        rag_store_prepare(index, "SELECT coalesce(max(id) + 1, 0) FROM segments", err);
     if (!count) return false;
     bool ok = sqlite3_step(count) == SQLITE_ROW;
     int64_t n = ok ? sqlite3_column_int64(count, 0) : 0;
     if (!ok) rag_store_fail(index, err, "reading the index");
     sqlite3_finalize(count);
-    if (ok && (n < 0 || n > (int64_t)1 << 30)) ok = base_fail(err, ERROR_INPUT, "%s: the index is damaged (segments)", index->path);
+    if (ok && (n < 0 || n > (int64_t)1 << 30))
+        ok = base_fail(err, ERROR_INPUT, "%s: the index is damaged (segments)", index->path);
     if (!ok) return false;
     matrix->n_segments = (size_t)n;
     matrix->bytes = base_alloc(rag_segment_bytes(index->dim));
@@ -92,10 +101,12 @@ bool rag_matrix_read(RagMatrix *matrix, size_t segment, Error *err) {
     int64_t id = (int64_t)segment;
     size_t bytes = rag_segment_bytes(matrix->dim);
     int rc = matrix->blob ? sqlite3_blob_reopen(matrix->blob, id)
-                          : sqlite3_blob_open(matrix->index->db, "main", "segments", "data", id, 0, &matrix->blob);
+                          : sqlite3_blob_open(matrix->index->db, "main", "segments", "data", id, 0,
+                                              &matrix->blob);
     bool ok = rc == SQLITE_OK && (size_t)sqlite3_blob_bytes(matrix->blob) == bytes &&
               sqlite3_blob_read(matrix->blob, matrix->bytes, (int)bytes, 0) == SQLITE_OK;
-    return ok || base_fail(err, ERROR_INPUT, "%s: the index is damaged (segment %lld)", matrix->index->path, (long long)id);
+    return ok || base_fail(err, ERROR_INPUT, "%s: the index is damaged (segment %lld)",
+                           matrix->index->path, (long long)id);
 }
 
 void rag_matrix_close(RagMatrix *matrix) {
@@ -115,7 +126,8 @@ static void heap_push(RagScored *heap, size_t *size, size_t capacity, RagScored 
     size_t i = 0;
     if (*size < capacity) {
         i = (*size)++;
-        for (; i > 0 && worse(item, heap[(i - 1) / 2]); i = (i - 1) / 2) heap[i] = heap[(i - 1) / 2];
+        for (; i > 0 && worse(item, heap[(i - 1) / 2]); i = (i - 1) / 2)
+            heap[i] = heap[(i - 1) / 2];
     } else {
         if (!worse(heap[0], item)) return;
         for (size_t child = 1; child < *size; child = 2 * i + 1) {
@@ -132,7 +144,8 @@ static void heap_push(RagScored *heap, size_t *size, size_t capacity, RagScored 
 #if defined(__GNUC__) && !defined(__clang__)
 __attribute__((optimize("O3")))
 #endif
-static int32_t dot_plain(const int8_t *restrict a, const int16_t *restrict b, size_t dim) {
+static int32_t
+dot_plain(const int8_t *restrict a, const int16_t *restrict b, size_t dim) {
     int32_t sum = 0;
     for (size_t i = 0; i < dim; i++) sum += (int32_t)((int16_t)a[i] * b[i]);
     return sum;
@@ -144,7 +157,8 @@ typedef int32_t (*Dot)(const int8_t *restrict a, const int16_t *restrict b, size
 #if !defined(__clang__)
 __attribute__((optimize("O3")))
 #endif
-__attribute__((target("avx2"))) static int32_t dot_avx2(const int8_t *restrict a, const int16_t *restrict b, size_t dim) {
+__attribute__((target("avx2"))) static int32_t
+dot_avx2(const int8_t *restrict a, const int16_t *restrict b, size_t dim) {
     int32_t sum = 0;
     for (size_t i = 0; i < dim; i++) sum += (int32_t)((int16_t)a[i] * b[i]);
     return sum;
@@ -168,8 +182,9 @@ void rag_scored_sort(RagScored *scored, size_t count) {
     if (count) qsort(scored, count, sizeof *scored, by_score);
 }
 
-bool rag_matrix_search(RagMatrix *matrix, const float *query, const uint8_t *allowed, size_t allowed_bits,
-                       RagScored *best, size_t count, size_t *found, Error *err) {
+bool rag_matrix_search(RagMatrix *matrix, const float *query, const uint8_t *allowed,
+                       size_t allowed_bits, RagScored *best, size_t count, size_t *found,
+                       Error *err) {
     int8_t narrow[8192];
     int16_t wide[8192];
     double query_scale = (double)quantise(query, matrix->dim, narrow);
@@ -183,8 +198,10 @@ bool rag_matrix_search(RagMatrix *matrix, const float *query, const uint8_t *all
             double scale = (double)matrix->scales[r];
             if (!(scale > 0)) continue; /* free, or not a number */
             size_t chunk = s * RAG_SEGMENT_ROWS + r + 1;
-            if (allowed && (chunk >= allowed_bits || !(allowed[chunk / 8] >> (chunk % 8) & 1))) continue;
-            double score = (double)dot(matrix->rows + r * matrix->dim, wide, matrix->dim) * scale * query_scale;
+            if (allowed && (chunk >= allowed_bits || !(allowed[chunk / 8] >> (chunk % 8) & 1)))
+                continue;
+            double score = (double)dot(matrix->rows + r * matrix->dim, wide, matrix->dim) * scale *
+                           query_scale;
             heap_push(best, found, count, (RagScored){(int64_t)chunk, score});
         }
     }
@@ -192,7 +209,8 @@ bool rag_matrix_search(RagMatrix *matrix, const float *query, const uint8_t *all
     return ok;
 }
 
-bool rag_store_rescore(RagIndex *index, const float *query, RagScored *scored, size_t count, Error *err) {
+bool rag_store_rescore(RagIndex *index, const float *query, RagScored *scored, size_t count,
+                       Error *err) {
     sqlite3_stmt *s = rag_store_prepare(index, "SELECT vector FROM vectors WHERE chunk = ?1", err);
     if (!s) return false;
     bool ok = true;
@@ -206,7 +224,8 @@ bool rag_store_rescore(RagIndex *index, const float *query, RagScored *scored, s
         }
         ok = rc == SQLITE_ROW && (size_t)sqlite3_column_bytes(s, 0) == index->dim * sizeof(float);
         if (!ok) {
-            base_fail(err, ERROR_INPUT, "%s: the index is damaged (vector of chunk %lld)", index->path, (long long)scored[i].chunk);
+            base_fail(err, ERROR_INPUT, "%s: the index is damaged (vector of chunk %lld)",
+                      index->path, (long long)scored[i].chunk);
             break;
         }
         const char *bytes = sqlite3_column_blob(s, 0);

@@ -48,13 +48,15 @@ static bool hash_file(EVP_MD_CTX *hash, const char *path, Error *err) {
 
 /* What decides the vectors: weights, configuration, tokenizer, pooling. */
 static char *hash_folder(const char *folder, const char *identity, Error *err) {
-    static const char *const files[] = {"config.json", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json",
-                                        "tokenizer.json", "vocab.txt"};
+    static const char *const files[] = {
+        "config.json",           "modules.json",   "sentence_bert_config.json",
+        "1_Pooling/config.json", "tokenizer.json", "vocab.txt"};
     char **names = NULL;
     size_t count = 0;
     if (!base_list_dir(folder, &names, &count, err)) return NULL;
     EVP_MD_CTX *hash = EVP_MD_CTX_new();
-    bool ok = (hash && EVP_DigestInit_ex(hash, EVP_sha256(), NULL) == 1) || base_fail(err, ERROR_INTERNAL, "SHA-256 failed");
+    bool ok = (hash && EVP_DigestInit_ex(hash, EVP_sha256(), NULL) == 1) ||
+              base_fail(err, ERROR_INTERNAL, "SHA-256 failed");
     if (ok) EVP_DigestUpdate(hash, identity, strlen(identity));
     for (size_t i = 0; i < count; i++) {
         char *path = base_path_join(folder, names[i]);
@@ -97,15 +99,20 @@ static char *pooling_name(const char *folder) {
     return base_str_detach(&name);
 }
 
-static bool embed(void *context, const char *const *texts, size_t count, RagTextRole role, float *out, Error *err) {
+static bool embed(void *context, const char *const *texts, size_t count, RagTextRole role,
+                  float *out, Error *err) {
     Embedder *embedder = context;
-    return lm_embedder_encode(embedder->model, texts, count, role == RAG_QUERY ? LM_EMBED_QUERY : LM_EMBED_DOCUMENT, out, NULL, err);
+    return lm_embedder_encode(embedder->model, texts, count,
+                              role == RAG_QUERY ? LM_EMBED_QUERY : LM_EMBED_DOCUMENT, out, NULL,
+                              err);
 }
 
-static bool token_ends(void *context, const char *text, size_t length, size_t **ends, size_t *count, Error *err) {
+static bool token_ends(void *context, const char *text, size_t length, size_t **ends, size_t *count,
+                       Error *err) {
     Embedder *embedder = context;
     TextEncoding encoding = {0};
-    bool ok = text_tokenizer_encode_spans(lm_embedder_tokenizer(embedder->model), text, length, TEXT_ENCODE_PLAIN, &encoding, err);
+    bool ok = text_tokenizer_encode_spans(lm_embedder_tokenizer(embedder->model), text, length,
+                                          TEXT_ENCODE_PLAIN, &encoding, err);
     *ends = ok ? base_alloc((encoding.length + 1) * sizeof **ends) : NULL;
     *count = ok ? encoding.length : 0;
     size_t last = 0; /* pieces of one character end together, never before an earlier one */
@@ -149,13 +156,23 @@ bool rag_embedder_open(const char *folder, RagEmbedder *embedder, Error *err) {
     own->pooling = pooling_name(folder);
     own->hash = hash_folder(folder, lm_embedder_identity(model), err);
     const struct TextTokenizer *tokenizer = lm_embedder_tokenizer(model);
-    *embedder = (RagEmbedder){.context = own, .name = own->name, .hash = own->hash, .pooling = own->pooling,
-                              .dim = (size_t)lm_embedder_dim(model), .max_tokens = (size_t)lm_embedder_max_tokens(model),
-                              .embed = embed, .token_ends = token_ends, .close = close_embedder};
+    *embedder = (RagEmbedder){.context = own,
+                              .name = own->name,
+                              .hash = own->hash,
+                              .pooling = own->pooling,
+                              .dim = (size_t)lm_embedder_dim(model),
+                              .max_tokens = (size_t)lm_embedder_max_tokens(model),
+                              .embed = embed,
+                              .token_ends = token_ends,
+                              .close = close_embedder};
     bool ok = own->hash != NULL;
     if (ok && (!tokenizer || embedder->dim < 1 || embedder->dim > 8192))
-        ok = base_fail(err, ERROR_UNSUPPORTED, "%s: not an embedder with a tokenizer and 1 to 8192 numbers a vector", folder);
-    if (ok) embedder->n_special = text_tokenizer_count_special(tokenizer, false) + passage_prefix_tokens(folder, tokenizer);
+        ok = base_fail(err, ERROR_UNSUPPORTED,
+                       "%s: not an embedder with a tokenizer and 1 to 8192 numbers a vector",
+                       folder);
+    if (ok)
+        embedder->n_special = text_tokenizer_count_special(tokenizer, false) +
+                              passage_prefix_tokens(folder, tokenizer);
     if (!ok) rag_embedder_close(embedder);
     return ok;
 }
@@ -175,7 +192,8 @@ typedef struct Generator {
 static char *render(void *context, const char *system, const char *user, Error *err) {
     Generator *generator = context;
     if (!lm_model_has_template(generator->model)) return base_format("%s\n\n%s\n", system, user);
-    json_t *messages = json_pack("[{s:s, s:s}, {s:s, s:s}]", "role", "system", "content", system, "role", "user", "content", user);
+    json_t *messages = json_pack("[{s:s, s:s}, {s:s, s:s}]", "role", "system", "content", system,
+                                 "role", "user", "content", user);
     Error first = {0};
     char *text = lm_chat_text(generator->model, messages, NULL, &first);
     json_decref(messages);
@@ -189,11 +207,13 @@ static char *render(void *context, const char *system, const char *user, Error *
     return text;
 }
 
-static bool encode(void *context, const char *text, size_t length, bool specials, int32_t **ids, size_t *count, Error *err) {
+static bool encode(void *context, const char *text, size_t length, bool specials, int32_t **ids,
+                   size_t *count, Error *err) {
     Generator *generator = context;
     TextIds list = {0};
     TextEncodeOptions options = specials ? TEXT_ENCODE_TEMPLATED : TEXT_ENCODE_PLAIN;
-    if (!text_tokenizer_encode(lm_model_tokenizer(generator->model), text, length, options, &list, err)) {
+    if (!text_tokenizer_encode(lm_model_tokenizer(generator->model), text, length, options, &list,
+                               err)) {
         text_ids_free(&list);
         return false;
     }
@@ -209,11 +229,13 @@ typedef struct Speaking {
 
 static bool on_token(void *context, const LmToken *token) {
     Speaking *speaking = context;
-    return !token->text_length || !speaking->on_text || speaking->on_text(speaking->context, token->text, token->text_length);
+    return !token->text_length || !speaking->on_text ||
+           speaking->on_text(speaking->context, token->text, token->text_length);
 }
 
-static bool generate(void *context, const int32_t *ids, size_t count, size_t max_tokens, RagOnText on_text,
-                     void *on_text_context, RagGeneration *statistics, Error *err) {
+static bool generate(void *context, const int32_t *ids, size_t count, size_t max_tokens,
+                     RagOnText on_text, void *on_text_context, RagGeneration *statistics,
+                     Error *err) {
     Generator *generator = context;
     Speaking speaking = {on_text, on_text_context};
     LmGenerateOptions options = lm_generate_defaults();
@@ -222,8 +244,10 @@ static bool generate(void *context, const int32_t *ids, size_t count, size_t max
     options.context = &speaking;
     LmStats stats = {0};
     bool ok = lm_generate(generator->model, ids, count, &options, &stats, err);
-    *statistics = (RagGeneration){.prompt_tokens = stats.prompt_tokens, .generated_tokens = stats.generated_tokens,
-                                  .prompt_seconds = stats.prompt_seconds, .generation_seconds = stats.generation_seconds};
+    *statistics = (RagGeneration){.prompt_tokens = stats.prompt_tokens,
+                                  .generated_tokens = stats.generated_tokens,
+                                  .prompt_seconds = stats.prompt_seconds,
+                                  .generation_seconds = stats.generation_seconds};
     return ok;
 }
 
@@ -248,10 +272,15 @@ bool rag_generator_open(const char *folder, RagGenerator *generator, Error *err)
     own->model = model;
     own->name = folder_name(folder);
     int context_tokens = lm_model_context(model);
-    *generator = (RagGenerator){.context = own, .name = own->name,
-                                .context_tokens = context_tokens > 0 ? (size_t)context_tokens : UNSTATED_CONTEXT,
-                                .n_parameters = lm_model_parameters(model), .render = render, .encode = encode,
-                                .generate = generate, .close = close_generator};
+    *generator = (RagGenerator){.context = own,
+                                .name = own->name,
+                                .context_tokens =
+                                    context_tokens > 0 ? (size_t)context_tokens : UNSTATED_CONTEXT,
+                                .n_parameters = lm_model_parameters(model),
+                                .render = render,
+                                .encode = encode,
+                                .generate = generate,
+                                .close = close_generator};
     return true;
 }
 

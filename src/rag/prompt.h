@@ -17,7 +17,8 @@ bool rag_prompt_is_small(const RagGenerator *generator);
 
 /* At most limit tokens; passages of the lowest rank are left out until it fits.
  * Fails when not even the first does. Caller frees ids. */
-bool rag_prompt_build(const RagGenerator *generator, const char *question, const RagEvidence *evidence,
-                      size_t n_passages, size_t limit, RagPrompt *prompt, Error *err);
+bool rag_prompt_build(const RagGenerator *generator, const char *question,
+                      const RagEvidence *evidence, size_t n_passages, size_t limit,
+                      RagPrompt *prompt, Error *err);
 
 #endif

@@ -114,7 +114,14 @@ bool rag_index_check(RagIndex *index, Error *err);
 
 /* ---- ingest -------------------------------------------------------------- */
 
-typedef enum { RAG_ADDED, RAG_CHANGED, RAG_UNCHANGED, RAG_REMOVED, RAG_SKIPPED, RAG_FAILED } RagFileStatus;
+typedef enum {
+    RAG_ADDED,
+    RAG_CHANGED,
+    RAG_UNCHANGED,
+    RAG_REMOVED,
+    RAG_SKIPPED,
+    RAG_FAILED
+} RagFileStatus;
 
 /* One file of an ingest; the strings are borrowed for the call. */
 typedef struct RagFileEvent {
@@ -164,25 +171,25 @@ void rag_ingest_report_free(RagIngestReport *report);
 typedef enum { RAG_HYBRID, RAG_DENSE, RAG_LEXICAL } RagSearchMode;
 
 typedef struct RagSearchOptions {
-    size_t top_k;              /* 0: 5 */
+    size_t top_k; /* 0: 5 */
     RagSearchMode mode;
-    size_t candidates;         /* taken from each list before fusion; 0: 100 */
+    size_t candidates;                  /* taken from each list before fusion; 0: 100 */
     float dense_weight, lexical_weight; /* of reciprocal rank fusion; 0: 1 */
-    const char *path_prefix;   /* only documents whose path starts with it; NULL: all */
-    float relevance_threshold; /* cosine; 0: the embedder's */
+    const char *path_prefix;            /* only documents whose path starts with it; NULL: all */
+    float relevance_threshold;          /* cosine; 0: the embedder's */
 } RagSearchOptions;
 
 typedef struct RagHit {
-    int64_t chunk;          /* id in the index */
-    char *document;         /* path as stored: absolute */
-    char *title, *heading;  /* heading: "h1 > h2", "" when none */
-    char *text;             /* the whole chunk */
-    char *snippet;          /* one line of at most 240 bytes around the query's words */
-    int page;               /* from 1; 0 when the document has no pages */
-    size_t start, end;      /* bytes of the document's stored text */
-    double score;           /* of the fusion: for order only, never for relevance */
-    double cosine;          /* -1..1; -2 when dense search did not run */
-    double bm25;            /* positive, greater is better; 0 when no word matched */
+    int64_t chunk;                   /* id in the index */
+    char *document;                  /* path as stored: absolute */
+    char *title, *heading;           /* heading: "h1 > h2", "" when none */
+    char *text;                      /* the whole chunk */
+    char *snippet;                   /* one line of at most 240 bytes around the query's words */
+    int page;                        /* from 1; 0 when the document has no pages */
+    size_t start, end;               /* bytes of the document's stored text */
+    double score;                    /* of the fusion: for order only, never for relevance */
+    double cosine;                   /* -1..1; -2 when dense search did not run */
+    double bm25;                     /* positive, greater is better; 0 when no word matched */
     size_t dense_rank, lexical_rank; /* from 1; 0 when not in that list */
 } RagHit;
 
@@ -218,11 +225,11 @@ typedef enum {
 typedef enum { RAG_UNSUPPORTED, RAG_WEAK, RAG_SUPPORTED } RagSupport;
 
 typedef struct RagSentence {
-    size_t start, end;  /* bytes of RagAnswer.text, citation mark excluded */
-    size_t source;      /* index into sources + 1; 0 when none supports it */
+    size_t start, end; /* bytes of RagAnswer.text, citation mark excluded */
+    size_t source;     /* index into sources + 1; 0 when none supports it */
     RagSupport support;
-    double overlap;     /* share of its content words found in the source */
-    double cosine;      /* to the best sentence of the source; -2 without an embedder */
+    double overlap; /* share of its content words found in the source */
+    double cosine;  /* to the best sentence of the source; -2 without an embedder */
 } RagSentence;
 
 typedef struct RagSource {
@@ -233,7 +240,7 @@ typedef struct RagSource {
 } RagSource;
 
 typedef struct RagAnswerOptions {
-    size_t max_tokens;  /* of the answer; 0: 160 */
+    size_t max_tokens;   /* of the answer; 0: 160 */
     size_t max_passages; /* 0: by the size of the model, 3 under a billion parameters */
     /* Words as the model says them, before they are checked; may be NULL. The
      * text is already safe to show. */
@@ -257,9 +264,8 @@ typedef struct RagAnswer {
 
 /* `search` must outlive the answer. embedder may be NULL: support is then
  * judged by words alone. generator may be NULL: the answer is extractive. */
-bool rag_answer(const RagSearch *search, const RagEmbedder *embedder,
-                const RagGenerator *generator, const RagAnswerOptions *options, RagAnswer *answer,
-                Error *err);
+bool rag_answer(const RagSearch *search, const RagEmbedder *embedder, const RagGenerator *generator,
+                const RagAnswerOptions *options, RagAnswer *answer, Error *err);
 void rag_answer_free(RagAnswer *answer);
 /* Sources and search included. Caller json_decref's. */
 json_t *rag_answer_json(const RagSearch *search, const RagAnswer *answer);

@@ -11,8 +11,8 @@
 
 typedef enum {
     INLINE,
-    DROP,    /* with everything inside */
-    BLOCK,   /* ends a paragraph before and after */
+    DROP,  /* with everything inside */
+    BLOCK, /* ends a paragraph before and after */
     HEADING,
     ITEM,
     PRE,
@@ -28,27 +28,32 @@ typedef struct Element {
 } Element;
 
 static const Element elements[] = {
-    {"address", BLOCK},  {"applet", DROP},   {"article", BLOCK},  {"aside", BLOCK},   {"audio", DROP},
-    {"blockquote", BLOCK}, {"br", BREAK},    {"button", DROP},    {"canvas", DROP},   {"caption", BLOCK},
-    {"center", BLOCK},   {"datalist", DROP}, {"dd", BLOCK},       {"details", BLOCK}, {"div", BLOCK},
-    {"dl", BLOCK},       {"dt", BLOCK},      {"embed", DROP},     {"fieldset", BLOCK},
-    {"figcaption", BLOCK}, {"figure", BLOCK}, {"footer", DROP},   {"form", BLOCK},    {"frame", DROP},
-    {"frameset", DROP},  {"h1", HEADING},    {"h2", HEADING},     {"h3", HEADING},    {"h4", HEADING},
-    {"h5", HEADING},     {"h6", HEADING},    {"head", DROP},      {"header", BLOCK},  {"hr", BLOCK},
-    {"iframe", DROP},    {"input", DROP},    {"legend", BLOCK},   {"li", ITEM},       {"listing", PRE},
-    {"main", BLOCK},     {"map", DROP},      {"menu", BLOCK},     {"meter", DROP},    {"nav", DROP},
-    {"noframes", DROP},  {"noscript", DROP}, {"object", DROP},    {"ol", BLOCK},      {"optgroup", DROP},
-    {"option", DROP},    {"p", BLOCK},       {"pre", PRE},        {"progress", DROP}, {"script", DROP},
-    {"section", BLOCK},  {"select", DROP},   {"style", DROP},     {"summary", BLOCK}, {"svg", DROP},
-    {"table", TABLE},    {"td", CELL},       {"template", DROP},  {"textarea", DROP}, {"th", CELL},
-    {"title", DROP},     {"tr", ROW},        {"ul", BLOCK},       {"video", DROP},    {"xmp", PRE},
+    {"address", BLOCK}, {"applet", DROP},      {"article", BLOCK},  {"aside", BLOCK},
+    {"audio", DROP},    {"blockquote", BLOCK}, {"br", BREAK},       {"button", DROP},
+    {"canvas", DROP},   {"caption", BLOCK},    {"center", BLOCK},   {"datalist", DROP},
+    {"dd", BLOCK},      {"details", BLOCK},    {"div", BLOCK},      {"dl", BLOCK},
+    {"dt", BLOCK},      {"embed", DROP},       {"fieldset", BLOCK}, {"figcaption", BLOCK},
+    {"figure", BLOCK},  {"footer", DROP},      {"form", BLOCK},     {"frame", DROP},
+    {"frameset", DROP}, {"h1", HEADING},       {"h2", HEADING},     {"h3", HEADING},
+    {"h4", HEADING},    {"h5", HEADING},       {"h6", HEADING},     {"head", DROP},
+    {"header", BLOCK},  {"hr", BLOCK},         {"iframe", DROP},    {"input", DROP},
+    {"legend", BLOCK},  {"li", ITEM},          {"listing", PRE},    {"main", BLOCK},
+    {"map", DROP},      {"menu", BLOCK},       {"meter", DROP},     {"nav", DROP},
+    {"noframes", DROP}, {"noscript", DROP},    {"object", DROP},    {"ol", BLOCK},
+    {"optgroup", DROP}, {"option", DROP},      {"p", BLOCK},        {"pre", PRE},
+    {"progress", DROP}, {"script", DROP},      {"section", BLOCK},  {"select", DROP},
+    {"style", DROP},    {"summary", BLOCK},    {"svg", DROP},       {"table", TABLE},
+    {"td", CELL},       {"template", DROP},    {"textarea", DROP},  {"th", CELL},
+    {"title", DROP},    {"tr", ROW},           {"ul", BLOCK},       {"video", DROP},
+    {"xmp", PRE},
 };
 
 /* ARIA roles and classes of what surrounds the text of a page. */
-static const char *const dropped_roles[] = {"navigation", "search", "banner", "contentinfo", "menu", "menubar", "toolbar"};
-static const char *const dropped_classes[] = {"headerlink", "nosearch", "sphinxsidebar", "related", "navheader",
-                                              "navfooter", "breadcrumb", "breadcrumbs", "visually-hidden",
-                                              "sr-only", "noprint", "mw-editsection"};
+static const char *const dropped_roles[] = {"navigation", "search",  "banner", "contentinfo",
+                                            "menu",       "menubar", "toolbar"};
+static const char *const dropped_classes[] = {
+    "headerlink", "nosearch",    "sphinxsidebar",   "related", "navheader", "navfooter",
+    "breadcrumb", "breadcrumbs", "visually-hidden", "sr-only", "noprint",   "mw-editsection"};
 
 static bool has_word(const xmlChar *text, const char *const *words, size_t count) {
     const char *s = (const char *)text;
@@ -86,8 +91,12 @@ static bool is_hidden(const xmlNode *node) {
         if (strcasecmp(name, "hidden") == 0) return true;
         if (strcasecmp(name, "aria-hidden") == 0 && strcasecmp(text, "true") == 0) return true;
         if (strcasecmp(name, "style") == 0 && hides(text)) return true;
-        if (strcasecmp(name, "role") == 0 && has_word(value, dropped_roles, BASE_COUNT(dropped_roles))) return true;
-        if (strcasecmp(name, "class") == 0 && has_word(value, dropped_classes, BASE_COUNT(dropped_classes))) return true;
+        if (strcasecmp(name, "role") == 0 &&
+            has_word(value, dropped_roles, BASE_COUNT(dropped_roles)))
+            return true;
+        if (strcasecmp(name, "class") == 0 &&
+            has_word(value, dropped_classes, BASE_COUNT(dropped_classes)))
+            return true;
     }
     return false;
 }
@@ -120,7 +129,8 @@ static const xmlNode *after(const xmlNode *node, const xmlNode *root) {
 static bool is_layout(const xmlNode *table) {
     size_t cell_text = 0;
     for (const xmlNode *node = table->children; node;
-         node = node->children && node->type == XML_ELEMENT_NODE ? node->children : after(node, table)) {
+         node = node->children && node->type == XML_ELEMENT_NODE ? node->children
+                                                                 : after(node, table)) {
         if (node->type == XML_TEXT_NODE && node->content) {
             cell_text += strlen((const char *)node->content);
             if (cell_text > 1500) return true;
@@ -148,9 +158,11 @@ typedef struct Walk {
 static void flush(Walk *walk) {
     if (walk->line.length) {
         if (walk->kind == RAG_BLOCK_CODE)
-            rag_document_add(walk->document, RAG_BLOCK_CODE, 0, 0, walk->line.data, walk->line.length);
+            rag_document_add(walk->document, RAG_BLOCK_CODE, 0, 0, walk->line.data,
+                             walk->line.length);
         else
-            rag_document_add_line(walk->document, walk->kind, walk->level, 0, walk->line.data, walk->line.length);
+            rag_document_add_line(walk->document, walk->kind, walk->level, 0, walk->line.data,
+                                  walk->line.length);
     }
     walk->line.length = 0;
     walk->kind = walk->pre ? RAG_BLOCK_CODE : RAG_BLOCK_PARAGRAPH;
@@ -167,9 +179,7 @@ static void enter(Walk *walk, const xmlNode *node, Role role) {
         return;
     }
     switch (role) {
-    case BREAK:
-        base_str_append_char(&walk->line, '\n');
-        break;
+    case BREAK: base_str_append_char(&walk->line, '\n'); break;
     case BLOCK:
     case TABLE:
         /* The first paragraph of a list item belongs to it. */
@@ -207,8 +217,7 @@ static void enter(Walk *walk, const xmlNode *node, Role role) {
         }
         break;
     case INLINE:
-    case DROP:
-        break;
+    case DROP: break;
     }
 }
 
@@ -253,7 +262,8 @@ static void walk_tree(Walk *walk, const xmlNode *root) {
                     leave(walk, role);
                 }
             }
-        } else if ((node->type == XML_TEXT_NODE || node->type == XML_CDATA_SECTION_NODE) && node->content) {
+        } else if ((node->type == XML_TEXT_NODE || node->type == XML_CDATA_SECTION_NODE) &&
+                   node->content) {
             base_str_append(&walk->line, (const char *)node->content);
         }
         if (down) {
@@ -272,8 +282,9 @@ static void walk_tree(Walk *walk, const xmlNode *root) {
 }
 
 static const xmlNode *find(const xmlNode *root, bool (*wanted)(const xmlNode *)) {
-    for (const xmlNode *node = root; node;
-         node = node->type == XML_ELEMENT_NODE && node->children ? node->children : after(node, root))
+    for (const xmlNode *node = root; node; node = node->type == XML_ELEMENT_NODE && node->children
+                                                      ? node->children
+                                                      : after(node, root))
         if (node->type == XML_ELEMENT_NODE && wanted(node)) return node;
     return NULL;
 }
@@ -286,7 +297,8 @@ static bool is_main(const xmlNode *node) {
     if (strcasecmp((const char *)node->name, "main") == 0) return true;
     for (const xmlAttr *attribute = node->properties; attribute; attribute = attribute->next)
         if (strcasecmp((const char *)attribute->name, "role") == 0 && attribute->children &&
-            attribute->children->content && strcasecmp((const char *)attribute->children->content, "main") == 0)
+            attribute->children->content &&
+            strcasecmp((const char *)attribute->children->content, "main") == 0)
             return true;
     return false;
 }
@@ -301,22 +313,25 @@ static void set_title(RagDocument *document, const xmlNode *root) {
     for (size_t i = 0; !document->title && i < document->n_blocks; i++) {
         const RagBlock *block = &document->blocks[i];
         if (block->kind == RAG_BLOCK_HEADING)
-            rag_document_set_title(document, document->text.data + block->start, block->end - block->start);
+            rag_document_set_title(document, document->text.data + block->start,
+                                   block->end - block->start);
     }
 }
 
 /* The encoding that the bytes force, or NULL to believe the page. */
 static const char *encoding_of(const char *bytes, size_t length) {
-    bool marked = length >= 2 && ((unsigned char)bytes[0] == 0xFF || (unsigned char)bytes[0] == 0xFE);
+    bool marked =
+        length >= 2 && ((unsigned char)bytes[0] == 0xFF || (unsigned char)bytes[0] == 0xFE);
     if (marked) return NULL;
     return base_utf8_valid(bytes, length) ? "UTF-8" : NULL;
 }
 
 bool rag_read_html(const char *bytes, size_t length, RagDocument *document, Error *err) {
     if (length > INT32_MAX / 2) return base_fail(err, ERROR_INPUT, "larger than 1 GiB");
-    htmlDocPtr tree = htmlReadMemory(bytes, (int)length, NULL, encoding_of(bytes, length),
-                                     HTML_PARSE_RECOVER | HTML_PARSE_NOERROR | HTML_PARSE_NOWARNING |
-                                         HTML_PARSE_NONET | HTML_PARSE_COMPACT);
+    htmlDocPtr tree =
+        htmlReadMemory(bytes, (int)length, NULL, encoding_of(bytes, length),
+                       HTML_PARSE_RECOVER | HTML_PARSE_NOERROR | HTML_PARSE_NOWARNING |
+                           HTML_PARSE_NONET | HTML_PARSE_COMPACT);
     const xmlNode *root = tree ? xmlDocGetRootElement(tree) : NULL;
     if (!root) {
         if (tree) xmlFreeDoc(tree);

@@ -13,8 +13,8 @@ typedef struct Reader {
     RagBlockKind kind; /* of it */
     char fence;        /* '`' or '~' inside fenced code, else 0 */
     size_t fence_length;
-    bool comment;      /* inside <!-- --> */
-    bool table_body;   /* a delimiter row was seen */
+    bool comment;    /* inside <!-- --> */
+    bool table_body; /* a delimiter row was seen */
     bool blank_before;
 } Reader;
 
@@ -37,7 +37,8 @@ static size_t closing(const char *text, size_t length, size_t i, char open, char
 }
 
 static bool is_word(const char *text, size_t length, size_t i) {
-    return i < length && (isalnum((unsigned char)text[i]) || (unsigned char)text[i] >= 0x80 || text[i] == '_');
+    return i < length &&
+           (isalnum((unsigned char)text[i]) || (unsigned char)text[i] >= 0x80 || text[i] == '_');
 }
 
 static void append_inline(StrBuf *out, const char *text, size_t length) {
@@ -66,14 +67,15 @@ static void append_inline(StrBuf *out, const char *text, size_t length) {
             size_t open = i + (c == '!');
             size_t end = closing(text, length, open, '[', ']');
             char next = end && end + 1 < length ? text[end + 1] : 0;
-            size_t target = next == '(' ? closing(text, length, end + 1, '(', ')')
+            size_t target = next == '('   ? closing(text, length, end + 1, '(', ')')
                             : next == '[' ? closing(text, length, end + 1, '[', ']')
                                           : 0;
             if (target) {
                 /* Link texts hold at most one more level (an image). */
                 StrBuf words = {0};
                 base_str_append_n(&words, text + open + 1, end - open - 1);
-                if (words.length && c == '[' && memchr(words.data, '[', words.length) && words.data[0] == '!') {
+                if (words.length && c == '[' && memchr(words.data, '[', words.length) &&
+                    words.data[0] == '!') {
                     size_t inner = closing(words.data, words.length, 1, '[', ']');
                     if (inner) base_str_append_n(out, words.data + 2, inner - 2);
                 } else if (words.length) {
@@ -87,14 +89,16 @@ static void append_inline(StrBuf *out, const char *text, size_t length) {
         if (c == '<' && i + 1 < length) {
             const char *end = memchr(text + i, '>', BASE_MIN(length - i, (size_t)1000));
             size_t tag = end ? (size_t)(end - text) : 0;
-            bool address = tag && (memmem(text + i, tag - i, "://", 3) || memchr(text + i, '@', tag - i)) &&
-                           !memchr(text + i, ' ', tag - i);
+            bool address =
+                tag && (memmem(text + i, tag - i, "://", 3) || memchr(text + i, '@', tag - i)) &&
+                !memchr(text + i, ' ', tag - i);
             if (address) {
                 base_str_append_n(out, text + i + 1, tag - i - 1);
                 i = tag + 1;
                 continue;
             }
-            if (tag && (isalpha((unsigned char)text[i + 1]) || text[i + 1] == '/' || text[i + 1] == '!')) {
+            if (tag &&
+                (isalpha((unsigned char)text[i + 1]) || text[i + 1] == '/' || text[i + 1] == '!')) {
                 i = tag + 1;
                 continue;
             }
@@ -104,7 +108,8 @@ static void append_inline(StrBuf *out, const char *text, size_t length) {
             while (i + run < length && text[i + run] == c) run++;
             bool before = i > 0 && !isspace((unsigned char)text[i - 1]);
             bool after = i + run < length && !isspace((unsigned char)text[i + run]);
-            bool inside_word = c == '_' && i > 0 && is_word(text, length, i - 1) && is_word(text, length, i + run);
+            bool inside_word =
+                c == '_' && i > 0 && is_word(text, length, i - 1) && is_word(text, length, i + run);
             if (run <= 3 && (before || after) && !inside_word) {
                 i += run;
                 continue;
@@ -123,12 +128,14 @@ static void append_inline(StrBuf *out, const char *text, size_t length) {
 static void flush(Reader *reader) {
     if (reader->block.length) {
         if (reader->kind == RAG_BLOCK_CODE) {
-            rag_document_add(reader->document, RAG_BLOCK_CODE, 0, 0, reader->block.data, reader->block.length);
+            rag_document_add(reader->document, RAG_BLOCK_CODE, 0, 0, reader->block.data,
+                             reader->block.length);
         } else {
             StrBuf words = {0};
             append_inline(&words, reader->block.data, reader->block.length);
             if (words.length)
-                rag_document_add_line(reader->document, reader->kind, 0, 0, words.data, words.length);
+                rag_document_add_line(reader->document, reader->kind, 0, 0, words.data,
+                                      words.length);
             base_str_free(&words);
         }
     }
@@ -141,8 +148,10 @@ static void add_heading(Reader *reader, int level, const char *text, size_t leng
     StrBuf words = {0};
     append_inline(&words, text, length);
     if (words.length) {
-        rag_document_add_line(reader->document, RAG_BLOCK_HEADING, level, 0, words.data, words.length);
-        if (!reader->document->title) rag_document_set_title(reader->document, words.data, words.length);
+        rag_document_add_line(reader->document, RAG_BLOCK_HEADING, level, 0, words.data,
+                              words.length);
+        if (!reader->document->title)
+            rag_document_set_title(reader->document, words.data, words.length);
     }
     base_str_free(&words);
 }
@@ -183,11 +192,14 @@ static void add_row(Reader *reader, const char *text, size_t length, bool header
     append_inline(&cells, text, length);
     size_t start = 0;
     while (start < cells.length && (cells.data[start] == '|' || cells.data[start] == ' ')) start++;
-    while (cells.length > start && (cells.data[cells.length - 1] == '|' || cells.data[cells.length - 1] == ' ')) cells.length--;
+    while (cells.length > start &&
+           (cells.data[cells.length - 1] == '|' || cells.data[cells.length - 1] == ' '))
+        cells.length--;
     if (cells.length > start) base_str_append_n(&row, cells.data + start, cells.length - start);
     if (row.length)
-        rag_document_add_line(reader->document, header ? RAG_BLOCK_TABLE_HEADER : RAG_BLOCK_TABLE_ROW, 0, 0,
-                              row.data, row.length);
+        rag_document_add_line(reader->document,
+                              header ? RAG_BLOCK_TABLE_HEADER : RAG_BLOCK_TABLE_ROW, 0, 0, row.data,
+                              row.length);
     base_str_free(&row);
     base_str_free(&cells);
 }
@@ -211,7 +223,8 @@ static size_t without_comments(Reader *reader, char *line, size_t length) {
     return out;
 }
 
-static void fenced_line(Reader *reader, const char *text, size_t length, const char *body, size_t body_length) {
+static void fenced_line(Reader *reader, const char *text, size_t length, const char *body,
+                        size_t body_length) {
     size_t run = 0;
     while (run < body_length && body[run] == reader->fence) run++;
     if (run >= reader->fence_length && run == body_length) {
@@ -250,11 +263,13 @@ static void take_line(Reader *reader, char *text, size_t length) {
         }
         return;
     }
-    bool in_list = reader->document->n_blocks &&
-                   reader->document->blocks[reader->document->n_blocks - 1].kind == RAG_BLOCK_LIST_ITEM;
+    bool in_list =
+        reader->document->n_blocks &&
+        reader->document->blocks[reader->document->n_blocks - 1].kind == RAG_BLOCK_LIST_ITEM;
     bool deep = indent >= 4 || tab_indent;
     if (reader->kind == RAG_BLOCK_CODE && !deep) flush(reader);
-    if (deep && (reader->kind == RAG_BLOCK_CODE || (blank_before && !in_list && !list_marker(body, size)))) {
+    if (deep && (reader->kind == RAG_BLOCK_CODE ||
+                 (blank_before && !in_list && !list_marker(body, size)))) {
         reader->kind = RAG_BLOCK_CODE;
         base_str_append_n(&reader->block, text, length);
         base_str_append_char(&reader->block, '\n');

@@ -26,8 +26,10 @@ typedef struct Child {
 /* Between fork and exec only calls that are safe after a fork in a program with
  * threads. */
 static void become_pdftotext(const char *path, int output, int complaints) {
-    char *const arguments[] = {"pdftotext", "-enc", "UTF-8", "-eol", "unix", (char *)path, "-", NULL};
-    char *const environment[] = {"PATH=/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin", "LC_ALL=C", NULL};
+    char *const arguments[] = {"pdftotext", "-enc",       "UTF-8", "-eol",
+                               "unix",      (char *)path, "-",     NULL};
+    char *const environment[] = {"PATH=/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin", "LC_ALL=C",
+                                 NULL};
     static const char *const places[] = {"/usr/bin/pdftotext", "/usr/local/bin/pdftotext",
                                          "/opt/homebrew/bin/pdftotext", "/bin/pdftotext"};
     int nothing = open("/dev/null", O_RDONLY);
@@ -91,7 +93,8 @@ static bool gather(Child *child, StrBuf *output, StrBuf *complaints, Error *err)
         int ready = poll(waits, 2, 200);
         if (ready < 0 && errno != EINTR) ok = base_fail_errno(err, "waiting for pdftotext");
         if (base_interrupted()) ok = base_fail(err, ERROR_INTERRUPTED, "interrupted");
-        if (base_now() > deadline) ok = base_fail(err, ERROR_INPUT, "pdftotext took longer than %.0f s", WALL_SECONDS);
+        if (base_now() > deadline)
+            ok = base_fail(err, ERROR_INPUT, "pdftotext took longer than %.0f s", WALL_SECONDS);
         if (!ok || ready <= 0) continue;
         if (waits[0].revents && !drain(&child->output, output, OUTPUT_BYTES))
             ok = base_fail(err, ERROR_INPUT, "holds more than %zu MiB of text", OUTPUT_BYTES >> 20);
@@ -121,7 +124,8 @@ static const Complaint known[] = {
 static bool explain(int status, const StrBuf *complaints, Error *err) {
     if (WIFEXITED(status) && WEXITSTATUS(status) == 127) {
         base_fail(err, ERROR_UNSUPPORTED, "pdftotext is not installed");
-        return base_hint(err, "install poppler-utils (apt install poppler-utils, brew install poppler)");
+        return base_hint(err,
+                         "install poppler-utils (apt install poppler-utils, brew install poppler)");
     }
     if (WIFSIGNALED(status)) {
         int number = WTERMSIG(status);
@@ -130,7 +134,8 @@ static bool explain(int status, const StrBuf *complaints, Error *err) {
         return base_fail(err, ERROR_INPUT, "pdftotext crashed on it (signal %d)", number);
     }
     for (size_t i = 0; complaints->data && i < BASE_COUNT(known); i++)
-        if (strstr(complaints->data, known[i].text)) return base_fail(err, ERROR_INPUT, "%s", known[i].meaning);
+        if (strstr(complaints->data, known[i].text))
+            return base_fail(err, ERROR_INPUT, "%s", known[i].meaning);
     return base_fail(err, ERROR_INPUT, "pdftotext cannot read it (status %d)", WEXITSTATUS(status));
 }
 
@@ -143,7 +148,8 @@ bool rag_read_pdf(const char *path, RagDocument *document, Error *err) {
     if (ok) {
         int status = 0;
         ok = gather(&child, &output, &complaints, err);
-        while (waitpid(child.pid, &status, 0) < 0 && errno == EINTR) {}
+        while (waitpid(child.pid, &status, 0) < 0 && errno == EINTR) {
+        }
         if (ok && status != 0) ok = explain(status, &complaints, err);
     }
     if (ok) rag_read_pdf_text(output.data ? output.data : "", output.length, document);

@@ -38,8 +38,10 @@ static Pages split(const char *text, size_t length) {
             size_t stop = newline ? (size_t)(newline - text) : end;
             size_t from = i;
             while (from < stop && (text[from] == ' ' || text[from] == '\t')) from++;
-            pages.lines = base_grow(pages.lines, &pages.capacity, pages.count + 1, sizeof *pages.lines);
-            pages.lines[pages.count++] = (Line){text + from, trimmed(text + from, stop - from), pages.n_pages, false};
+            pages.lines =
+                base_grow(pages.lines, &pages.capacity, pages.count + 1, sizeof *pages.lines);
+            pages.lines[pages.count++] =
+                (Line){text + from, trimmed(text + from, stop - from), pages.n_pages, false};
             i = stop + 1;
         }
         i = end + 1;
@@ -110,7 +112,8 @@ static void drop_feet(Pages *pages) {
         if (i + 1 == pages->count || pages->lines[i + 1].page != line->page) seen = 0;
         if (!line->length || ++seen > 2) continue;
         bool number = line->length <= 4;
-        for (size_t k = 0; k < line->length; k++) number = number && isdigit((unsigned char)line->text[k]);
+        for (size_t k = 0; k < line->length; k++)
+            number = number && isdigit((unsigned char)line->text[k]);
         bool first = i == 0 || pages->lines[i - 1].page != line->page;
         bool chapter = line->length > 8 && strncmp(line->text, "Chapter ", 8) == 0 && !first &&
                        rag_numbered_heading(line->text, line->length) > 0;
@@ -146,12 +149,15 @@ static void drop_running_lines(Pages *pages) {
 static bool ends_with_hyphen(const StrBuf *text) {
     size_t n = text->length;
     if (n < 2) return false;
-    if (text->data[n - 1] == '-') return isalpha((unsigned char)text->data[n - 2]) || (unsigned char)text->data[n - 2] >= 0x80;
+    if (text->data[n - 1] == '-')
+        return isalpha((unsigned char)text->data[n - 2]) ||
+               (unsigned char)text->data[n - 2] >= 0x80;
     return n >= 3 && memcmp(text->data + n - 3, "\xE2\x80\x90", 3) == 0; /* U+2010 */
 }
 
 static bool starts_lower(const Line *line) {
-    return line->length && (islower((unsigned char)line->text[0]) || (unsigned char)line->text[0] >= 0xC3);
+    return line->length &&
+           (islower((unsigned char)line->text[0]) || (unsigned char)line->text[0] >= 0xC3);
 }
 
 static void append_line(StrBuf *paragraph, const Line *line) {
@@ -164,7 +170,8 @@ static void append_line(StrBuf *paragraph, const Line *line) {
 }
 
 static bool is_bullet(const Line *line) {
-    static const char *const bullets[] = {"\xE2\x80\xA2 ", "\xE2\x80\x93 ", "\xE2\x97\xA6 ", "- ", "* "};
+    static const char *const bullets[] = {"\xE2\x80\xA2 ", "\xE2\x80\x93 ", "\xE2\x97\xA6 ", "- ",
+                                          "* "};
     for (size_t i = 0; i < BASE_COUNT(bullets); i++) {
         size_t n = strlen(bullets[i]);
         if (line->length > n && memcmp(line->text, bullets[i], n) == 0) return true;
@@ -181,7 +188,8 @@ static void flush(RagDocument *document, StrBuf *paragraph, bool item, int page)
 
 /* Lines of a table of contents: many dots, then a number. */
 static bool is_contents_line(const Line *line) {
-    return memmem(line->text, line->length, ". . . .", 7) || memmem(line->text, line->length, ".....", 5);
+    return memmem(line->text, line->length, ". . . .", 7) ||
+           memmem(line->text, line->length, ".....", 5);
 }
 
 /* A chapter's first page as LaTeX sets it: "CHAPTER", its number in words, its
@@ -218,7 +226,8 @@ static void gather(const Pages *pages, RagDocument *document) {
         }
         int level = paragraph.length ? 0 : rag_numbered_heading(line->text, line->length);
         if (level) {
-            rag_document_add_line(document, RAG_BLOCK_HEADING, level, page, line->text, line->length);
+            rag_document_add_line(document, RAG_BLOCK_HEADING, level, page, line->text,
+                                  line->length);
             continue;
         }
         if (is_bullet(line)) {
@@ -238,7 +247,8 @@ void rag_read_pdf_text(const char *text, size_t length, RagDocument *document) {
     document->n_pages = pages.n_pages;
     if (pages.n_empty && pages.n_empty == pages.n_pages)
         snprintf(document->warning, sizeof document->warning,
-                 "no text on its %d pages: scanned? run it through OCR first (ocrmypdf)", pages.n_pages);
+                 "no text on its %d pages: scanned? run it through OCR first (ocrmypdf)",
+                 pages.n_pages);
     else if (pages.n_empty * 2 > pages.n_pages)
         snprintf(document->warning, sizeof document->warning,
                  "%d of its %d pages have no text (scanned?)", pages.n_empty, pages.n_pages);
@@ -246,7 +256,8 @@ void rag_read_pdf_text(const char *text, size_t length, RagDocument *document) {
     if (document->n_blocks && document->blocks[0].page == 1) {
         RagBlock first = document->blocks[0];
         if (first.end - first.start <= 80)
-            rag_document_set_title(document, document->text.data + first.start, first.end - first.start);
+            rag_document_set_title(document, document->text.data + first.start,
+                                   first.end - first.start);
     }
     free(pages.lines);
 }

@@ -17,7 +17,8 @@ static Line next_line(const char *text, size_t length, size_t *position) {
     const char *newline = memchr(start, '\n', length - *position);
     size_t size = newline ? (size_t)(newline - start) : length - *position;
     *position += size + (newline ? 1 : 0);
-    while (size && (start[size - 1] == ' ' || start[size - 1] == '\t' || start[size - 1] == '\r' || start[size - 1] == '\f'))
+    while (size && (start[size - 1] == ' ' || start[size - 1] == '\t' || start[size - 1] == '\r' ||
+                    start[size - 1] == '\f'))
         size--;
     size_t indent = 0;
     while (indent < size && (start[indent] == ' ' || start[indent] == '\t')) indent++;
@@ -86,7 +87,9 @@ void rag_read_text(const char *text, size_t length, RagDocument *document) {
         if (paragraph && last) {
             size_t size = (size_t)(paragraph_end - paragraph);
             int level = memchr(paragraph, '\n', size) ? 0 : rag_numbered_heading(paragraph, size);
-            RagBlockKind kind = level ? RAG_BLOCK_HEADING : all_indented ? RAG_BLOCK_CODE : RAG_BLOCK_PARAGRAPH;
+            RagBlockKind kind = level          ? RAG_BLOCK_HEADING
+                                : all_indented ? RAG_BLOCK_CODE
+                                               : RAG_BLOCK_PARAGRAPH;
             rag_document_add(document, kind, level, 0, paragraph, size);
             paragraph = NULL;
         }

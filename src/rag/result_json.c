@@ -35,7 +35,8 @@ json_t *rag_search_json(const RagSearch *result) {
     json_object_set_new(object, "best_overlap", json_real(result->best_overlap));
     json_object_set_new(object, "threshold", json_real(result->threshold));
     json_object_set_new(object, "n_chunks", json_integer((json_int_t)result->n_chunks));
-    for (size_t i = 0; i < result->n_hits; i++) json_array_append_new(hits, hit_json(&result->hits[i]));
+    for (size_t i = 0; i < result->n_hits; i++)
+        json_array_append_new(hits, hit_json(&result->hits[i]));
     json_object_set_new(object, "hits", hits);
     json_object_set_new(seconds, "embed", json_real(result->embed_seconds));
     json_object_set_new(seconds, "dense", json_real(result->dense_seconds));
@@ -46,9 +47,12 @@ json_t *rag_search_json(const RagSearch *result) {
 }
 
 static json_t *sentence_json(const RagAnswer *answer, const RagSentence *sentence) {
-    static const char *const names[] = {[RAG_UNSUPPORTED] = "unsupported", [RAG_WEAK] = "weak", [RAG_SUPPORTED] = "supported"};
+    static const char *const names[] = {
+        [RAG_UNSUPPORTED] = "unsupported", [RAG_WEAK] = "weak", [RAG_SUPPORTED] = "supported"};
     json_t *object = json_object();
-    json_object_set_new(object, "text", json_stringn(answer->text + sentence->start, sentence->end - sentence->start));
+    json_object_set_new(
+        object, "text",
+        json_stringn(answer->text + sentence->start, sentence->end - sentence->start));
     json_object_set_new(object, "source", json_integer((json_int_t)sentence->source));
     set_text(object, "support", names[sentence->support]);
     json_object_set_new(object, "overlap", json_real(sentence->overlap));
@@ -57,14 +61,17 @@ static json_t *sentence_json(const RagAnswer *answer, const RagSentence *sentenc
 }
 
 json_t *rag_answer_json(const RagSearch *search, const RagAnswer *answer) {
-    static const char *const kinds[] = {[RAG_ANSWER_GENERATED] = "generated", [RAG_ANSWER_EXTRACTIVE] = "extractive",
+    static const char *const kinds[] = {[RAG_ANSWER_GENERATED] = "generated",
+                                        [RAG_ANSWER_EXTRACTIVE] = "extractive",
                                         [RAG_ANSWER_REFUSED] = "refused"};
-    json_t *object = json_object(), *sentences = json_array(), *sources = json_array(), *generation = json_object();
+    json_t *object = json_object(), *sentences = json_array(), *sources = json_array(),
+           *generation = json_object();
     set_text(object, "question", search->query);
     set_text(object, "answer", answer->text);
     set_text(object, "kind", kinds[answer->kind]);
     set_text(object, "draft", answer->draft);
-    for (size_t i = 0; i < answer->n_sentences; i++) json_array_append_new(sentences, sentence_json(answer, &answer->sentences[i]));
+    for (size_t i = 0; i < answer->n_sentences; i++)
+        json_array_append_new(sentences, sentence_json(answer, &answer->sentences[i]));
     json_object_set_new(object, "sentences", sentences);
     for (size_t i = 0; i < answer->n_sources; i++) {
         json_t *source = hit_json(answer->sources[i].hit);
@@ -74,12 +81,17 @@ json_t *rag_answer_json(const RagSearch *search, const RagAnswer *answer) {
         json_array_append_new(sources, source);
     }
     json_object_set_new(object, "sources", sources);
-    json_object_set_new(object, "invalid_citations", json_integer((json_int_t)answer->invalid_citations));
-    json_object_set_new(object, "unsupported_sentences", json_integer((json_int_t)answer->n_unsupported));
-    json_object_set_new(generation, "prompt_tokens", json_integer((json_int_t)answer->generation.prompt_tokens));
-    json_object_set_new(generation, "generated_tokens", json_integer((json_int_t)answer->generation.generated_tokens));
+    json_object_set_new(object, "invalid_citations",
+                        json_integer((json_int_t)answer->invalid_citations));
+    json_object_set_new(object, "unsupported_sentences",
+                        json_integer((json_int_t)answer->n_unsupported));
+    json_object_set_new(generation, "prompt_tokens",
+                        json_integer((json_int_t)answer->generation.prompt_tokens));
+    json_object_set_new(generation, "generated_tokens",
+                        json_integer((json_int_t)answer->generation.generated_tokens));
     json_object_set_new(generation, "prompt_seconds", json_real(answer->generation.prompt_seconds));
-    json_object_set_new(generation, "generation_seconds", json_real(answer->generation.generation_seconds));
+    json_object_set_new(generation, "generation_seconds",
+                        json_real(answer->generation.generation_seconds));
     json_object_set_new(object, "generation", generation);
     json_object_set_new(object, "search", rag_search_json(search));
     return object;

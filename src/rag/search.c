@@ -45,18 +45,23 @@ typedef struct Search {
 static bool filter_by_path(Search *s, Error *err) {
     const char *prefix = s->options->path_prefix;
     if (!prefix || !*prefix) return true;
-    sqlite3_stmt *most = rag_store_prepare(s->index, "SELECT coalesce(max(id), 0) + 1 FROM chunks", err);
+    sqlite3_stmt *most =
+        rag_store_prepare(s->index, "SELECT coalesce(max(id), 0) + 1 FROM chunks", err);
     if (!most) return false;
-    bool ok = sqlite3_step(most) == SQLITE_ROW || rag_store_fail(s->index, err, "reading the index");
+    bool ok =
+        sqlite3_step(most) == SQLITE_ROW || rag_store_fail(s->index, err, "reading the index");
     int64_t bits = ok ? sqlite3_column_int64(most, 0) : 0;
     sqlite3_finalize(most);
-    if (ok && (bits < 1 || bits > (int64_t)1 << 40)) ok = base_fail(err, ERROR_INPUT, "%s: the index is damaged", s->index->path);
+    if (ok && (bits < 1 || bits > (int64_t)1 << 40))
+        ok = base_fail(err, ERROR_INPUT, "%s: the index is damaged", s->index->path);
     if (!ok) return false;
     s->allowed_bits = (size_t)bits;
     s->allowed = base_calloc(s->allowed_bits / 8 + 1, 1);
-    sqlite3_stmt *ids = rag_store_prepare(
-        s->index, "SELECT c.id FROM documents d JOIN chunks c ON c.document = d.id"
-                  " WHERE substr(d.path, 1, length(?1)) = ?1", err);
+    sqlite3_stmt *ids =
+        rag_store_prepare(s->index,
+                          "SELECT c.id FROM documents d JOIN chunks c ON c.document = d.id"
+                          " WHERE substr(d.path, 1, length(?1)) = ?1",
+                          err);
     if (!ids) return false;
     sqlite3_bind_text(ids, 1, prefix, -1, SQLITE_STATIC);
     int rc = SQLITE_ROW;
@@ -70,19 +75,22 @@ static bool filter_by_path(Search *s, Error *err) {
 }
 
 static bool is_allowed(const Search *s, int64_t id) {
-    return !s->allowed || (id > 0 && (size_t)id < s->allowed_bits && (s->allowed[id / 8] >> (id % 8) & 1));
+    return !s->allowed ||
+           (id > 0 && (size_t)id < s->allowed_bits && (s->allowed[id / 8] >> (id % 8) & 1));
 }
 
 /* ---- dense -------------------------------------------------------------------- */
 
-static bool embed_query(Search *s, const RagEmbedder *embedder, const char *query, RagSearch *result, Error *err) {
+static bool embed_query(Search *s, const RagEmbedder *embedder, const char *query,
+                        RagSearch *result, Error *err) {
     double started = base_now();
     float *vector = s->vector = base_calloc(s->index->dim, sizeof *vector);
     if (!embedder->embed(embedder->context, &query, 1, RAG_QUERY, vector, err)) return false;
     double sum = 0;
     for (size_t i = 0; i < embedder->dim; i++) sum += (double)vector[i] * (double)vector[i];
     if (!isfinite(sum) || sum < 1e-12)
-        return base_fail(err, ERROR_INPUT, "the embedder %s gives a vector of zeros or not-a-number", embedder->name);
+        return base_fail(err, ERROR_INPUT,
+                         "the embedder %s gives a vector of zeros or not-a-number", embedder->name);
     float factor = (float)(1.0 / sqrt(sum));
     for (size_t i = 0; i < embedder->dim; i++) vector[i] *= factor;
     result->embed_seconds = base_now() - started;
@@ -98,7 +106,8 @@ static bool search_dense(Search *s, RagSearch *result, Error *err) {
     if (ok) {
         size_t wide = s->candidates * RESCORE_FACTOR;
         s->dense = base_calloc(wide, sizeof *s->dense);
-        ok = rag_matrix_search(&matrix, s->vector, s->allowed, s->allowed_bits, s->dense, wide, &s->n_dense, err) &&
+        ok = rag_matrix_search(&matrix, s->vector, s->allowed, s->allowed_bits, s->dense, wide,
+                               &s->n_dense, err) &&
              rag_store_rescore(twin, s->vector, s->dense, s->n_dense, err);
         rag_scored_sort(s->dense, s->n_dense);
         s->n_dense = BASE_MIN(s->n_dense, s->candidates);
@@ -166,7 +175,8 @@ static bool search_lexical(Search *s, size_t n_rows, RagSearch *result, Error *e
         s->lexical = base_calloc(s->candidates, sizeof *s->lexical);
         /* With a filter every row is looked at until enough are allowed. */
         sqlite3_stmt *q = rag_store_prepare(
-            s->index, "SELECT rowid, rank FROM words WHERE words MATCH ?1 ORDER BY rank LIMIT ?2", err);
+            s->index, "SELECT rowid, rank FROM words WHERE words MATCH ?1 ORDER BY rank LIMIT ?2",
+            err);
         ok = q != NULL;
         if (ok) {
             sqlite3_bind_text(q, 1, expression, -1, SQLITE_STATIC);
@@ -174,9 +184,11 @@ static bool search_lexical(Search *s, size_t n_rows, RagSearch *result, Error *e
             int rc = SQLITE_ROW;
             while (s->n_lexical < s->candidates && (rc = sqlite3_step(q)) == SQLITE_ROW) {
                 int64_t id = sqlite3_column_int64(q, 0);
-                if (is_allowed(s, id)) s->lexical[s->n_lexical++] = (RagScored){id, -sqlite3_column_double(q, 1)};
+                if (is_allowed(s, id))
+                    s->lexical[s->n_lexical++] = (RagScored){id, -sqlite3_column_double(q, 1)};
             }
-            ok = rc == SQLITE_ROW || rc == SQLITE_DONE || rag_store_fail(s->index, err, "searching words");
+            ok = rc == SQLITE_ROW || rc == SQLITE_DONE ||
+                 rag_store_fail(s->index, err, "searching words");
             rag_scored_sort(s->lexical, s->n_lexical);
         }
         sqlite3_finalize(q);
@@ -241,7 +253,8 @@ static bool is_repeated(const RagSearch *result, const char *text) {
         RagStems others = rag_stems_of(before, strlen(before));
         bool number_differs = false, missing = false;
         rag_overlap(&words, before, strlen(before), &number_differs);
-        repeated = rag_overlap(&others, text, length, &missing) >= SAME_TEXT && !number_differs && !missing;
+        repeated = rag_overlap(&others, text, length, &missing) >= SAME_TEXT && !number_differs &&
+                   !missing;
         rag_stems_free(&others);
     }
     rag_stems_free(&words);
@@ -249,11 +262,13 @@ static bool is_repeated(const RagSearch *result, const char *text) {
 }
 
 /* The chunks behind the best of the fused list; the same text once. */
-static bool load_hits(Search *s, const RagFused *fused, size_t count, size_t top_k, const RagStems *wanted,
-                      RagSearch *result, Error *err) {
-    sqlite3_stmt *q = rag_store_prepare(
-        s->index, "SELECT d.path, d.title, c.heading, c.text, c.page, c.first_byte, c.end_byte, c.header FROM chunks c"
-                  " JOIN documents d ON d.id = c.document WHERE c.id = ?1", err);
+static bool load_hits(Search *s, const RagFused *fused, size_t count, size_t top_k,
+                      const RagStems *wanted, RagSearch *result, Error *err) {
+    sqlite3_stmt *q = rag_store_prepare(s->index,
+                                        "SELECT d.path, d.title, c.heading, c.text, c.page, "
+                                        "c.first_byte, c.end_byte, c.header FROM chunks c"
+                                        " JOIN documents d ON d.id = c.document WHERE c.id = ?1",
+                                        err);
     if (!q) return false;
     result->hits = base_calloc(top_k, sizeof *result->hits);
     bool ok = true;
@@ -266,17 +281,26 @@ static bool load_hits(Search *s, const RagFused *fused, size_t count, size_t top
         }
         ok = rc == SQLITE_ROW || rag_store_fail(s->index, err, "reading the index");
         if (!ok) break;
-        RagHit hit = {.chunk = fused[i].chunk, .document = column_copy(q, 0), .title = column_copy(q, 1),
-                      .heading = column_copy(q, 2), .text = column_copy(q, 3), .page = sqlite3_column_int(q, 4),
-                      .start = (size_t)sqlite3_column_int64(q, 5), .end = (size_t)sqlite3_column_int64(q, 6),
-                      .score = fused[i].score, .cosine = fused[i].cosine, .bm25 = fused[i].bm25,
-                      .dense_rank = fused[i].dense_rank, .lexical_rank = fused[i].lexical_rank};
+        RagHit hit = {.chunk = fused[i].chunk,
+                      .document = column_copy(q, 0),
+                      .title = column_copy(q, 1),
+                      .heading = column_copy(q, 2),
+                      .text = column_copy(q, 3),
+                      .page = sqlite3_column_int(q, 4),
+                      .start = (size_t)sqlite3_column_int64(q, 5),
+                      .end = (size_t)sqlite3_column_int64(q, 6),
+                      .score = fused[i].score,
+                      .cosine = fused[i].cosine,
+                      .bm25 = fused[i].bm25,
+                      .dense_rank = fused[i].dense_rank,
+                      .lexical_rank = fused[i].lexical_rank};
         if (is_repeated(result, hit.text)) {
             free_hit(&hit);
         } else {
             char *header = column_copy(q, 7);
             char *whole = base_format("%s\n%s", header, hit.text);
-            result->best_overlap = fmax(result->best_overlap, rag_overlap(wanted, whole, strlen(whole), NULL));
+            result->best_overlap =
+                fmax(result->best_overlap, rag_overlap(wanted, whole, strlen(whole), NULL));
             hit.snippet = rag_snippet(wanted, hit.text, SNIPPET_BYTES);
             result->hits[result->n_hits++] = hit;
             free(header);
@@ -304,39 +328,47 @@ static bool is_relevant(const RagSearch *result, bool dense_ran) {
     if (!result->n_hits) return false;
     if (!dense_ran) return result->best_overlap >= LEXICAL_OVERLAP;
     if (result->best_cosine >= result->threshold) return true;
-    return result->best_cosine >= result->threshold - LEXICAL_RELIEF && result->best_overlap >= LEXICAL_OVERLAP;
+    return result->best_cosine >= result->threshold - LEXICAL_RELIEF &&
+           result->best_overlap >= LEXICAL_OVERLAP;
 }
 
 static double or_default(double value, double fallback) {
     return value > 0 ? value : fallback;
 }
 
-bool rag_search(RagIndex *index, const RagEmbedder *embedder, const char *query, const RagSearchOptions *options,
-                RagSearch *result, Error *err) {
+bool rag_search(RagIndex *index, const RagEmbedder *embedder, const char *query,
+                const RagSearchOptions *options, RagSearch *result, Error *err) {
     double started = base_now();
     size_t top_k = options->top_k ? BASE_MIN(options->top_k, (size_t)1000) : DEFAULT_TOP_K;
     *result = (RagSearch){.query = rag_clean(query), .best_cosine = -2};
-    if (options->mode == RAG_DENSE && !embedder) return base_fail(err, ERROR_INPUT, "dense search needs an embedder");
+    if (options->mode == RAG_DENSE && !embedder)
+        return base_fail(err, ERROR_INPUT, "dense search needs an embedder");
     Search s = {.index = index, .options = options};
-    s.candidates = options->candidates ? BASE_MIN(options->candidates, (size_t)10000) : DEFAULT_CANDIDATES;
+    s.candidates =
+        options->candidates ? BASE_MIN(options->candidates, (size_t)10000) : DEFAULT_CANDIDATES;
     s.candidates = BASE_MAX(s.candidates, top_k);
     s.terms = rag_terms_of(query);
-    double own = embedder && embedder->relevance_threshold > 0 ? (double)embedder->relevance_threshold : DEFAULT_THRESHOLD;
+    double own = embedder && embedder->relevance_threshold > 0
+                     ? (double)embedder->relevance_threshold
+                     : DEFAULT_THRESHOLD;
     result->threshold = or_default((double)options->relevance_threshold, own);
     bool blank = !*result->query || strspn(result->query, " \t\n") == strlen(result->query);
     bool dense = options->mode != RAG_LEXICAL && embedder && !blank;
     RagIndexInfo info;
     /* One transaction, so that an ingest going on beside changes nothing below. */
-    bool ok = rag_store_run(index, "BEGIN", err) && rag_index_info(index, &info, err) && filter_by_path(&s, err);
+    bool ok = rag_store_run(index, "BEGIN", err) && rag_index_info(index, &info, err) &&
+              filter_by_path(&s, err);
     if (ok) result->n_chunks = info.n_chunks;
     ok = ok && (!dense || embed_query(&s, embedder, result->query, result, err)) &&
          search_both(&s, dense, info.n_chunks, result, err);
     if (ok) {
         RagStems wanted = rag_stems_of_terms(&s.terms);
         size_t n_fused = 0;
-        RagFused *fused = rag_fuse(s.dense, s.n_dense, or_default((double)options->dense_weight, 1), s.lexical, s.n_lexical,
-                                   or_default((double)options->lexical_weight, 1), &n_fused);
-        ok = load_hits(&s, fused, n_fused, top_k, &wanted, result, err) && complete_cosines(&s, result, err);
+        RagFused *fused =
+            rag_fuse(s.dense, s.n_dense, or_default((double)options->dense_weight, 1), s.lexical,
+                     s.n_lexical, or_default((double)options->lexical_weight, 1), &n_fused);
+        ok = load_hits(&s, fused, n_fused, top_k, &wanted, result, err) &&
+             complete_cosines(&s, result, err);
         if (s.terms.only_stop_words) result->best_overlap = 0;
         if (ok) result->relevant = is_relevant(result, dense);
         free(fused);

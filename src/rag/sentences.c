@@ -8,18 +8,22 @@
 #include "rag/show.h"
 
 static const char *const abbreviations[] = {
-    "e.g", "i.e", "etc", "vs", "cf", "mr", "mrs", "ms", "dr", "prof", "st", "no", "fig",
-    "sec", "ch", "vol", "ed", "eds", "pp", "al", "approx", "inc", "ltd", "jr", "sr", "viz", "resp",
+    "e.g",  "i.e", "etc",    "vs",  "cf",  "mr", "mrs", "ms",  "dr",
+    "prof", "st",  "no",     "fig", "sec", "ch", "vol", "ed",  "eds",
+    "pp",   "al",  "approx", "inc", "ltd", "jr", "sr",  "viz", "resp",
 };
 
 /* Whether the word that ends before text[dot] usually takes a full stop. */
 static bool is_abbreviation(const char *text, size_t begin, size_t dot) {
     size_t start = dot;
-    while (start > begin && dot - start < 12 && (isalpha((unsigned char)text[start - 1]) || text[start - 1] == '.')) start--;
+    while (start > begin && dot - start < 12 &&
+           (isalpha((unsigned char)text[start - 1]) || text[start - 1] == '.'))
+        start--;
     size_t length = dot - start;
     if (length == 1 && isupper((unsigned char)text[start])) return true; /* an initial */
     for (size_t i = 0; i < BASE_COUNT(abbreviations); i++)
-        if (strlen(abbreviations[i]) == length && strncasecmp(text + start, abbreviations[i], length) == 0)
+        if (strlen(abbreviations[i]) == length &&
+            strncasecmp(text + start, abbreviations[i], length) == 0)
             return true;
     return false;
 }
@@ -47,7 +51,8 @@ size_t rag_sentence_end(const char *text, size_t length, size_t start) {
         uint32_t following = 0;
         while (end < length) { /* further stops and closing quotes belong to it */
             next = base_utf8_decode(text + end, length - end, &following, NULL);
-            bool more = following == '.' || following == '!' || following == '?' || is_cjk_stop(following) || is_closer(following);
+            bool more = following == '.' || following == '!' || following == '?' ||
+                        is_cjk_stop(following) || is_closer(following);
             if (empty_line || !more) break;
             end += next;
         }

@@ -64,9 +64,9 @@ char *rag_clean(const char *text) {
 
 bool rag_is_space(uint32_t codepoint) {
     return codepoint == ' ' || (codepoint >= '\t' && codepoint <= '\r') || codepoint == 0x85 ||
-           codepoint == 0xA0 || codepoint == 0x1680 || (codepoint >= 0x2000 && codepoint <= 0x200A) ||
-           codepoint == 0x2028 || codepoint == 0x2029 || codepoint == 0x202F ||
-           codepoint == 0x205F || codepoint == 0x3000;
+           codepoint == 0xA0 || codepoint == 0x1680 ||
+           (codepoint >= 0x2000 && codepoint <= 0x200A) || codepoint == 0x2028 ||
+           codepoint == 0x2029 || codepoint == 0x202F || codepoint == 0x205F || codepoint == 0x3000;
 }
 
 char *rag_clean_line(const char *text, size_t length) {

@@ -46,9 +46,11 @@ static const char schema[] =
     "CREATE TRIGGER chunks_added AFTER INSERT ON chunks BEGIN"
     " INSERT INTO words(rowid, header, text) VALUES (new.id, new.header, new.text); END;"
     "CREATE TRIGGER chunks_removed AFTER DELETE ON chunks BEGIN"
-    " INSERT INTO words(words, rowid, header, text) VALUES ('delete', old.id, old.header, old.text); END;"
+    " INSERT INTO words(words, rowid, header, text) VALUES ('delete', old.id, old.header, "
+    "old.text); END;"
     "CREATE TRIGGER chunks_changed AFTER UPDATE OF header, text ON chunks BEGIN"
-    " INSERT INTO words(words, rowid, header, text) VALUES ('delete', old.id, old.header, old.text);"
+    " INSERT INTO words(words, rowid, header, text) VALUES ('delete', old.id, old.header, "
+    "old.text);"
     " INSERT INTO words(rowid, header, text) VALUES (new.id, new.header, new.text); END;";
 
 /* ---- what SQLite says ----------------------------------------------------- */
@@ -60,11 +62,15 @@ typedef struct Saying {
 } Saying;
 
 static const Saying sayings[] = {
-    {SQLITE_NOTADB, ERROR_INPUT, "not an index of mlx-rag", "give another --index, this file was left alone"},
-    {SQLITE_CORRUPT, ERROR_INPUT, "the index is damaged", "ingest the documents again into a new index"},
+    {SQLITE_NOTADB, ERROR_INPUT, "not an index of mlx-rag",
+     "give another --index, this file was left alone"},
+    {SQLITE_CORRUPT, ERROR_INPUT, "the index is damaged",
+     "ingest the documents again into a new index"},
     {SQLITE_FULL, ERROR_IO, "the disk is full", "the index is as it was before this document"},
-    {SQLITE_READONLY, ERROR_IO, "the index or its folder cannot be written", "check the permissions"},
-    {SQLITE_PERM, ERROR_IO, "the index cannot be opened: permission denied", "check the permissions"},
+    {SQLITE_READONLY, ERROR_IO, "the index or its folder cannot be written",
+     "check the permissions"},
+    {SQLITE_PERM, ERROR_IO, "the index cannot be opened: permission denied",
+     "check the permissions"},
     {SQLITE_BUSY, ERROR_IO, "another process is writing this index", "try again when it is done"},
     {SQLITE_LOCKED, ERROR_IO, "another process is writing this index", "try again when it is done"},
     {SQLITE_TOOBIG, ERROR_INPUT, "a document is larger than an index can hold", ""},
@@ -83,10 +89,12 @@ bool rag_store_fail(RagIndex *index, Error *err, const char *doing) {
     }
     const char *detail = index->db ? sqlite3_errmsg(index->db) : "no memory";
     if (code == SQLITE_CANTOPEN || code == SQLITE_IOERR)
-        return base_fail(err, ERROR_IO, "%s: %s: %s", index->path, doing, system ? strerror(system) : detail);
+        return base_fail(err, ERROR_IO, "%s: %s: %s", index->path, doing,
+                         system ? strerror(system) : detail);
     /* Tables or columns that are not there: the file says it is ours and is not. */
     if (code == SQLITE_ERROR) {
-        base_fail(err, ERROR_INPUT, "%s: the index is damaged (%s: %s)", index->path, doing, detail);
+        base_fail(err, ERROR_INPUT, "%s: the index is damaged (%s: %s)", index->path, doing,
+                  detail);
         return base_hint(err, "ingest the documents again into a new index");
     }
     return base_fail(err, ERROR_INTERNAL, "%s: %s: %s", index->path, doing, detail);
@@ -117,7 +125,8 @@ bool rag_store_finish(RagIndex *index, sqlite3_stmt *statement, const char *doin
 /* ---- meta ----------------------------------------------------------------- */
 
 static bool meta_set(RagIndex *index, const char *key, const char *value, Error *err) {
-    sqlite3_stmt *statement = rag_store_prepare(index, "INSERT OR REPLACE INTO meta VALUES (?1, ?2)", err);
+    sqlite3_stmt *statement =
+        rag_store_prepare(index, "INSERT OR REPLACE INTO meta VALUES (?1, ?2)", err);
     if (!statement) return false;
     sqlite3_bind_text(statement, 1, key, -1, SQLITE_STATIC);
     sqlite3_bind_text(statement, 2, value, -1, SQLITE_STATIC);
@@ -126,13 +135,16 @@ static bool meta_set(RagIndex *index, const char *key, const char *value, Error 
 
 /* The value of a key, "" when it is not there; caller frees; NULL on failure. */
 static char *meta_get(RagIndex *index, const char *key, Error *err) {
-    sqlite3_stmt *statement = rag_store_prepare(index, "SELECT value FROM meta WHERE key = ?1", err);
+    sqlite3_stmt *statement =
+        rag_store_prepare(index, "SELECT value FROM meta WHERE key = ?1", err);
     if (!statement) return NULL;
     sqlite3_bind_text(statement, 1, key, -1, SQLITE_STATIC);
     int rc = sqlite3_step(statement);
     char *value = NULL;
     if (rc == SQLITE_ROW)
-        value = base_strdup(sqlite3_column_text(statement, 0) ? (const char *)sqlite3_column_text(statement, 0) : "");
+        value = base_strdup(sqlite3_column_text(statement, 0)
+                                ? (const char *)sqlite3_column_text(statement, 0)
+                                : "");
     else if (rc == SQLITE_DONE)
         value = base_strdup("");
     else
@@ -158,8 +170,8 @@ static bool pragma_number(RagIndex *index, const char *sql, int64_t *value, Erro
 static bool create_schema(RagIndex *index, const RagEmbedder *embedder, Error *err) {
     char dim[32], stamps[128];
     snprintf(dim, sizeof dim, "%zu", embedder->dim);
-    snprintf(stamps, sizeof stamps, "PRAGMA application_id=%d; PRAGMA user_version=%d;", RAG_APPLICATION_ID,
-             RAG_SCHEMA_VERSION);
+    snprintf(stamps, sizeof stamps, "PRAGMA application_id=%d; PRAGMA user_version=%d;",
+             RAG_APPLICATION_ID, RAG_SCHEMA_VERSION);
     bool ok = rag_store_run(index, "BEGIN IMMEDIATE", err);
     if (!ok) return false;
     ok = rag_store_run(index, schema, err) && rag_store_run(index, stamps, err) &&
@@ -173,18 +185,25 @@ static bool create_schema(RagIndex *index, const RagEmbedder *embedder, Error *e
 
 /* A model's folder may move and be renamed: its name is for people only. */
 static bool check_embedder(RagIndex *index, const RagEmbedder *embedder, Error *err) {
-    char *name = meta_get(index, "embedder_name", err), *hash = meta_get(index, "embedder_hash", err);
+    char *name = meta_get(index, "embedder_name", err),
+         *hash = meta_get(index, "embedder_hash", err);
     char *pooling = meta_get(index, "pooling", err), *dim = meta_get(index, "dim", err);
     bool ok = name && hash && pooling && dim;
     if (ok) {
         long long number = atoll(dim);
         index->dim = number > 0 && number <= 8192 ? (size_t)number : 0;
-        if (!index->dim) ok = base_fail(err, ERROR_INPUT, "%s: the index is damaged (dim is '%.20s')", index->path, dim);
+        if (!index->dim)
+            ok = base_fail(err, ERROR_INPUT, "%s: the index is damaged (dim is '%.20s')",
+                           index->path, dim);
     }
     if (ok && embedder &&
-        (strcmp(hash, embedder->hash) != 0 || strcmp(pooling, embedder->pooling) != 0 || index->dim != embedder->dim)) {
-        ok = base_fail(err, ERROR_INPUT, "%s: was made with the embedder %.100s (%.16s, %zu numbers), not with %s (%.16s, %zu numbers)",
-                       index->path, name, hash, index->dim, embedder->name, embedder->hash, embedder->dim);
+        (strcmp(hash, embedder->hash) != 0 || strcmp(pooling, embedder->pooling) != 0 ||
+         index->dim != embedder->dim)) {
+        ok = base_fail(err, ERROR_INPUT,
+                       "%s: was made with the embedder %.100s (%.16s, %zu numbers), not with %s "
+                       "(%.16s, %zu numbers)",
+                       index->path, name, hash, index->dim, embedder->name, embedder->hash,
+                       embedder->dim);
         base_hint(err, "use that embedder, or ingest into a new index");
     }
     free(name), free(hash), free(pooling), free(dim);
@@ -198,26 +217,33 @@ static bool check_ours(RagIndex *index, const RagEmbedder *embedder, Error *err)
         !pragma_number(index, "SELECT count(*) FROM sqlite_master", &tables, err))
         return false;
     if (!application && !tables) {
-        if (index->mode == RAG_CREATE) return create_schema(index, embedder, err) && check_embedder(index, embedder, err);
+        if (index->mode == RAG_CREATE)
+            return create_schema(index, embedder, err) && check_embedder(index, embedder, err);
         base_fail(err, ERROR_INPUT, "%s: the index is empty", index->path);
         return base_hint(err, "run mlx-rag ingest first");
     }
     if (application != RAG_APPLICATION_ID) {
-        base_fail(err, ERROR_INPUT, "%s: a database of another program, not an index of mlx-rag", index->path);
+        base_fail(err, ERROR_INPUT, "%s: a database of another program, not an index of mlx-rag",
+                  index->path);
         return base_hint(err, "give another --index, this file was left alone");
     }
     if (version != RAG_SCHEMA_VERSION) {
-        base_fail(err, ERROR_UNSUPPORTED, "%s: index version %lld, this program knows %d", index->path,
-                  (long long)version, RAG_SCHEMA_VERSION);
+        base_fail(err, ERROR_UNSUPPORTED, "%s: index version %lld, this program knows %d",
+                  index->path, (long long)version, RAG_SCHEMA_VERSION);
         return base_hint(err, "ingest the documents again into a new index");
     }
     /* SQLite runs what triggers and views say, so only ours may be there. (Its
      * TRUSTED_SCHEMA switch would refuse FTS5 in our own triggers.) */
     int64_t strange = 0;
-    if (!pragma_number(index, "SELECT count(*) FROM sqlite_master WHERE type = 'view' OR (type = 'trigger' AND"
-                              " (tbl_name <> 'chunks' OR sql NOT LIKE '%INSERT INTO words(%' OR length(sql) > 300))", &strange, err))
+    if (!pragma_number(
+            index,
+            "SELECT count(*) FROM sqlite_master WHERE type = 'view' OR (type = 'trigger' AND"
+            " (tbl_name <> 'chunks' OR sql NOT LIKE '%INSERT INTO words(%' OR length(sql) > 300))",
+            &strange, err))
         return false;
-    if (strange) return base_fail(err, ERROR_INPUT, "%s: the index is damaged (foreign triggers)", index->path);
+    if (strange)
+        return base_fail(err, ERROR_INPUT, "%s: the index is damaged (foreign triggers)",
+                         index->path);
     return check_embedder(index, embedder, err);
 }
 
@@ -250,7 +276,8 @@ static bool configure(RagIndex *index, Error *err) {
     return rag_words_register(index->db, err);
 }
 
-RagIndex *rag_index_open(const char *path, RagOpenMode mode, const RagEmbedder *embedder, Error *err) {
+RagIndex *rag_index_open(const char *path, RagOpenMode mode, const RagEmbedder *embedder,
+                         Error *err) {
     if (!embedder && mode != RAG_READ) {
         base_fail(err, ERROR_INTERNAL, "an index is written with an embedder only");
         return NULL;
@@ -274,8 +301,11 @@ RagIndex *rag_index_open(const char *path, RagOpenMode mode, const RagEmbedder *
     /* While writing, a log beside the file: commits need no wait for the disk and
      * a killed process leaves the last commit. Closing folds it in again. */
     if (ok && mode != RAG_READ)
-        ok = rag_store_run(index, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-65536;"
-                                  "PRAGMA temp_store=MEMORY;", err);
+        ok = rag_store_run(
+            index,
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-65536;"
+            "PRAGMA temp_store=MEMORY;",
+            err);
     if (ok) return index;
     if (index->db) sqlite3_close(index->db);
     index->db = NULL;
@@ -290,7 +320,8 @@ RagIndex *rag_store_twin(const RagIndex *index, Error *err) {
     twin->path = base_strdup(index->path);
     twin->mode = RAG_READ;
     twin->dim = index->dim;
-    bool ok = sqlite3_open_v2(index->path, &twin->db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL) == SQLITE_OK ||
+    bool ok = sqlite3_open_v2(index->path, &twin->db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX,
+                              NULL) == SQLITE_OK ||
               rag_store_fail(twin, err, "cannot open the index");
     ok = ok && configure(twin, err) && rag_store_run(twin, "PRAGMA mmap_size=17179869184;", err);
     if (ok) return twin;
@@ -305,14 +336,18 @@ void rag_index_close(RagIndex *index) {
         /* One plain file again, readable from a read-only folder. Another reader
          * may hold it; then the log stays, which is as safe. */
         sqlite3_busy_timeout(index->db, 200);
-        sqlite3_exec(index->db, "PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode=DELETE;", NULL, NULL, NULL);
+        sqlite3_exec(
+            index->db,
+            "PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode=DELETE;", NULL,
+            NULL, NULL);
     }
     if (index->db) sqlite3_close(index->db);
     free(index->path);
     free(index);
 }
 
-static void copy_meta(RagIndex *index, const char *key, char *out, size_t size, bool *ok, Error *err) {
+static void copy_meta(RagIndex *index, const char *key, char *out, size_t size, bool *ok,
+                      Error *err) {
     char *value = *ok ? meta_get(index, key, err) : NULL;
     *ok = value != NULL;
     if (value) snprintf(out, size, "%s", value);

@@ -49,7 +49,8 @@ typedef struct RagStoredFile {
 } RagStoredFile;
 
 /* *found false when it is not in the index. */
-bool rag_store_find(RagIndex *index, const char *path, RagStoredFile *file, bool *found, Error *err);
+bool rag_store_find(RagIndex *index, const char *path, RagStoredFile *file, bool *found,
+                    Error *err);
 
 typedef struct RagNewDocument {
     const char *path, *root;
@@ -60,7 +61,8 @@ typedef struct RagNewDocument {
 } RagNewDocument;
 
 /* One transaction: what was stored under this path goes, the new comes. */
-bool rag_store_put(RagIndex *index, const RagNewDocument *document, size_t *removed_chunks, Error *err);
+bool rag_store_put(RagIndex *index, const RagNewDocument *document, size_t *removed_chunks,
+                   Error *err);
 /* The file was touched but its bytes are the same. */
 bool rag_store_touch(RagIndex *index, int64_t id, int64_t size, int64_t mtime_ns, Error *err);
 bool rag_store_remove(RagIndex *index, int64_t id, size_t *removed_chunks, Error *err);
@@ -69,7 +71,8 @@ bool rag_store_reuse(RagIndex *index, const char *header, const char *text, size
                      float *vector, bool *found, Error *err);
 /* The document of this path and those in the folder of this path: ids and
  * paths; caller frees each path and both lists. */
-bool rag_store_list(RagIndex *index, const char *path, int64_t **ids, char ***paths, size_t *count, Error *err);
+bool rag_store_list(RagIndex *index, const char *path, int64_t **ids, char ***paths, size_t *count,
+                    Error *err);
 
 /* ---- vectors (matrix.c) --------------------------------------------------- */
 
@@ -100,13 +103,15 @@ typedef struct RagScored {
 
 /* The `count` best by approximate cosine, greatest first, ties by chunk id.
  * allowed: one bit for each chunk id (bit 0 unused), or NULL for all. */
-bool rag_matrix_search(RagMatrix *matrix, const float *query, const uint8_t *allowed, size_t allowed_bits,
-                       RagScored *best, size_t count, size_t *found, Error *err);
+bool rag_matrix_search(RagMatrix *matrix, const float *query, const uint8_t *allowed,
+                       size_t allowed_bits, RagScored *best, size_t count, size_t *found,
+                       Error *err);
 /* Sorts by score, greatest first, ties by smaller chunk. */
 void rag_scored_sort(RagScored *scored, size_t count);
 
 /* The exact cosine of some chunks; score becomes it. A chunk that is gone (an
  * ingest going on beside) gets -1. */
-bool rag_store_rescore(RagIndex *index, const float *query, RagScored *scored, size_t count, Error *err);
+bool rag_store_rescore(RagIndex *index, const float *query, RagScored *scored, size_t count,
+                       Error *err);
 
 #endif

@@ -8,15 +8,21 @@ typedef struct Rule {
 } Rule;
 
 static const Rule rules[] = {
-    {"chunks without a vector", "SELECT count(*) FROM chunks WHERE id NOT IN (SELECT chunk FROM vectors)"},
-    {"vectors without a chunk", "SELECT count(*) FROM vectors WHERE chunk NOT IN (SELECT id FROM chunks)"},
-    {"chunks without a document", "SELECT count(*) FROM chunks WHERE document NOT IN (SELECT id FROM documents)"},
+    {"chunks without a vector",
+     "SELECT count(*) FROM chunks WHERE id NOT IN (SELECT chunk FROM vectors)"},
+    {"vectors without a chunk",
+     "SELECT count(*) FROM vectors WHERE chunk NOT IN (SELECT id FROM chunks)"},
+    {"chunks without a document",
+     "SELECT count(*) FROM chunks WHERE document NOT IN (SELECT id FROM documents)"},
     {"documents with another number of chunks",
-     "SELECT count(*) FROM documents d WHERE n_chunks <> (SELECT count(*) FROM chunks WHERE document = d.id)"},
-    {"ids both free and used", "SELECT count(*) FROM chunks WHERE id IN (SELECT id FROM free_chunks)"},
-    {"ids neither free nor used",
-     "SELECT coalesce(max(id), 0) - count(*) FROM (SELECT id FROM chunks UNION SELECT id FROM free_chunks)"},
-    {"words of another number of chunks", "SELECT (SELECT count(*) FROM words_docsize) <> (SELECT count(*) FROM chunks)"},
+     "SELECT count(*) FROM documents d WHERE n_chunks <> (SELECT count(*) FROM chunks WHERE "
+     "document = d.id)"},
+    {"ids both free and used",
+     "SELECT count(*) FROM chunks WHERE id IN (SELECT id FROM free_chunks)"},
+    {"ids neither free nor used", "SELECT coalesce(max(id), 0) - count(*) FROM (SELECT id FROM "
+                                  "chunks UNION SELECT id FROM free_chunks)"},
+    {"words of another number of chunks",
+     "SELECT (SELECT count(*) FROM words_docsize) <> (SELECT count(*) FROM chunks)"},
 };
 
 static bool check_rules(RagIndex *index, Error *err) {
@@ -27,26 +33,33 @@ static bool check_rules(RagIndex *index, Error *err) {
         int64_t wrong = ok ? sqlite3_column_int64(s, 0) : 0;
         sqlite3_finalize(s);
         if (!ok) return false;
-        if (wrong) return base_fail(err, ERROR_INPUT, "%s: %lld %s", index->path, (long long)wrong, rules[i].what);
+        if (wrong)
+            return base_fail(err, ERROR_INPUT, "%s: %lld %s", index->path, (long long)wrong,
+                             rules[i].what);
     }
     return true;
 }
 
 /* Every chunk is the slice of its document's text that it says it is. */
 static bool check_slices(RagIndex *index, Error *err) {
-    sqlite3_stmt *s = rag_store_prepare(index, "SELECT d.text, c.first_byte, c.end_byte, c.text, c.id FROM chunks c"
-                                               " JOIN documents d ON d.id = c.document", err);
+    sqlite3_stmt *s =
+        rag_store_prepare(index,
+                          "SELECT d.text, c.first_byte, c.end_byte, c.text, c.id FROM chunks c"
+                          " JOIN documents d ON d.id = c.document",
+                          err);
     if (!s) return false;
     bool ok = true;
     int rc = SQLITE_DONE;
     while (ok && (rc = sqlite3_step(s)) == SQLITE_ROW) {
-        const char *whole = (const char *)sqlite3_column_text(s, 0), *slice = (const char *)sqlite3_column_text(s, 3);
+        const char *whole = (const char *)sqlite3_column_text(s, 0),
+                   *slice = (const char *)sqlite3_column_text(s, 3);
         int64_t start = sqlite3_column_int64(s, 1), end = sqlite3_column_int64(s, 2);
         ok = whole && slice && start >= 0 && start < end && end <= sqlite3_column_bytes(s, 0) &&
-             end - start == sqlite3_column_bytes(s, 3) && memcmp(whole + start, slice, (size_t)(end - start)) == 0;
+             end - start == sqlite3_column_bytes(s, 3) &&
+             memcmp(whole + start, slice, (size_t)(end - start)) == 0;
         if (!ok)
-            base_fail(err, ERROR_INPUT, "%s: chunk %lld is not a slice of its document", index->path,
-                      (long long)sqlite3_column_int64(s, 4));
+            base_fail(err, ERROR_INPUT, "%s: chunk %lld is not a slice of its document",
+                      index->path, (long long)sqlite3_column_int64(s, 4));
     }
     if (ok && rc != SQLITE_DONE) ok = rag_store_fail(index, err, "checking the index");
     sqlite3_finalize(s);
@@ -68,15 +81,19 @@ static bool check_segments(RagIndex *index, Error *err) {
         const int8_t *row = matrix.rows + r * matrix.dim;
         sqlite3_bind_int64(s, 1, (int64_t)slot + 1);
         bool stored = sqlite3_step(s) == SQLITE_ROW;
-        ok = stored == (scale > 0) && (!stored || (size_t)sqlite3_column_bytes(s, 0) == matrix.dim * sizeof(float));
+        ok = stored == (scale > 0) &&
+             (!stored || (size_t)sqlite3_column_bytes(s, 0) == matrix.dim * sizeof(float));
         for (size_t i = 0; ok && stored && i < matrix.dim; i++) {
             float exact;
-            memcpy(&exact, (const char *)sqlite3_column_blob(s, 0) + i * sizeof exact, sizeof exact);
+            memcpy(&exact, (const char *)sqlite3_column_blob(s, 0) + i * sizeof exact,
+                   sizeof exact);
             float off = exact - scale * (float)row[i];
             ok = off <= scale && off >= -scale;
         }
         sqlite3_reset(s);
-        if (!ok) base_fail(err, ERROR_INPUT, "%s: the segment row of chunk %zu does not fit", index->path, slot + 1);
+        if (!ok)
+            base_fail(err, ERROR_INPUT, "%s: the segment row of chunk %zu does not fit",
+                      index->path, slot + 1);
     }
     sqlite3_finalize(s);
     rag_matrix_close(&matrix);
@@ -85,6 +102,7 @@ static bool check_segments(RagIndex *index, Error *err) {
 
 bool rag_index_check(RagIndex *index, Error *err) {
     /* FTS5 checks itself through an INSERT, which a read-only index refuses. */
-    bool ok = index->mode == RAG_READ || rag_store_run(index, "INSERT INTO words(words) VALUES ('integrity-check')", err);
+    bool ok = index->mode == RAG_READ ||
+              rag_store_run(index, "INSERT INTO words(words) VALUES ('integrity-check')", err);
     return ok && check_rules(index, err) && check_slices(index, err) && check_segments(index, err);
 }

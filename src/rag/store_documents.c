@@ -17,11 +17,14 @@ static bool end(RagIndex *index, bool ok, Error *err) {
     return ok;
 }
 
-bool rag_store_find(RagIndex *index, const char *path, RagStoredFile *file, bool *found, Error *err) {
+bool rag_store_find(RagIndex *index, const char *path, RagStoredFile *file, bool *found,
+                    Error *err) {
     *file = (RagStoredFile){0};
     *found = false;
     sqlite3_stmt *statement = rag_store_prepare(
-        index, "SELECT id, size, mtime_ns, sha256, settings, n_chunks FROM documents WHERE path = ?1", err);
+        index,
+        "SELECT id, size, mtime_ns, sha256, settings, n_chunks FROM documents WHERE path = ?1",
+        err);
     if (!statement) return false;
     sqlite3_bind_text(statement, 1, path, -1, SQLITE_STATIC);
     int rc = sqlite3_step(statement);
@@ -35,7 +38,8 @@ bool rag_store_find(RagIndex *index, const char *path, RagStoredFile *file, bool
         file->settings = sqlite3_column_int64(statement, 4);
         file->n_chunks = (size_t)sqlite3_column_int64(statement, 5);
     }
-    bool ok = rc == SQLITE_ROW || rc == SQLITE_DONE || rag_store_fail(index, err, "reading the index");
+    bool ok =
+        rc == SQLITE_ROW || rc == SQLITE_DONE || rag_store_fail(index, err, "reading the index");
     sqlite3_finalize(statement);
     return ok;
 }
@@ -49,7 +53,8 @@ static bool run_with_id(RagIndex *index, const char *sql, int64_t id, Error *err
 
 /* Inside a transaction. */
 static bool remove_document(RagIndex *index, int64_t id, size_t *removed, Error *err) {
-    sqlite3_stmt *chunks = rag_store_prepare(index, "SELECT id FROM chunks WHERE document = ?1", err);
+    sqlite3_stmt *chunks =
+        rag_store_prepare(index, "SELECT id FROM chunks WHERE document = ?1", err);
     if (!chunks) return false;
     sqlite3_bind_int64(chunks, 1, id);
     int rc = SQLITE_ROW;
@@ -61,8 +66,12 @@ static bool remove_document(RagIndex *index, int64_t id, size_t *removed, Error 
     if (ok && rc != SQLITE_DONE) ok = rag_store_fail(index, err, "reading the index");
     sqlite3_finalize(chunks);
     return ok &&
-           run_with_id(index, "INSERT INTO free_chunks SELECT id FROM chunks WHERE document = ?1", id, err) &&
-           run_with_id(index, "DELETE FROM vectors WHERE chunk IN (SELECT id FROM chunks WHERE document = ?1)", id, err) &&
+           run_with_id(index, "INSERT INTO free_chunks SELECT id FROM chunks WHERE document = ?1",
+                       id, err) &&
+           run_with_id(
+               index,
+               "DELETE FROM vectors WHERE chunk IN (SELECT id FROM chunks WHERE document = ?1)", id,
+               err) &&
            run_with_id(index, "DELETE FROM chunks WHERE document = ?1", id, err) &&
            run_with_id(index, "DELETE FROM documents WHERE id = ?1", id, err);
 }
@@ -72,7 +81,8 @@ bool rag_store_remove(RagIndex *index, int64_t id, size_t *removed_chunks, Error
 }
 
 bool rag_store_touch(RagIndex *index, int64_t id, int64_t size, int64_t mtime_ns, Error *err) {
-    sqlite3_stmt *statement = rag_store_prepare(index, "UPDATE documents SET size = ?2, mtime_ns = ?3 WHERE id = ?1", err);
+    sqlite3_stmt *statement = rag_store_prepare(
+        index, "UPDATE documents SET size = ?2, mtime_ns = ?3 WHERE id = ?1", err);
     if (!statement) return false;
     sqlite3_bind_int64(statement, 1, id);
     sqlite3_bind_int64(statement, 2, size);
@@ -88,8 +98,11 @@ static int64_t chunk_key(const char *header, const char *text, size_t length) {
 static bool insert_document(RagIndex *index, const RagNewDocument *new, int64_t *id, Error *err) {
     const RagDocument *document = new->document;
     sqlite3_stmt *s = rag_store_prepare(
-        index, "INSERT INTO documents(path, root, title, format, pages, size, mtime_ns, sha256, settings, n_chunks,"
-               " warning, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)", err);
+        index,
+        "INSERT INTO documents(path, root, title, format, pages, size, mtime_ns, sha256, settings, "
+        "n_chunks,"
+        " warning, text) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        err);
     if (!s) return false;
     sqlite3_bind_text(s, 1, new->path, -1, SQLITE_STATIC);
     sqlite3_bind_text(s, 2, new->root, -1, SQLITE_STATIC);
@@ -100,9 +113,10 @@ static bool insert_document(RagIndex *index, const RagNewDocument *new, int64_t 
     sqlite3_bind_int64(s, 7, new->file.mtime_ns);
     sqlite3_bind_blob(s, 8, new->file.sha256, (int)sizeof new->file.sha256, SQLITE_STATIC);
     sqlite3_bind_int64(s, 9, new->file.settings);
-    sqlite3_bind_int64(s, 10, (int64_t)new->chunks->count);
+    sqlite3_bind_int64(s, 10, (int64_t) new->chunks->count);
     sqlite3_bind_text(s, 11, document->warning, -1, SQLITE_STATIC);
-    sqlite3_bind_text64(s, 12, document->text.data ? document->text.data : "", document->text.length, SQLITE_STATIC, SQLITE_UTF8);
+    sqlite3_bind_text64(s, 12, document->text.data ? document->text.data : "",
+                        document->text.length, SQLITE_STATIC, SQLITE_UTF8);
     if (!rag_store_finish(index, s, "writing the index", err)) return false;
     *id = sqlite3_last_insert_rowid(index->db);
     return true;
@@ -110,7 +124,8 @@ static bool insert_document(RagIndex *index, const RagNewDocument *new, int64_t 
 
 /* Ids of removed chunks first; when there are none, every id up to the largest
  * is in use and the next one is free. */
-static bool next_chunk_id(RagIndex *index, sqlite3_stmt *take, sqlite3_stmt *largest, int64_t *id, Error *err) {
+static bool next_chunk_id(RagIndex *index, sqlite3_stmt *take, sqlite3_stmt *largest, int64_t *id,
+                          Error *err) {
     *id = 0;
     int rc = sqlite3_step(take);
     if (rc == SQLITE_ROW) *id = sqlite3_column_int64(take, 0);
@@ -124,17 +139,23 @@ static bool next_chunk_id(RagIndex *index, sqlite3_stmt *take, sqlite3_stmt *lar
     }
     if (rc != SQLITE_DONE) return rag_store_fail(index, err, "writing the index");
     if (*id < 1 || *id > (int64_t)1 << 40)
-        return base_fail(err, ERROR_INPUT, "%s: the index is damaged (chunk %lld)", index->path, (long long)*id);
+        return base_fail(err, ERROR_INPUT, "%s: the index is damaged (chunk %lld)", index->path,
+                         (long long)*id);
     return true;
 }
 
-static bool insert_chunks(RagIndex *index, const RagNewDocument *new, int64_t document, Error *err) {
+static bool insert_chunks(RagIndex *index, const RagNewDocument *new, int64_t document,
+                          Error *err) {
     sqlite3_stmt *take = rag_store_prepare(
-        index, "DELETE FROM free_chunks WHERE id = (SELECT min(id) FROM free_chunks) RETURNING id", err);
-    sqlite3_stmt *largest = rag_store_prepare(index, "SELECT coalesce(max(id), 0) FROM chunks", err);
+        index, "DELETE FROM free_chunks WHERE id = (SELECT min(id) FROM free_chunks) RETURNING id",
+        err);
+    sqlite3_stmt *largest =
+        rag_store_prepare(index, "SELECT coalesce(max(id), 0) FROM chunks", err);
     sqlite3_stmt *insert = rag_store_prepare(
-        index, "INSERT INTO chunks(id, document, first_byte, end_byte, page, key, heading, header, text)"
-               " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)", err);
+        index,
+        "INSERT INTO chunks(id, document, first_byte, end_byte, page, key, heading, header, text)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        err);
     sqlite3_stmt *vector = rag_store_prepare(index, "INSERT INTO vectors VALUES (?1, ?2)", err);
     bool ok = take && largest && insert && vector;
     const char *text = new->document->text.data;
@@ -180,11 +201,13 @@ bool rag_store_put(RagIndex *index, const RagNewDocument *new, size_t *removed_c
     return end(index, ok, err);
 }
 
-bool rag_store_reuse(RagIndex *index, const char *header, const char *text, size_t length, float *vector,
-                     bool *found, Error *err) {
+bool rag_store_reuse(RagIndex *index, const char *header, const char *text, size_t length,
+                     float *vector, bool *found, Error *err) {
     *found = false;
-    sqlite3_stmt *s = rag_store_prepare(
-        index, "SELECT vector FROM chunks JOIN vectors ON chunk = id WHERE key = ?1 AND header = ?2 AND text = ?3 LIMIT 1", err);
+    sqlite3_stmt *s = rag_store_prepare(index,
+                                        "SELECT vector FROM chunks JOIN vectors ON chunk = id "
+                                        "WHERE key = ?1 AND header = ?2 AND text = ?3 LIMIT 1",
+                                        err);
     if (!s) return false;
     sqlite3_bind_int64(s, 1, chunk_key(header, text, length));
     sqlite3_bind_text(s, 2, header, -1, SQLITE_STATIC);
@@ -195,19 +218,23 @@ bool rag_store_reuse(RagIndex *index, const char *header, const char *text, size
         memcpy(vector, sqlite3_column_blob(s, 0), bytes);
         *found = true;
     }
-    bool ok = rc == SQLITE_ROW || rc == SQLITE_DONE || rag_store_fail(index, err, "reading the index");
+    bool ok =
+        rc == SQLITE_ROW || rc == SQLITE_DONE || rag_store_fail(index, err, "reading the index");
     sqlite3_finalize(s);
     return ok;
 }
 
-bool rag_store_list(RagIndex *index, const char *path, int64_t **ids, char ***paths, size_t *count, Error *err) {
+bool rag_store_list(RagIndex *index, const char *path, int64_t **ids, char ***paths, size_t *count,
+                    Error *err) {
     *ids = NULL;
     *paths = NULL;
     *count = 0;
     /* '0' is the character after '/'. */
     sqlite3_stmt *s = rag_store_prepare(
-        index, "SELECT id, path FROM documents WHERE path = ?1"
-               " OR (path >= rtrim(?1, '/') || '/' AND path < rtrim(?1, '/') || '0') ORDER BY path", err);
+        index,
+        "SELECT id, path FROM documents WHERE path = ?1"
+        " OR (path >= rtrim(?1, '/') || '/' AND path < rtrim(?1, '/') || '0') ORDER BY path",
+        err);
     if (!s) return false;
     sqlite3_bind_text(s, 1, path, -1, SQLITE_STATIC);
     size_t ids_capacity = 0, paths_capacity = 0;

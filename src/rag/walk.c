@@ -9,29 +9,37 @@
 
 #define MAX_DEPTH 100
 
-static void add(RagFiles *files, char *path, const char *root, bool walking, const char *skip, const struct stat *status) {
-    files->items = base_grow(files->items, &files->capacity, files->count + 1, sizeof *files->items);
+static void add(RagFiles *files, char *path, const char *root, bool walking, const char *skip,
+                const struct stat *status) {
+    files->items =
+        base_grow(files->items, &files->capacity, files->count + 1, sizeof *files->items);
 #if defined(__APPLE__)
     struct timespec changed = status->st_mtimespec;
 #else
     struct timespec changed = status->st_mtim;
 #endif
-    files->items[files->count++] = (RagFound){.path = path, .root = base_strdup(root), .walking = walking, .skip = skip,
-                                              .size = (int64_t)status->st_size,
-                                              .mtime_ns = (int64_t)changed.tv_sec * 1000000000 + changed.tv_nsec};
+    files->items[files->count++] =
+        (RagFound){.path = path,
+                   .root = base_strdup(root),
+                   .walking = walking,
+                   .skip = skip,
+                   .size = (int64_t)status->st_size,
+                   .mtime_ns = (int64_t)changed.tv_sec * 1000000000 + changed.tv_nsec};
 }
 
 /* A link to a file of the same folder is found under its own name. */
 static const char *link_skip(const char *path, const char *root) {
     char *target = realpath(path, NULL);
     size_t length = strlen(root);
-    bool inside = target && strncmp(target, root, length) == 0 && (target[length] == '/' || !target[length]);
+    bool inside =
+        target && strncmp(target, root, length) == 0 && (target[length] == '/' || !target[length]);
     const char *reason = !target ? "broken link" : inside ? NULL : "link out of the folder";
     free(target);
     return reason;
 }
 
-static bool walk_folder(RagFiles *files, const char *folder, const char *root, int depth, Error *err) {
+static bool walk_folder(RagFiles *files, const char *folder, const char *root, int depth,
+                        Error *err) {
     char **names = NULL;
     size_t count = 0;
     Error ignored = {0};
@@ -57,7 +65,8 @@ static bool walk_folder(RagFiles *files, const char *folder, const char *root, i
             if (depth < MAX_DEPTH) ok = walk_folder(files, path, root, depth + 1, err);
             free(path);
         } else {
-            add(files, path, root, true, S_ISREG(status.st_mode) ? NULL : "not a regular file", &status);
+            add(files, path, root, true, S_ISREG(status.st_mode) ? NULL : "not a regular file",
+                &status);
         }
         free(names[i]);
     }
@@ -87,7 +96,8 @@ bool rag_walk(const char *const *paths, size_t count, RagFiles *files, Error *er
         if (S_ISDIR(status.st_mode))
             ok = walk_folder(files, root, root, 0, err);
         else
-            add(files, base_strdup(root), root, false, S_ISREG(status.st_mode) ? NULL : "not a regular file", &status);
+            add(files, base_strdup(root), root, false,
+                S_ISREG(status.st_mode) ? NULL : "not a regular file", &status);
     }
     if (files->count) qsort(files->items, files->count, sizeof *files->items, by_path);
     size_t kept = 0;
@@ -104,7 +114,8 @@ bool rag_walk(const char *const *paths, size_t count, RagFiles *files, Error *er
 }
 
 void rag_files_free(RagFiles *files) {
-    for (size_t i = 0; i < files->count; i++) free(files->items[i].path), free(files->items[i].root);
+    for (size_t i = 0; i < files->count; i++)
+        free(files->items[i].path), free(files->items[i].root);
     for (size_t i = 0; i < files->n_roots; i++) free(files->roots[i]);
     free(files->items);
     free(files->roots);

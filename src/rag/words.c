@@ -13,9 +13,9 @@ typedef struct Range {
 /* Scripts written without spaces between words (Hangul has spaces, but its
  * particles stick to the words). */
 static const Range unspaced[] = {
-    {0x0E00, 0x0EFF}, {0x1000, 0x109F}, {0x1100, 0x11FF}, {0x1780, 0x17FF},   {0x2E80, 0x2FDF},
-    {0x3005, 0x3007}, {0x3040, 0x312F}, {0x3130, 0x318F}, {0x31A0, 0x31BF},   {0x31F0, 0x31FF},
-    {0x3400, 0x4DBF}, {0x4E00, 0x9FFF}, {0xA960, 0xA97F}, {0xAC00, 0xD7FF},   {0xF900, 0xFAFF},
+    {0x0E00, 0x0EFF}, {0x1000, 0x109F},   {0x1100, 0x11FF}, {0x1780, 0x17FF}, {0x2E80, 0x2FDF},
+    {0x3005, 0x3007}, {0x3040, 0x312F},   {0x3130, 0x318F}, {0x31A0, 0x31BF}, {0x31F0, 0x31FF},
+    {0x3400, 0x4DBF}, {0x4E00, 0x9FFF},   {0xA960, 0xA97F}, {0xAC00, 0xD7FF}, {0xF900, 0xFAFF},
     {0xFF66, 0xFFDC}, {0x20000, 0x3FFFF},
 };
 
@@ -30,19 +30,25 @@ typedef enum { SEPARATOR, LETTER, MARK } Class;
 
 static Class class_of(uint32_t codepoint) {
     if (codepoint < 0x80) {
-        bool word = (codepoint >= '0' && codepoint <= '9') || (codepoint >= 'a' && codepoint <= 'z') ||
+        bool word = (codepoint >= '0' && codepoint <= '9') ||
+                    (codepoint >= 'a' && codepoint <= 'z') ||
                     (codepoint >= 'A' && codepoint <= 'Z');
         return word ? LETTER : SEPARATOR;
     }
     switch (utf8proc_category((utf8proc_int32_t)codepoint)) {
-    case UTF8PROC_CATEGORY_LU: case UTF8PROC_CATEGORY_LL: case UTF8PROC_CATEGORY_LT:
-    case UTF8PROC_CATEGORY_LM: case UTF8PROC_CATEGORY_LO: case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_NL: case UTF8PROC_CATEGORY_NO: case UTF8PROC_CATEGORY_CO:
-        return LETTER;
-    case UTF8PROC_CATEGORY_MN: case UTF8PROC_CATEGORY_MC: case UTF8PROC_CATEGORY_ME:
-        return MARK;
-    default:
-        return SEPARATOR;
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_NO:
+    case UTF8PROC_CATEGORY_CO: return LETTER;
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME: return MARK;
+    default: return SEPARATOR;
     }
 }
 
@@ -53,17 +59,22 @@ static bool is_ascii_letter(char c) {
 /* The bytes of an apostrophe in a contraction or genitive at text[i]: between a
  * letter and one or two final letters, as in "user's" and "don't"; else 0. */
 static size_t inner_apostrophe(const char *text, size_t length, size_t i) {
-    size_t bytes = text[i] == '\'' ? 1 : length - i >= 3 && memcmp(text + i, "\xE2\x80\x99", 3) == 0 ? 3 : 0;
+    size_t bytes = text[i] == '\''                                               ? 1
+                   : length - i >= 3 && memcmp(text + i, "\xE2\x80\x99", 3) == 0 ? 3
+                                                                                 : 0;
     if (!bytes) return 0;
     size_t letters = 0, k = i + bytes;
     while (k < length && letters < 3 && is_ascii_letter(text[k])) k++, letters++;
     if (!letters || letters > 2) return 0;
-    if (k < length && ((unsigned char)text[k] >= 0x80 || (text[k] >= '0' && text[k] <= '9'))) return 0;
+    if (k < length && ((unsigned char)text[k] >= 0x80 || (text[k] >= '0' && text[k] <= '9')))
+        return 0;
     return bytes;
 }
 
 static size_t symbol_tail(const char *text, size_t length, size_t i) {
-    size_t bytes = length - i >= 2 && text[i] == '+' && text[i + 1] == '+' ? 2 : i < length && text[i] == '#' ? 1 : 0;
+    size_t bytes = length - i >= 2 && text[i] == '+' && text[i + 1] == '+' ? 2
+                   : i < length && text[i] == '#'                          ? 1
+                                                                           : 0;
     if (!bytes) return 0;
     if (i + bytes < length) {
         uint32_t next = 0;
@@ -79,13 +90,16 @@ static size_t fold(const char *raw, size_t length, bool keep_marks, char out[RAG
     for (size_t i = 0; i < length && ascii; i++) ascii = (unsigned char)raw[i] < 0x80;
     if (ascii) {
         length = BASE_MIN(length, (size_t)RAG_WORD_BYTES - 4);
-        for (size_t i = 0; i < length; i++) out[i] = (char)(raw[i] >= 'A' && raw[i] <= 'Z' ? raw[i] + 32 : raw[i]);
+        for (size_t i = 0; i < length; i++)
+            out[i] = (char)(raw[i] >= 'A' && raw[i] <= 'Z' ? raw[i] + 32 : raw[i]);
         return length;
     }
     utf8proc_uint8_t *folded = NULL;
-    utf8proc_option_t options = UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT | UTF8PROC_CASEFOLD |
-                                UTF8PROC_IGNORE | (keep_marks ? 0 : UTF8PROC_STRIPMARK);
-    utf8proc_ssize_t size = utf8proc_map((const utf8proc_uint8_t *)raw, (utf8proc_ssize_t)length, &folded, options);
+    utf8proc_option_t options = UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT |
+                                UTF8PROC_CASEFOLD | UTF8PROC_IGNORE |
+                                (keep_marks ? 0 : UTF8PROC_STRIPMARK);
+    utf8proc_ssize_t size =
+        utf8proc_map((const utf8proc_uint8_t *)raw, (utf8proc_ssize_t)length, &folded, options);
     const char *from = size > 0 ? (const char *)folded : raw;
     size_t from_length = size > 0 ? (size_t)size : length;
     size_t kept = rag_utf8_floor(from, from_length, RAG_WORD_BYTES - 4);
@@ -115,7 +129,9 @@ bool rag_word_next(const char *text, size_t length, size_t *position, RagWord *w
         Class class = class_of(codepoint);
         bool other_script = class == LETTER && !first && (word->unspaced || is_unspaced(codepoint));
         if (class == SEPARATOR || other_script) {
-            size_t skip = !other_script && only_ascii_letter && !word->unspaced ? inner_apostrophe(text, length, i) : 0;
+            size_t skip = !other_script && only_ascii_letter && !word->unspaced
+                              ? inner_apostrophe(text, length, i)
+                              : 0;
             if (!skip) break;
             i += skip;
             only_ascii_letter = false; /* one apostrophe a word */
@@ -145,12 +161,15 @@ bool rag_word_next(const char *text, size_t length, size_t *position, RagWord *w
 
 /* Sorted; function words and the words that questions are made of. */
 static const char *const stop_words[] = {
-    "a", "about", "am", "an", "and", "any", "are", "as", "at", "be", "been", "but", "by", "can", "could",
-    "did", "do", "does", "doing", "dont", "for", "from", "had", "has", "have", "he", "her", "his", "how", "i",
-    "if", "in", "into", "is", "it", "its", "many", "me", "much", "my", "no", "not", "of", "on", "or", "our",
-    "please", "shall", "she", "should", "so", "some", "tell", "than", "that", "the", "their", "them", "then",
-    "there", "these", "they", "this", "those", "to", "us", "was", "we", "were", "what", "whats", "when",
-    "where", "which", "who", "whom", "whose", "why", "will", "with", "would", "you", "your",
+    "a",     "about", "am",    "an",    "and",   "any",  "are",    "as",    "at",    "be",
+    "been",  "but",   "by",    "can",   "could", "did",  "do",     "does",  "doing", "dont",
+    "for",   "from",  "had",   "has",   "have",  "he",   "her",    "his",   "how",   "i",
+    "if",    "in",    "into",  "is",    "it",    "its",  "many",   "me",    "much",  "my",
+    "no",    "not",   "of",    "on",    "or",    "our",  "please", "shall", "she",   "should",
+    "so",    "some",  "tell",  "than",  "that",  "the",  "their",  "them",  "then",  "there",
+    "these", "they",  "this",  "those", "to",    "us",   "was",    "we",    "were",  "what",
+    "whats", "when",  "where", "which", "who",   "whom", "whose",  "why",   "will",  "with",
+    "would", "you",   "your",
 };
 
 bool rag_is_stop_word(const char *folded, size_t length) {
@@ -171,8 +190,11 @@ bool rag_is_stop_word(const char *folded, size_t length) {
 static void add_term(RagTerms *terms, const char *phrase, size_t length) {
     if (!length || terms->count >= RAG_MAX_TERMS) return;
     for (size_t i = 0; i < terms->count; i++)
-        if (strlen(terms->items[i].phrase) == length && memcmp(terms->items[i].phrase, phrase, length) == 0) return;
-    terms->items = base_grow(terms->items, &terms->capacity, terms->count + 1, sizeof *terms->items);
+        if (strlen(terms->items[i].phrase) == length &&
+            memcmp(terms->items[i].phrase, phrase, length) == 0)
+            return;
+    terms->items =
+        base_grow(terms->items, &terms->capacity, terms->count + 1, sizeof *terms->items);
     terms->items[terms->count++] = (RagTerm){.phrase = base_strndup(phrase, length)};
 }
 
@@ -191,9 +213,11 @@ static RagTerms collect(const char *text, size_t length, bool with_stop_words) {
     bool more = rag_word_next(text, length, &position, &word);
     while (more) {
         bool pair = words && before.unspaced && word.unspaced && before.end == word.start;
-        bool together = words && !before.unspaced && !word.unspaced && words < 8 && connects(text, before.end, word.start);
+        bool together = words && !before.unspaced && !word.unspaced && words < 8 &&
+                        connects(text, before.end, word.start);
         if (words && !pair && !together) {
-            if (!(stop && words == 1 && !with_stop_words)) add_term(&terms, phrase.data, phrase.length);
+            if (!(stop && words == 1 && !with_stop_words))
+                add_term(&terms, phrase.data, phrase.length);
             words = 0;
         }
         if (pair) {
@@ -214,7 +238,8 @@ static RagTerms collect(const char *text, size_t length, bool with_stop_words) {
         before = word;
         more = rag_word_next(text, length, &position, &word);
     }
-    if (words && !(stop && words == 1 && !with_stop_words)) add_term(&terms, phrase.data, phrase.length);
+    if (words && !(stop && words == 1 && !with_stop_words))
+        add_term(&terms, phrase.data, phrase.length);
     base_str_free(&phrase);
     return terms;
 }

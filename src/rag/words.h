@@ -14,9 +14,9 @@
 typedef struct RagWord {
     size_t start, end; /* bytes of the text */
     char folded[RAG_WORD_BYTES];
-    size_t length;     /* of folded */
-    bool unspaced;     /* one character of a script without spaces */
-    bool symbol_tail;  /* folded ends in ++ or #; the word without it counts too */
+    size_t length;    /* of folded */
+    bool unspaced;    /* one character of a script without spaces */
+    bool symbol_tail; /* folded ends in ++ or #; the word without it counts too */
 } RagWord;
 
 /* The next word at or after *position, which moves behind it; false at the end. */

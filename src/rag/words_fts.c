@@ -15,8 +15,8 @@ static void destroy(Fts5Tokenizer *tokenizer) {
 }
 
 /* "c++" is indexed as itself at the place of "c"; a query for it means only it. */
-static int tokenize(Fts5Tokenizer *tokenizer, void *context, int flags, const char *text, int length,
-                    int (*token)(void *, int, const char *, int, int, int)) {
+static int tokenize(Fts5Tokenizer *tokenizer, void *context, int flags, const char *text,
+                    int length, int (*token)(void *, int, const char *, int, int, int)) {
     (void)tokenizer;
     RagWord word;
     size_t position = 0;
@@ -29,7 +29,8 @@ static int tokenize(Fts5Tokenizer *tokenizer, void *context, int flags, const ch
             while (stem && (word.folded[stem - 1] == '+' || word.folded[stem - 1] == '#')) stem--;
             rc = token(context, 0, word.folded, (int)stem, start, end);
             if (rc == SQLITE_OK)
-                rc = token(context, FTS5_TOKEN_COLOCATED, word.folded, (int)word.length, start, end);
+                rc =
+                    token(context, FTS5_TOKEN_COLOCATED, word.folded, (int)word.length, start, end);
         } else {
             rc = token(context, 0, word.folded, (int)word.length, start, end);
         }

@@ -157,8 +157,8 @@ struct Macro {
 struct Loop {
     Iter *iter;
     Value iterable;
-    const Node *node; /* of a recursive loop, else NULL */
-    Env *env;         /* around the loop */
+    const Node *node;               /* of a recursive loop, else NULL */
+    Env *env;                       /* around the loop */
     int64_t index0, depth0, length; /* length -1: not known yet */
     Value before, current, after;   /* V_MISSING when there is none */
     Value changed;
@@ -180,7 +180,7 @@ typedef struct Args {
     struct NamedArg {
         const Str *name;
         Value value;
-    } *named;
+    } * named;
     size_t n_named;
 } Args;
 
@@ -189,7 +189,8 @@ typedef struct Args {
 
 /* `parameters` names what may be passed, separated by blanks; a leading '?'
  * marks one that may be left out, a '/' at the start allows no keywords, and
- * "*" alone means that the function reads `args` itself. slot[i] is V_MISSING when it was left out. */
+ * "*" alone means that the function reads `args` itself. slot[i] is V_MISSING when it was left out.
+ */
 struct Function {
     const char *name;        /* as the template calls it */
     const char *python_name; /* as messages call it */
@@ -335,7 +336,7 @@ typedef struct Parser {
     Arena *arena;
     const char *source;
     size_t length, position;
-    int line;            /* at line_position */
+    int line; /* at line_position */
     size_t line_position;
     enum { MODE_DATA, MODE_BLOCK, MODE_VARIABLE } mode;
     char balance[MAX_BALANCE];
@@ -347,7 +348,7 @@ typedef struct Parser {
     Token current, ahead;
     bool has_ahead;
     int depth;
-    const char *tags[MAX_NESTING + 1]; /* the open tags, for messages */
+    const char *tags[MAX_NESTING + 1];        /* the open tags, for messages */
     const char *const *ends[MAX_NESTING + 1]; /* what may close each body, NULL at its end */
     size_t n_tags, n_ends;
     Str **interned;
@@ -374,7 +375,14 @@ void jinja_nodes_add(Parser *p, Nodes *nodes, Node *node);
 const Str *jinja_intern(Parser *p, const char *text, size_t length);
 void jinja_descend(Parser *p); /* count the nesting, fail when too deep */
 Node *jinja_parse_expression(Parser *p, bool with_condition);
-typedef enum { TUPLE_PLAIN, TUPLE_FOR_TARGET, TUPLE_SET_TARGET, TUPLE_PARENTHESES, TUPLE_ITERABLE, TUPLE_NO_CONDITION } TupleMode;
+typedef enum {
+    TUPLE_PLAIN,
+    TUPLE_FOR_TARGET,
+    TUPLE_SET_TARGET,
+    TUPLE_PARENTHESES,
+    TUPLE_ITERABLE,
+    TUPLE_NO_CONDITION
+} TupleMode;
 Node *jinja_parse_tuple(Parser *p, TupleMode mode);
 Node *jinja_parse_filter(Parser *p, Node *input, bool start);
 void jinja_parse_template(Parser *p, Nodes *body);
@@ -410,11 +418,21 @@ void jinja_charge(Render *r, size_t steps);  /* raises past max_operations */
 void jinja_check_stack(Render *r);
 
 /* jinja_value.c: making, comparing and walking values */
-static inline Value jinja_none(void) { return (Value){.kind = V_NONE}; }
-static inline Value jinja_missing(void) { return (Value){.kind = V_MISSING}; }
-static inline Value jinja_bool(bool truth) { return (Value){.kind = V_BOOL, .as.truth = truth}; }
-static inline Value jinja_int(int64_t i) { return (Value){.kind = V_INT, .as.integer = i}; }
-static inline Value jinja_float(double d) { return (Value){.kind = V_FLOAT, .as.real = d}; }
+static inline Value jinja_none(void) {
+    return (Value){.kind = V_NONE};
+}
+static inline Value jinja_missing(void) {
+    return (Value){.kind = V_MISSING};
+}
+static inline Value jinja_bool(bool truth) {
+    return (Value){.kind = V_BOOL, .as.truth = truth};
+}
+static inline Value jinja_int(int64_t i) {
+    return (Value){.kind = V_INT, .as.integer = i};
+}
+static inline Value jinja_float(double d) {
+    return (Value){.kind = V_FLOAT, .as.real = d};
+}
 Value jinja_string(Render *r, const char *bytes, size_t length);        /* copies */
 Value jinja_string_borrow(Render *r, const char *bytes, size_t length); /* does not */
 Value jinja_text(Render *r, const char *literal);                       /* borrows a C string */
@@ -444,7 +462,7 @@ bool jinja_same(Value left, Value right); /* Python's `is` */
 bool jinja_ordered(Render *r, int op, Value left, Value right);
 bool jinja_contains(Render *r, Value container, Value item);
 int jinja_compare_strings(const Str *left, const Str *right);
-bool jinja_is_number(Value value); /* bool, int or float */
+bool jinja_is_number(Value value);            /* bool, int or float */
 bool jinja_as_int(Value value, int64_t *out); /* bool or int */
 double jinja_as_float(Value value);
 const char *jinja_type_name(Value value);
@@ -456,7 +474,8 @@ bool jinja_is_iterable(Value value);
 Iter *jinja_iter(Render *r, Value value);
 bool jinja_next(Render *r, Iter *iter, Value *out);
 List *jinja_collect(Render *r, Value value);
-Iter *jinja_iter_new(Render *r, const char *type, bool (*next)(Render *, Iter *, Value *), Value source);
+Iter *jinja_iter_new(Render *r, const char *type, bool (*next)(Render *, Iter *, Value *),
+                     Value source);
 Value jinja_iterator(Iter *iter);
 Value jinja_reversed(Render *r, Value value);
 
@@ -476,8 +495,8 @@ void jinja_put_times(Render *r, uint32_t point, int64_t times);
 void jinja_write_float(Render *r, double value);
 void jinja_write_str(Render *r, Value value);
 void jinja_write_repr(Render *r, Value value);
-Value jinja_str(Render *r, Value value); /* a string value, markup kept */
-Value jinja_plain(Value value);          /* without markup */
+Value jinja_str(Render *r, Value value);             /* a string value, markup kept */
+Value jinja_plain(Value value);                      /* without markup */
 const char *jinja_repr_text(Render *r, Value value); /* for messages */
 
 /* jinja_operators.c */
@@ -526,7 +545,8 @@ Value jinja_strip(Render *r, Value string, Value characters, bool left, bool rig
 Value jinja_replace(Render *r, Value string, Value old, Value fresh, int64_t count);
 List *jinja_split(Render *r, const Str *string, Value separator, int64_t limit, bool from_right);
 List *jinja_splitlines(Render *r, const Str *string, bool keep_ends);
-int64_t jinja_find_string(const char *text, size_t length, const char *needle, size_t needle_length);
+int64_t jinja_find_string(const char *text, size_t length, const char *needle,
+                          size_t needle_length);
 Value jinja_repeat(Render *r, const Str *string, int64_t count);
 Value jinja_pad(Render *r, const Str *string, int64_t left, int64_t right, uint32_t fill);
 /* jinja_format.c: the % operator and str.format */

@@ -18,7 +18,8 @@ static Value g_range(Render *r, Value self, Value *slot, const Args *args) {
     int64_t numbers[3] = {0, 0, 1};
     if (args->n_named) jinja_raise(r, "TypeError", "range() takes no keyword arguments");
     if (args->count < 1) jinja_raise(r, "TypeError", "range expected at least 1 argument, got 0");
-    if (args->count > 3) jinja_raise(r, "TypeError", "range expected at most 3 arguments, got %zu", args->count);
+    if (args->count > 3)
+        jinja_raise(r, "TypeError", "range expected at most 3 arguments, got %zu", args->count);
     for (size_t i = 0; i < args->count; i++)
         if (!jinja_as_int(args->positional[i], &numbers[args->count == 1 ? 1 : i]))
             jinja_raise(r, "TypeError", "'%s' object cannot be interpreted as an integer",
@@ -30,7 +31,9 @@ static Value g_range(Render *r, Value self, Value *slot, const Args *args) {
     if (step < 0 && stop < start) distance = (uint64_t)start - (uint64_t)stop;
     uint64_t length = distance ? (distance - 1) / stride + 1 : 0;
     if (length > MAX_RANGE)
-        jinja_raise(r, "OverflowError", "Range too big. The sandbox blocks ranges larger than MAX_RANGE (%d).", MAX_RANGE);
+        jinja_raise(r, "OverflowError",
+                    "Range too big. The sandbox blocks ranges larger than MAX_RANGE (%d).",
+                    MAX_RANGE);
     Range *range = jinja_alloc(r, sizeof *range);
     *range = (Range){start, stop, step, (int64_t)length};
     return (Value){.kind = V_RANGE, .as.range = range};
@@ -47,10 +50,12 @@ static void add_pairs(Render *r, Dict *dict, Value from) {
     List *items = jinja_collect(r, from);
     for (size_t i = 0; i < items->count; i++) {
         if (!jinja_is_iterable(items->items[i]))
-            jinja_raise(r, "TypeError", "cannot convert dictionary update sequence element #%zu to a sequence", i);
+            jinja_raise(r, "TypeError",
+                        "cannot convert dictionary update sequence element #%zu to a sequence", i);
         List *pair = jinja_collect(r, items->items[i]);
         if (pair->count != 2)
-            jinja_raise(r, "ValueError", "dictionary update sequence element #%zu has length %zu; 2 is required", i,
+            jinja_raise(r, "ValueError",
+                        "dictionary update sequence element #%zu has length %zu; 2 is required", i,
                         pair->count);
         jinja_dict_set(r, dict, pair->items[0], pair->items[1]);
     }
@@ -58,10 +63,12 @@ static void add_pairs(Render *r, Dict *dict, Value from) {
 
 static Dict *dict_from(Render *r, const Args *args) {
     Dict *dict = jinja_dict_new(r);
-    if (args->count > 1) jinja_raise(r, "TypeError", "dict expected at most 1 argument, got %zu", args->count);
+    if (args->count > 1)
+        jinja_raise(r, "TypeError", "dict expected at most 1 argument, got %zu", args->count);
     if (args->count) add_pairs(r, dict, args->positional[0]);
     for (size_t i = 0; i < args->n_named; i++)
-        jinja_dict_set(r, dict, (Value){.kind = V_STRING, .as.string = args->named[i].name}, args->named[i].value);
+        jinja_dict_set(r, dict, (Value){.kind = V_STRING, .as.string = args->named[i].name},
+                       args->named[i].value);
     return dict;
 }
 
@@ -77,7 +84,8 @@ static Value g_namespace(Render *r, Value self, Value *slot, const Args *args) {
         Value name = dict->pairs[i].key;
         if (name.kind == V_STRING && name.as.string->length && name.as.string->data[0] == '_')
             jinja_raise(r, "SecurityError",
-                        "Chat templates cannot store underscore-prefixed attributes on a namespace, but got %s. "
+                        "Chat templates cannot store underscore-prefixed attributes on a "
+                        "namespace, but got %s. "
                         "Please rename the attribute.",
                         jinja_repr_text(r, name));
     }
@@ -109,7 +117,8 @@ static Value g_raise_exception(Render *r, Value self, Value *slot, const Args *a
 static Value g_strftime_now(Render *r, Value self, Value *slot, const Args *args) {
     UNUSED;
     if (slot[0].kind != V_STRING)
-        jinja_raise(r, "TypeError", "strftime() argument 1 must be str, not %s", jinja_type_name(slot[0]));
+        jinja_raise(r, "TypeError", "strftime() argument 1 must be str, not %s",
+                    jinja_type_name(slot[0]));
     struct timespec clock = {0};
     struct tm now;
     clock_gettime(CLOCK_REALTIME, &clock);
@@ -123,7 +132,8 @@ static Value g_strftime_now(Render *r, Value self, Value *slot, const Args *args
     size_t mark = jinja_mark(r);
     for (size_t i = 0; i < format->length; i++) {
         char c = format->data[i];
-        if (c == '%' && i + 1 < format->length && strchr("fzZ", format->data[i + 1]) && format->data[i + 1]) {
+        if (c == '%' && i + 1 < format->length && strchr("fzZ", format->data[i + 1]) &&
+            format->data[i + 1]) {
             char micros[8];
             snprintf(micros, sizeof micros, "%06d", (int)(clock.tv_nsec / 1000));
             if (format->data[++i] == 'f') jinja_puts(r, micros);
@@ -204,7 +214,8 @@ static Value m_count(Render *r, Value self, Value *slot, const Args *args) {
     int64_t count = 0;
     Iter *iter = jinja_iter(r, self);
     Value item;
-    while (jinja_next(r, iter, &item)) count += jinja_same(item, slot[0]) || jinja_equal(r, item, slot[0]);
+    while (jinja_next(r, iter, &item))
+        count += jinja_same(item, slot[0]) || jinja_equal(r, item, slot[0]);
     return jinja_int(count);
 }
 
@@ -218,18 +229,22 @@ static int64_t bound_of(Render *r, Value value, int64_t absent, int64_t length) 
 
 static Value m_index(Render *r, Value self, Value *slot, const Args *args) {
     UNUSED;
-    int64_t length = jinja_length(r, self), from = bound_of(r, slot[1], 0, length), to = bound_of(r, slot[2], length, length);
+    int64_t length = jinja_length(r, self), from = bound_of(r, slot[1], 0, length),
+            to = bound_of(r, slot[2], length, length);
     List *items = jinja_collect(r, self);
     for (int64_t i = from; i < to; i++)
-        if (jinja_same(items->items[i], slot[0]) || jinja_equal(r, items->items[i], slot[0])) return jinja_int(i);
-    jinja_raise(r, "ValueError", "%s is not in %s", jinja_repr_text(r, slot[0]), jinja_type_name(self));
+        if (jinja_same(items->items[i], slot[0]) || jinja_equal(r, items->items[i], slot[0]))
+            return jinja_int(i);
+    jinja_raise(r, "ValueError", "%s is not in %s", jinja_repr_text(r, slot[0]),
+                jinja_type_name(self));
 }
 
 static Value m_cycle(Render *r, Value self, Value *slot, const Args *args) {
     UNUSED;
     if (args->count == 0) jinja_raise(r, "TypeError", "no items for cycling given");
     int64_t index = self.as.loop->index0;
-    return index < 0 ? args->positional[args->count - 1] : args->positional[(size_t)index % args->count];
+    return index < 0 ? args->positional[args->count - 1]
+                     : args->positional[(size_t)index % args->count];
 }
 
 static Value m_changed(Render *r, Value self, Value *slot, const Args *args) {
@@ -262,8 +277,9 @@ static Value m_is_integer(Render *r, Value self, Value *slot, const Args *args) 
 }
 
 static const Function dict_methods[] = {
-    {"copy", "dict.copy", "/", m_copy},   {"get", "dict.get", "/key ?default", m_get}, {"items", "dict.items", "/", m_items},
-    {"keys", "dict.keys", "/", m_keys},   {"values", "dict.values", "/", m_values},
+    {"copy", "dict.copy", "/", m_copy},       {"get", "dict.get", "/key ?default", m_get},
+    {"items", "dict.items", "/", m_items},    {"keys", "dict.keys", "/", m_keys},
+    {"values", "dict.values", "/", m_values},
 };
 static const Function list_methods[] = {
     {"count", "list.count", "/value", m_count},

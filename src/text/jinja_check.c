@@ -7,9 +7,9 @@
 #include "text/jinja.h"
 
 typedef struct Place {
-    bool soft;    /* inside an if: an unknown filter fails only when reached */
-    bool in_loop; /* of the same function */
-    Node *macro;  /* the innermost around, or NULL */
+    bool soft;                 /* inside an if: an unknown filter fails only when reached */
+    bool in_loop;              /* of the same function */
+    Node *macro;               /* the innermost around, or NULL */
     const struct Place *outer; /* the place around that macro */
 } Place;
 
@@ -32,8 +32,8 @@ static void check_expression(Parser *p, const Node *node, Place place) {
     if (!node) return;
     if (node->kind == N_NAME) note_use(node, &place);
     if ((node->kind == N_FILTER || node->kind == N_TEST) && !node->function && !place.soft)
-        jinja_syntax_error(p, node->line, "No %s named '%s'.", node->kind == N_FILTER ? "filter" : "test",
-                           node->name->data);
+        jinja_syntax_error(p, node->line, "No %s named '%s'.",
+                           node->kind == N_FILTER ? "filter" : "test", node->name->data);
     if (node->kind == N_COND) place.soft = true;
     check_expression(p, node->a, place);
     check_expression(p, node->b, place);
@@ -41,7 +41,8 @@ static void check_expression(Parser *p, const Node *node, Place place) {
     check_expression(p, node->star, place);
     check_expression(p, node->star_star, place);
     for (size_t i = 0; i < node->list.count; i++) check_expression(p, node->list.items[i], place);
-    for (size_t i = 0; i < node->orelse.count; i++) check_expression(p, node->orelse.items[i], place);
+    for (size_t i = 0; i < node->orelse.count; i++)
+        check_expression(p, node->orelse.items[i], place);
     for (size_t i = 0; i < node->named.count; i++) check_expression(p, node->named.items[i], place);
 }
 
@@ -60,15 +61,18 @@ static void check_loop(Parser *p, const Node *node, Place place) {
 static void check_macro(Parser *p, Node *node, Place place) {
     if (node->kind == N_CALL_BLOCK) check_expression(p, node->a, place);
     Place inner = {.macro = node, .outer = &place};
-    for (size_t i = 0; i < node->orelse.count; i++) check_expression(p, node->orelse.items[i], place);
+    for (size_t i = 0; i < node->orelse.count; i++)
+        check_expression(p, node->orelse.items[i], place);
     check_nodes(p, &node->body, inner);
     if (!(node->op & USES_CALLER)) return;
     size_t first_default = node->list.count - node->orelse.count;
     for (size_t i = 0; i < first_default; i++)
-        if (node->list.items[i]->name->length == 6 && memcmp(node->list.items[i]->name->data, "caller", 6) == 0)
-            jinja_syntax_error(p, node->line,
-                               "When defining macros or call blocks the special \"caller\" argument must be "
-                               "omitted or be given a default.");
+        if (node->list.items[i]->name->length == 6 &&
+            memcmp(node->list.items[i]->name->data, "caller", 6) == 0)
+            jinja_syntax_error(
+                p, node->line,
+                "When defining macros or call blocks the special \"caller\" argument must be "
+                "omitted or be given a default.");
 }
 
 static void check_statement(Parser *p, Node *node, Place place) {
@@ -103,7 +107,8 @@ static void check_statement(Parser *p, Node *node, Place place) {
         check_nodes(p, &node->body, inner);
         return;
     case N_WITH:
-        for (size_t i = 0; i < node->orelse.count; i++) check_expression(p, node->orelse.items[i], place);
+        for (size_t i = 0; i < node->orelse.count; i++)
+            check_expression(p, node->orelse.items[i], place);
         check_nodes(p, &node->body, inner);
         return;
     case N_SET: check_expression(p, node->b, place); return;
@@ -115,4 +120,6 @@ static void check_nodes(Parser *p, const Nodes *nodes, Place place) {
     for (size_t i = 0; i < nodes->count; i++) check_statement(p, nodes->items[i], place);
 }
 
-void jinja_check_template(Parser *p, const Nodes *body) { check_nodes(p, body, (Place){0}); }
+void jinja_check_template(Parser *p, const Nodes *body) {
+    check_nodes(p, body, (Place){0});
+}

@@ -21,7 +21,8 @@ static Value lookup(Render *r, const Env *env, const Str *name) {
 /* ---- calls ---------------------------------------------------------------------- */
 
 /* "old new ?count": blanks between, '?' before what may be left out. */
-static size_t split_parameters(const char *spec, const char **names, size_t *lengths, size_t *required) {
+static size_t split_parameters(const char *spec, const char **names, size_t *lengths,
+                               size_t *required) {
     size_t n = 0;
     *required = 0;
     while (*spec && n < MAX_PARAMETERS) {
@@ -44,29 +45,34 @@ static void bind(Render *r, const Function *function, const Args *args, Value *s
     size_t n = split_parameters(function->parameters + by_position, names, lengths, &required);
     if (by_position && args->n_named)
         jinja_raise(r, "TypeError", "%s() takes no keyword arguments", function->python_name);
-    for (size_t i = 0; i < MAX_PARAMETERS; i++) slots[i] = i < args->count ? args->positional[i] : jinja_missing();
+    for (size_t i = 0; i < MAX_PARAMETERS; i++)
+        slots[i] = i < args->count ? args->positional[i] : jinja_missing();
     if (args->count > n) { /* Python counts the value before the pipe or the dot */
         char from[32] = "";
         if (required < n) snprintf(from, sizeof from, "from %zu to ", required + 1);
-        jinja_raise(r, "TypeError", "%s() takes %s%zu positional argument%s but %zu were given", function->python_name,
-                    from, n + 1, n == 0 ? "" : "s", args->count + 1);
+        jinja_raise(r, "TypeError", "%s() takes %s%zu positional argument%s but %zu were given",
+                    function->python_name, from, n + 1, n == 0 ? "" : "s", args->count + 1);
     }
     for (size_t k = 0; k < args->n_named; k++) {
         const Str *name = args->named[k].name;
         size_t i = 0;
-        while (i < n && (lengths[i] != name->length || memcmp(names[i], name->data, name->length) != 0)) i++;
+        while (i < n &&
+               (lengths[i] != name->length || memcmp(names[i], name->data, name->length) != 0))
+            i++;
         if (i == n)
-            jinja_raise(r, "TypeError", "%s() got an unexpected keyword argument '%.*s'", function->python_name,
-                        (int)BASE_MIN(name->length, (size_t)100), name->data);
+            jinja_raise(r, "TypeError", "%s() got an unexpected keyword argument '%.*s'",
+                        function->python_name, (int)BASE_MIN(name->length, (size_t)100),
+                        name->data);
         if (slots[i].kind != V_MISSING)
-            jinja_raise(r, "TypeError", "%s() got multiple values for argument '%.*s'", function->python_name,
-                        (int)BASE_MIN(name->length, (size_t)100), name->data);
+            jinja_raise(r, "TypeError", "%s() got multiple values for argument '%.*s'",
+                        function->python_name, (int)BASE_MIN(name->length, (size_t)100),
+                        name->data);
         slots[i] = args->named[k].value;
     }
     for (size_t i = 0; i < required; i++)
         if (slots[i].kind == V_MISSING)
-            jinja_raise(r, "TypeError", "%s() missing 1 required positional argument: '%.*s'", function->python_name,
-                        (int)lengths[i], names[i]);
+            jinja_raise(r, "TypeError", "%s() missing 1 required positional argument: '%.*s'",
+                        function->python_name, (int)lengths[i], names[i]);
 }
 
 Value jinja_call_function(Render *r, const Function *function, Value self, const Args *args) {
@@ -81,7 +87,8 @@ Value jinja_call(Render *r, Value callee, const Args *args) {
     switch (callee.kind) {
     case V_MACRO: return jinja_call_macro(r, callee.as.macro, args);
     case V_FUNCTION: return jinja_call_function(r, callee.as.function, jinja_missing(), args);
-    case V_BOUND: return jinja_call_function(r, callee.as.bound->function, callee.as.bound->self, args);
+    case V_BOUND:
+        return jinja_call_function(r, callee.as.bound->function, callee.as.bound->self, args);
     case V_LOOP: return jinja_call_loop(r, callee.as.loop, args);
     case V_JOINER:
         if (callee.as.joiner->used) return callee.as.joiner->separator;
@@ -105,7 +112,8 @@ static void add_named(Render *r, Args *args, size_t *capacity, const Str *name, 
 static void add_mapping(Render *r, Args *args, size_t *capacity, Value mapping) {
     if (mapping.kind == V_UNDEFINED) jinja_raise_undefined(r, mapping);
     if (mapping.kind != V_DICT)
-        jinja_raise(r, "TypeError", "argument after ** must be a mapping, not %s", jinja_type_name(mapping));
+        jinja_raise(r, "TypeError", "argument after ** must be a mapping, not %s",
+                    jinja_type_name(mapping));
     for (size_t i = 0; i < mapping.as.dict->count; i++) {
         const Pair *pair = &mapping.as.dict->pairs[i];
         if (pair->key.kind != V_STRING) jinja_raise(r, "TypeError", "keywords must be strings");
@@ -113,7 +121,8 @@ static void add_mapping(Render *r, Args *args, size_t *capacity, Value mapping) 
         for (size_t k = 0; k < args->n_named; k++) {
             const Str *other = args->named[k].name;
             if (other->length == name->length && memcmp(other->data, name->data, name->length) == 0)
-                jinja_raise(r, "TypeError", "got multiple values for keyword argument %s", jinja_repr_text(r, pair->key));
+                jinja_raise(r, "TypeError", "got multiple values for keyword argument %s",
+                            jinja_repr_text(r, pair->key));
         }
         add_named(r, args, capacity, name, pair->value);
         jinja_charge(r, 1 + args->n_named / 8);
@@ -123,8 +132,10 @@ static void add_mapping(Render *r, Args *args, size_t *capacity, Value mapping) 
 static Args eval_args(Render *r, Env *env, const Node *node, const Value *caller) {
     Args args = {0};
     size_t capacity = 0;
-    if (node->list.count) args.positional = jinja_alloc(r, node->list.count * sizeof *args.positional);
-    for (size_t i = 0; i < node->list.count; i++) args.positional[args.count++] = jinja_eval(r, env, node->list.items[i]);
+    if (node->list.count)
+        args.positional = jinja_alloc(r, node->list.count * sizeof *args.positional);
+    for (size_t i = 0; i < node->list.count; i++)
+        args.positional[args.count++] = jinja_eval(r, env, node->list.items[i]);
     if (node->star) {
         List *more = jinja_collect(r, jinja_eval(r, env, node->star));
         Value *all = jinja_alloc(r, (args.count + more->count) * sizeof *all);
@@ -199,7 +210,8 @@ static Value eval_compare(Render *r, Env *env, const Node *node) {
 
 static Value eval_items(Render *r, Env *env, const Node *node) {
     List *list = jinja_list_new(r, node->list.count);
-    for (size_t i = 0; i < node->list.count; i++) jinja_list_add(r, list, jinja_eval(r, env, node->list.items[i]));
+    for (size_t i = 0; i < node->list.count; i++)
+        jinja_list_add(r, list, jinja_eval(r, env, node->list.items[i]));
     return node->kind == N_LIST ? jinja_list(list) : jinja_tuple(list);
 }
 
@@ -214,7 +226,8 @@ static Value eval_dict(Render *r, Env *env, const Node *node) {
 
 static Value eval_concat(Render *r, Env *env, const Node *node) {
     List *parts = jinja_list_new(r, node->list.count);
-    for (size_t i = 0; i < node->list.count; i++) jinja_list_add(r, parts, jinja_eval(r, env, node->list.items[i]));
+    for (size_t i = 0; i < node->list.count; i++)
+        jinja_list_add(r, parts, jinja_eval(r, env, node->list.items[i]));
     Value text = jinja_str(r, parts->items[0]);
     for (size_t i = 1; i < parts->count; i++)
         text = jinja_concat(r, text.as.string, jinja_str(r, parts->items[i]).as.string);
@@ -224,9 +237,10 @@ static Value eval_concat(Render *r, Env *env, const Node *node) {
 static Value eval_condition(Render *r, Env *env, const Node *node) {
     if (jinja_truth(r, jinja_eval(r, env, node->a))) return jinja_eval(r, env, node->b);
     if (node->c) return jinja_eval(r, env, node->c);
-    Value hint = jinja_format(r,
-                              "the inline if-expression on line %d evaluated to false and no else section was defined.",
-                              node->line);
+    Value hint = jinja_format(
+        r,
+        "the inline if-expression on line %d evaluated to false and no else section was defined.",
+        node->line);
     return jinja_undefined(r, hint.as.string->data);
 }
 

@@ -35,7 +35,8 @@ void jinja_env_set(Render *r, Env *env, const Str *name, Value value) {
 /* Namespaces are checked before the value is worked out, as jinja2 does. */
 static void check_members(Render *r, Env *env, const Node *target) {
     if (target->kind == N_TUPLE)
-        for (size_t i = 0; i < target->list.count; i++) check_members(r, env, target->list.items[i]);
+        for (size_t i = 0; i < target->list.count; i++)
+            check_members(r, env, target->list.items[i]);
     if (target->kind != N_MEMBER) return;
     if (jinja_eval(r, env, target->a).kind != V_NAMESPACE)
         jinja_raise(r, "TemplateRuntimeError", "cannot assign attribute on non-namespace object");
@@ -45,7 +46,8 @@ static void assign_member(Render *r, Env *env, const Node *target, Value value) 
     Value space = jinja_eval(r, env, target->a);
     if (target->name->length && target->name->data[0] == '_')
         jinja_raise(r, "SecurityError",
-                    "Chat templates cannot store underscore-prefixed attributes on a namespace, but got '%s'. "
+                    "Chat templates cannot store underscore-prefixed attributes on a namespace, "
+                    "but got '%s'. "
                     "Please rename the attribute.",
                     target->name->data);
     if (space.kind != V_NAMESPACE)
@@ -70,7 +72,8 @@ static void assign(Render *r, Env *env, const Node *target, Value value) {
     List *items = jinja_list_new(r, expected);
     while (items->count <= expected && jinja_next(r, iter, &item)) jinja_list_add(r, items, item);
     if (items->count < expected)
-        jinja_raise(r, "ValueError", "not enough values to unpack (expected %zu, got %zu)", expected, items->count);
+        jinja_raise(r, "ValueError", "not enough values to unpack (expected %zu, got %zu)",
+                    expected, items->count);
     if (items->count > expected)
         jinja_raise(r, "ValueError", "too many values to unpack (expected %zu)", expected);
     for (size_t i = 0; i < expected; i++) assign(r, env, target->list.items[i], items->items[i]);
@@ -150,8 +153,13 @@ static Value matching_items(Render *r, Env *env, const Node *node, Value iterabl
 static Flow run_loop(Render *r, Env *env, const Node *node, Value iterable, int64_t depth0) {
     if (node->c) iterable = matching_items(r, env, node, iterable);
     Loop *loop = jinja_calloc(r, sizeof *loop);
-    *loop = (Loop){.iter = jinja_iter(r, iterable), .iterable = iterable, .node = node->flag ? node : NULL, .env = env,
-                   .index0 = -1, .depth0 = depth0, .length = -1};
+    *loop = (Loop){.iter = jinja_iter(r, iterable),
+                   .iterable = iterable,
+                   .node = node->flag ? node : NULL,
+                   .env = env,
+                   .index0 = -1,
+                   .depth0 = depth0,
+                   .length = -1};
     Env *body = jinja_env_new(r, env);
     bool finished_a_pass = false;
     while (loop_next(r, loop)) {
@@ -169,13 +177,15 @@ static Flow run_loop(Render *r, Env *env, const Node *node, Value iterable, int6
 }
 
 static void enter_call(Render *r) {
-    if (++r->calls > MAX_CALLS) jinja_raise(r, "RecursionError", "maximum recursion depth exceeded");
+    if (++r->calls > MAX_CALLS)
+        jinja_raise(r, "RecursionError", "maximum recursion depth exceeded");
     jinja_check_stack(r);
 }
 
 Value jinja_call_loop(Render *r, Loop *loop, const Args *args) {
     if (!loop->node)
-        jinja_raise(r, "TypeError", "The loop must have the 'recursive' marker to be called recursively.");
+        jinja_raise(r, "TypeError",
+                    "The loop must have the 'recursive' marker to be called recursively.");
     if (args->count != 1 || args->n_named)
         jinja_raise(r, "TypeError", "LoopContext.__call__() takes 1 argument: what to loop over");
     enter_call(r);
@@ -201,7 +211,8 @@ static Value pop_named(Args *left, const Str *name) {
     for (size_t i = 0; i < left->n_named; i++) {
         if (!same_name(left->named[i].name, name)) continue;
         Value value = left->named[i].value;
-        memmove(left->named + i, left->named + i + 1, (left->n_named - i - 1) * sizeof *left->named);
+        memmove(left->named + i, left->named + i + 1,
+                (left->n_named - i - 1) * sizeof *left->named);
         left->n_named--;
         return value;
     }
@@ -211,39 +222,47 @@ static Value pop_named(Args *left, const Str *name) {
 static Value default_of(Render *r, Env *env, const Node *node, size_t parameter) {
     size_t first = node->list.count - node->orelse.count;
     if (parameter >= first) return jinja_eval(r, env, node->orelse.items[parameter - first]);
-    Value hint = jinja_format(r, "parameter '%.200s' was not provided", node->list.items[parameter]->name->data);
+    Value hint = jinja_format(r, "parameter '%.200s' was not provided",
+                              node->list.items[parameter]->name->data);
     return jinja_undefined(r, hint.as.string->data);
 }
 
-static void bind_special(Render *r, const Macro *macro, Env *env, Args *left, size_t n_parameters, bool has_caller) {
+static void bind_special(Render *r, const Macro *macro, Env *env, Args *left, size_t n_parameters,
+                         bool has_caller) {
     const TextTemplate *names = r->parsed;
     int uses = macro->node->op;
     if ((uses & USES_CALLER) && !has_caller) {
         Value caller = pop_named(left, names->caller);
-        if (caller.kind == V_MISSING || caller.kind == V_NONE) caller = jinja_undefined(r, "No caller defined");
+        if (caller.kind == V_MISSING || caller.kind == V_NONE)
+            caller = jinja_undefined(r, "No caller defined");
         jinja_env_set(r, env, names->caller, caller);
     }
     if (uses & USES_KWARGS) {
         Dict *dict = jinja_dict_new(r);
         for (size_t i = 0; i < left->n_named; i++)
-            jinja_dict_set(r, dict, (Value){.kind = V_STRING, .as.string = left->named[i].name}, left->named[i].value);
+            jinja_dict_set(r, dict, (Value){.kind = V_STRING, .as.string = left->named[i].name},
+                           left->named[i].value);
         jinja_env_set(r, env, names->kwargs, (Value){.kind = V_DICT, .as.dict = dict});
     } else if (left->n_named) {
         for (size_t i = 0; i < left->n_named; i++)
             if (same_name(left->named[i].name, names->caller))
                 jinja_raise(r, "TypeError",
-                            "macro %s was invoked with two values for the special caller argument. This is most "
+                            "macro %s was invoked with two values for the special caller argument. "
+                            "This is most "
                             "likely a bug.",
                             macro_name(r, macro));
-        jinja_raise(r, "TypeError", "macro %s takes no keyword argument %s", macro_name(r, macro),
-                    jinja_repr_text(r, (Value){.kind = V_STRING, .as.string = left->named[0].name}));
+        jinja_raise(
+            r, "TypeError", "macro %s takes no keyword argument %s", macro_name(r, macro),
+            jinja_repr_text(r, (Value){.kind = V_STRING, .as.string = left->named[0].name}));
     }
     if (uses & USES_VARARGS) {
         List *rest = jinja_list_new(r, 0);
-        for (size_t i = n_parameters; i < left->count; i++) jinja_list_add(r, rest, left->positional[i]);
+        for (size_t i = n_parameters; i < left->count; i++)
+            jinja_list_add(r, rest, left->positional[i]);
         jinja_env_set(r, env, names->varargs, jinja_tuple(rest));
     } else if (left->count > n_parameters) {
-        jinja_raise(r, "TypeError", "macro %s takes not more than %zu argument(s)", macro_name(r, macro), n_parameters);
+        jinja_raise(r, "TypeError", "macro %s takes not more than %zu argument(s)",
+                    macro_name(r, macro), n_parameters);
     }
 }
 
@@ -279,7 +298,8 @@ static Value macro_new(Render *r, const Node *node, Env *env) {
     return (Value){.kind = V_MACRO, .as.macro = macro};
 }
 
-/* ---- the other statements ------------------------------------------------------------------------ */
+/* ---- the other statements
+ * ------------------------------------------------------------------------ */
 
 static Flow exec_if(Render *r, Env *env, const Node *node) {
     for (size_t i = 0; i < node->list.count; i++)
@@ -344,7 +364,8 @@ static Flow exec_one(Render *r, Env *env, const Node *node) {
     switch (node->kind) {
     case N_DATA: jinja_write(r, node->name->data, node->name->length); return FLOW_ON;
     case N_OUTPUT:
-        for (size_t i = 0; i < node->list.count; i++) jinja_write_str(r, jinja_eval(r, env, node->list.items[i]));
+        for (size_t i = 0; i < node->list.count; i++)
+            jinja_write_str(r, jinja_eval(r, env, node->list.items[i]));
         return FLOW_ON;
     case N_IF: return exec_if(r, env, node);
     case N_FOR: return run_loop(r, env, node, jinja_eval(r, env, node->b), 0);

@@ -12,7 +12,8 @@ static int64_t need_int(Render *r, Value value, int64_t absent) {
     int64_t i;
     if (value.kind == V_MISSING) return absent;
     if (!jinja_as_int(value, &i))
-        jinja_raise(r, "TypeError", "'%s' object cannot be interpreted as an integer", jinja_type_name(value));
+        jinja_raise(r, "TypeError", "'%s' object cannot be interpreted as an integer",
+                    jinja_type_name(value));
     return i;
 }
 
@@ -53,7 +54,9 @@ static Value f_title(Render *r, Value self, Value *slot, const Args *args) {
         }
         Value head = jinja_case(r, jinja_string_borrow(r, s->data + i, first), CASE_UPPER);
         jinja_write_str(r, head);
-        jinja_write_str(r, jinja_case(r, jinja_string_borrow(r, s->data + i + first, end - i - first), CASE_LOWER));
+        jinja_write_str(r,
+                        jinja_case(r, jinja_string_borrow(r, s->data + i + first, end - i - first),
+                                   CASE_LOWER));
         i = end;
     }
     return jinja_take(r, mark);
@@ -79,7 +82,8 @@ static Value f_replace(Render *r, Value self, Value *slot, const Args *args) {
 static Value f_center(Render *r, Value self, Value *slot, const Args *args) {
     UNUSED;
     Value text = jinja_str(r, self);
-    int64_t width = need_int(r, slot[0], 80), missing = width - (int64_t)jinja_points(text.as.string);
+    int64_t width = need_int(r, slot[0], 80),
+            missing = width - (int64_t)jinja_points(text.as.string);
     if (missing <= 0) return text;
     int64_t left = missing / 2 + (missing & width & 1);
     return jinja_pad(r, text.as.string, left, missing - left, ' ');
@@ -88,9 +92,11 @@ static Value f_center(Render *r, Value self, Value *slot, const Args *args) {
 static Value f_indent(Render *r, Value self, Value *slot, const Args *args) {
     UNUSED;
     if (self.kind == V_UNDEFINED) jinja_raise_undefined(r, self);
-    if (self.kind == V_LIST) jinja_raise(r, "AttributeError", "'list' object has no attribute 'splitlines'");
+    if (self.kind == V_LIST)
+        jinja_raise(r, "AttributeError", "'list' object has no attribute 'splitlines'");
     if (self.kind != V_STRING)
-        jinja_raise(r, "TypeError", "unsupported operand type(s) for +=: '%s' and 'str'", jinja_type_name(self));
+        jinja_raise(r, "TypeError", "unsupported operand type(s) for +=: '%s' and 'str'",
+                    jinja_type_name(self));
     Value indention = slot[0];
     if (indention.kind != V_STRING)
         indention = jinja_repeat(r, jinja_text(r, " ").as.string, need_int(r, slot[0], 4));
@@ -110,14 +116,18 @@ static Value f_indent(Render *r, Value self, Value *slot, const Args *args) {
 
 static Value f_truncate(Render *r, Value self, Value *slot, const Args *args) {
     UNUSED;
-    int64_t length = need_int(r, slot[0], 255), leeway = slot[3].kind == V_NONE ? 5 : need_int(r, slot[3], 5);
+    int64_t length = need_int(r, slot[0], 255),
+            leeway = slot[3].kind == V_NONE ? 5 : need_int(r, slot[3], 5);
     Value end = slot[2].kind == V_MISSING ? jinja_text(r, "...") : slot[2];
     int64_t end_length = jinja_length(r, end), size = jinja_length(r, self);
     if (length < end_length)
-        jinja_raise(r, "AssertionError", "expected length >= %lld, got %lld", (long long)end_length, (long long)length);
-    if (leeway < 0) jinja_raise(r, "AssertionError", "expected leeway >= 0, got %lld", (long long)leeway);
+        jinja_raise(r, "AssertionError", "expected length >= %lld, got %lld", (long long)end_length,
+                    (long long)length);
+    if (leeway < 0)
+        jinja_raise(r, "AssertionError", "expected leeway >= 0, got %lld", (long long)leeway);
     if (size <= length + leeway) return self;
-    Value kept = jinja_slice(r, self, jinja_missing(), jinja_int(length - end_length), jinja_missing());
+    Value kept =
+        jinja_slice(r, self, jinja_missing(), jinja_int(length - end_length), jinja_missing());
     if (!jinja_truth(r, slot[1]) && kept.kind == V_STRING)
         kept = jinja_split(r, kept.as.string, jinja_text(r, " "), 1, true)->items[0];
     return jinja_binary(r, T_ADD, kept, end);
@@ -143,12 +153,15 @@ static Value f_format(Render *r, Value self, Value *slot, const Args *args) {
     UNUSED;
     Value text = jinja_str(r, self);
     if (args->count && args->n_named)
-        jinja_raise(r, "FilterArgumentError", "can't handle positional and keyword arguments at the same time");
+        jinja_raise(r, "FilterArgumentError",
+                    "can't handle positional and keyword arguments at the same time");
     if (args->n_named) {
         Dict *named = jinja_dict_new(r);
         for (size_t i = 0; i < args->n_named; i++)
-            jinja_dict_set(r, named, (Value){.kind = V_STRING, .as.string = args->named[i].name}, args->named[i].value);
-        return jinja_printf(r, text.as.string, (Value){.kind = V_DICT, .as.dict = named}, text.markup);
+            jinja_dict_set(r, named, (Value){.kind = V_STRING, .as.string = args->named[i].name},
+                           args->named[i].value);
+        return jinja_printf(r, text.as.string, (Value){.kind = V_DICT, .as.dict = named},
+                            text.markup);
     }
     List *positional = jinja_list_new(r, args->count);
     for (size_t i = 0; i < args->count; i++) jinja_list_add(r, positional, args->positional[i]);
@@ -205,7 +218,8 @@ static Value f_urlencode(Render *r, Value self, Value *slot, const Args *args) {
     List *items = jinja_collect(r, self);
     for (size_t i = 0; i < items->count; i++) {
         List *pair = jinja_collect(r, items->items[i]);
-        if (pair->count != 2) jinja_raise(r, "ValueError", "urlencode wants pairs of a key and a value");
+        if (pair->count != 2)
+            jinja_raise(r, "ValueError", "urlencode wants pairs of a key and a value");
         if (i) jinja_putc(r, '&');
         write_quoted(r, pair->items[0], true);
         jinja_putc(r, '=');
@@ -217,16 +231,21 @@ static Value f_urlencode(Render *r, Value self, Value *slot, const Args *args) {
 static Value f_xmlattr(Render *r, Value self, Value *slot, const Args *args) {
     UNUSED;
     if (self.kind == V_UNDEFINED) jinja_raise_undefined(r, self);
-    if (self.kind != V_DICT) jinja_raise(r, "AttributeError", "'%s' object has no attribute 'items'", jinja_type_name(self));
+    if (self.kind != V_DICT)
+        jinja_raise(r, "AttributeError", "'%s' object has no attribute 'items'",
+                    jinja_type_name(self));
     bool space = slot[0].kind == V_MISSING || jinja_truth(r, slot[0]);
     size_t mark = jinja_mark(r), written = 0;
     for (size_t i = 0; i < self.as.dict->count; i++) {
         Value key = self.as.dict->pairs[i].key, value = self.as.dict->pairs[i].value;
         if (value.kind == V_NONE || value.kind == V_UNDEFINED) continue;
-        if (key.kind != V_STRING) jinja_raise(r, "TypeError", "expected string or bytes-like object, got '%s'", jinja_type_name(key));
+        if (key.kind != V_STRING)
+            jinja_raise(r, "TypeError", "expected string or bytes-like object, got '%s'",
+                        jinja_type_name(key));
         for (size_t c = 0; c < key.as.string->length; c++)
             if (key.as.string->data[c] && strchr(" \t\n\r\f\v/>=", key.as.string->data[c]))
-                jinja_raise(r, "ValueError", "Invalid character in attribute name: %s", jinja_repr_text(r, key));
+                jinja_raise(r, "ValueError", "Invalid character in attribute name: %s",
+                            jinja_repr_text(r, key));
         if (space || written) jinja_putc(r, ' ');
         jinja_write_str(r, jinja_escape(r, key));
         jinja_puts(r, "=\"");
@@ -240,9 +259,11 @@ static Value f_xmlattr(Render *r, Value self, Value *slot, const Args *args) {
 /* ---- numbers ---------------------------------------------------------------------------- */
 
 static Value float_to_int(Render *r, double value, Value fallback, bool from_text) {
-    if (isinf(value) && !from_text) jinja_raise(r, "OverflowError", "cannot convert float infinity to integer");
+    if (isinf(value) && !from_text)
+        jinja_raise(r, "OverflowError", "cannot convert float infinity to integer");
     if (isnan(value) || isinf(value)) return fallback;
-    if (!(fabs(value) < 9223372036854775808.0)) jinja_raise(r, "OverflowError", "the integer does not fit in 64 bits");
+    if (!(fabs(value) < 9223372036854775808.0))
+        jinja_raise(r, "OverflowError", "the integer does not fit in 64 bits");
     return jinja_int((int64_t)value);
 }
 
@@ -256,7 +277,8 @@ static Value f_int(Render *r, Value self, Value *slot, const Args *args) {
     if (jinja_as_int(self, &i)) return jinja_int(i);
     if (self.kind == V_FLOAT) return float_to_int(r, self.as.real, fallback, false);
     if (self.kind != V_STRING) return fallback;
-    if ((base == 0 || (base >= 2 && base <= 36)) && jinja_parse_int(self.as.string, (int)base, &i, &overflow))
+    if ((base == 0 || (base >= 2 && base <= 36)) &&
+        jinja_parse_int(self.as.string, (int)base, &i, &overflow))
         return jinja_int(i);
     if (overflow) jinja_raise(r, "OverflowError", "the integer does not fit in 64 bits");
     return jinja_parse_float(self.as.string, &d) ? float_to_int(r, d, fallback, true) : fallback;
@@ -280,7 +302,9 @@ static Value f_abs(Render *r, Value self, Value *slot, const Args *args) {
     return jinja_negate(r, jinja_int(i), i >= 0);
 }
 
-static double power_of_ten(int64_t exponent) { return pow(10, (double)exponent); }
+static double power_of_ten(int64_t exponent) {
+    return pow(10, (double)exponent);
+}
 
 /* Half to even, of the exact value of the float. */
 static double round_float(double value, int64_t precision) {
@@ -305,10 +329,12 @@ static int64_t round_int(Render *r, int64_t value, int64_t precision) {
     int64_t rest = value % unit, down = value - rest;
     if (rest < 0) {
         rest += unit;
-        if (__builtin_sub_overflow(down, unit, &down)) jinja_raise(r, "OverflowError", "the integer does not fit in 64 bits");
+        if (__builtin_sub_overflow(down, unit, &down))
+            jinja_raise(r, "OverflowError", "the integer does not fit in 64 bits");
     }
     bool up = rest > unit / 2 || (rest == unit / 2 && (down / unit) % 2 != 0);
-    if (up && __builtin_add_overflow(down, unit, &down)) jinja_raise(r, "OverflowError", "the integer does not fit in 64 bits");
+    if (up && __builtin_add_overflow(down, unit, &down))
+        jinja_raise(r, "OverflowError", "the integer does not fit in 64 bits");
     return down;
 }
 
@@ -321,7 +347,8 @@ static Value f_round(Render *r, Value self, Value *slot, const Args *args) {
         jinja_raise(r, "FilterArgumentError", "method must be common, ceil or floor");
     if (self.kind == V_UNDEFINED && (ceiling || floors)) jinja_raise_undefined(r, self);
     if (!jinja_is_number(self))
-        jinja_raise(r, "TypeError", "type %s doesn't define __round__ method", jinja_type_name(self));
+        jinja_raise(r, "TypeError", "type %s doesn't define __round__ method",
+                    jinja_type_name(self));
     if (ceiling || floors) {
         double unit = power_of_ten(precision), scaled = jinja_as_float(self) * unit;
         return jinja_float((ceiling ? ceil(scaled) : floor(scaled)) / unit);
@@ -336,10 +363,11 @@ static Value f_filesizeformat(Render *r, Value self, Value *slot, const Args *ar
     bool binary = jinja_truth(r, slot[0]);
     double base = binary ? 1024 : 1000, bytes = 0, unit = base;
     if (self.kind == V_UNDEFINED) jinja_raise_undefined(r, self);
-    if (jinja_is_number(self)) bytes = jinja_as_float(self);
+    if (jinja_is_number(self))
+        bytes = jinja_as_float(self);
     else if (self.kind != V_STRING || !jinja_parse_float(self.as.string, &bytes))
-        jinja_raise(r, self.kind == V_STRING ? "ValueError" : "TypeError", "could not convert string to float: %s",
-                    jinja_repr_text(r, self));
+        jinja_raise(r, self.kind == V_STRING ? "ValueError" : "TypeError",
+                    "could not convert string to float: %s", jinja_repr_text(r, self));
     if (bytes == 1) return jinja_text(r, "1 Byte");
     if (bytes < base) return jinja_format(r, "%lld Bytes", (long long)bytes);
     size_t i = 0;
@@ -362,8 +390,11 @@ static Value f_default(Render *r, Value self, Value *slot, const Args *args) {
 
 static Value f_attr(Render *r, Value self, Value *slot, const Args *args) {
     UNUSED;
-    if (slot[0].kind != V_STRING) jinja_raise(r, "TypeError", "attribute name must be string, not '%s'", jinja_type_name(slot[0]));
-    if (self.kind == V_DICT && !jinja_find_method(self, slot[0].as.string->data, slot[0].as.string->length))
+    if (slot[0].kind != V_STRING)
+        jinja_raise(r, "TypeError", "attribute name must be string, not '%s'",
+                    jinja_type_name(slot[0]));
+    if (self.kind == V_DICT &&
+        !jinja_find_method(self, slot[0].as.string->data, slot[0].as.string->length))
         return jinja_undefined_member(r, self, slot[0]);
     return jinja_attribute(r, self, slot[0].as.string);
 }
@@ -401,11 +432,13 @@ const size_t jinja_n_text_filters = BASE_COUNT(jinja_text_filters);
 
 const Function *jinja_find(const Function *table, size_t count, const char *name, size_t length) {
     for (size_t i = 0; i < count; i++)
-        if (strlen(table[i].name) == length && memcmp(table[i].name, name, length) == 0) return &table[i];
+        if (strlen(table[i].name) == length && memcmp(table[i].name, name, length) == 0)
+            return &table[i];
     return NULL;
 }
 
 const Function *jinja_find_filter(const char *name, size_t length) {
     const Function *found = jinja_find(jinja_text_filters, jinja_n_text_filters, name, length);
-    return found ? found : jinja_find(jinja_sequence_filters, jinja_n_sequence_filters, name, length);
+    return found ? found
+                 : jinja_find(jinja_sequence_filters, jinja_n_sequence_filters, name, length);
 }

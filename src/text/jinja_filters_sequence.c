@@ -23,9 +23,12 @@ static List *attribute_path(Render *r, Value attribute) {
         const Str *part = parts->items[i].as.string;
         int64_t number;
         bool overflow, digits = part->length > 0;
-        for (size_t c = 0; c < part->length; c++) digits &= part->data[c] >= '0' && part->data[c] <= '9';
-        if (digits && jinja_parse_int(part, 10, &number, &overflow)) jinja_list_add(r, path, jinja_int(number));
-        else jinja_list_add(r, path, parts->items[i]);
+        for (size_t c = 0; c < part->length; c++)
+            digits &= part->data[c] >= '0' && part->data[c] <= '9';
+        if (digits && jinja_parse_int(part, 10, &number, &overflow))
+            jinja_list_add(r, path, jinja_int(number));
+        else
+            jinja_list_add(r, path, parts->items[i]);
     }
     return path;
 }
@@ -33,7 +36,8 @@ static List *attribute_path(Render *r, Value attribute) {
 static Value follow(Render *r, const List *path, Value item, Value fallback) {
     for (size_t i = 0; i < path->count; i++) {
         item = jinja_item(r, item, path->items[i]);
-        if (item.kind == V_UNDEFINED && fallback.kind != V_MISSING && fallback.kind != V_NONE) item = fallback;
+        if (item.kind == V_UNDEFINED && fallback.kind != V_MISSING && fallback.kind != V_NONE)
+            item = fallback;
     }
     return item;
 }
@@ -69,7 +73,8 @@ static const Function *function_named(Render *r, Value name, bool filter) {
         found = filter ? jinja_find_filter(name.as.string->data, name.as.string->length)
                        : jinja_find_test(name.as.string->data, name.as.string->length);
     if (!found)
-        jinja_raise(r, "TemplateRuntimeError", "No %s named %s.", filter ? "filter" : "test", jinja_repr_text(r, name));
+        jinja_raise(r, "TemplateRuntimeError", "No %s named %s.", filter ? "filter" : "test",
+                    jinja_repr_text(r, name));
     return found;
 }
 
@@ -80,18 +85,24 @@ static bool named_is(const struct NamedArg *argument, const char *name) {
 static void prepare_map(Render *r, Lazy *lazy) {
     bool by_attribute = false;
     lazy->fallback = jinja_missing();
-    for (size_t i = 0; i < lazy->args.n_named; i++) by_attribute |= named_is(&lazy->args.named[i], "attribute");
+    for (size_t i = 0; i < lazy->args.n_named; i++)
+        by_attribute |= named_is(&lazy->args.named[i], "attribute");
     if (lazy->args.count == 0 && by_attribute) {
         for (size_t i = 0; i < lazy->args.n_named; i++) {
             const struct NamedArg *argument = &lazy->args.named[i];
-            if (named_is(argument, "attribute")) lazy->path = attribute_path(r, argument->value);
-            else if (named_is(argument, "default")) lazy->fallback = argument->value;
-            else jinja_raise(r, "FilterArgumentError", "Unexpected keyword argument %s",
-                             jinja_repr_text(r, (Value){.kind = V_STRING, .as.string = argument->name}));
+            if (named_is(argument, "attribute"))
+                lazy->path = attribute_path(r, argument->value);
+            else if (named_is(argument, "default"))
+                lazy->fallback = argument->value;
+            else
+                jinja_raise(
+                    r, "FilterArgumentError", "Unexpected keyword argument %s",
+                    jinja_repr_text(r, (Value){.kind = V_STRING, .as.string = argument->name}));
         }
         return;
     }
-    if (lazy->args.count == 0) jinja_raise(r, "FilterArgumentError", "map requires a filter argument");
+    if (lazy->args.count == 0)
+        jinja_raise(r, "FilterArgumentError", "map requires a filter argument");
     lazy->function = function_named(r, lazy->args.positional[0], true);
     lazy->rest = rest_of(&lazy->args, 1);
 }
@@ -131,14 +142,15 @@ static bool next_selected(Render *r, Iter *iter, Value *out) {
     if (!start(r, iter, lazy, prepare_select)) return false;
     while (jinja_next(r, iter->inner, out)) {
         Value value = lazy->path ? follow(r, lazy->path, *out, jinja_missing()) : *out;
-        bool chosen = lazy->function ? jinja_test(r, lazy->function, value, &lazy->rest) : jinja_truth(r, value);
+        bool chosen = lazy->function ? jinja_test(r, lazy->function, value, &lazy->rest)
+                                     : jinja_truth(r, value);
         if (chosen != lazy->reject) return true;
     }
     return false;
 }
 
-static Value lazy_new(Render *r, Value self, const Args *args, bool (*next)(Render *, Iter *, Value *),
-                      bool attribute, bool reject) {
+static Value lazy_new(Render *r, Value self, const Args *args,
+                      bool (*next)(Render *, Iter *, Value *), bool attribute, bool reject) {
     Lazy *lazy = jinja_calloc(r, sizeof *lazy);
     lazy->value = self;
     lazy->args = *args;
@@ -182,11 +194,14 @@ typedef struct Later {
 
 static bool next_later(Render *r, Iter *iter, Value *out) {
     Later *later = iter->state;
-    if (!iter->inner) iter->inner = jinja_iter(r, jinja_list(later->work(r, later->value, later->first, later->second)));
+    if (!iter->inner)
+        iter->inner =
+            jinja_iter(r, jinja_list(later->work(r, later->value, later->first, later->second)));
     return jinja_next(r, iter->inner, out);
 }
 
-static Value later(Render *r, Value self, const Value *slot, List *(*work)(Render *, Value, Value, Value)) {
+static Value later(Render *r, Value self, const Value *slot,
+                   List *(*work)(Render *, Value, Value, Value)) {
     Later *state = jinja_alloc(r, sizeof *state);
     *state = (Later){self, slot[0], slot[1], work};
     Iter *iter = jinja_iter_new(r, "generator", next_later, self);
@@ -198,22 +213,26 @@ static List *work_items(Render *r, Value value, Value first, Value second) {
     (void)first, (void)second;
     List *list = jinja_list_new(r, 0);
     if (value.kind == V_UNDEFINED) return list;
-    if (value.kind != V_DICT) jinja_raise(r, "TypeError", "Can only get item pairs from a mapping.");
+    if (value.kind != V_DICT)
+        jinja_raise(r, "TypeError", "Can only get item pairs from a mapping.");
     for (size_t i = 0; i < value.as.dict->count; i++)
-        jinja_list_add(r, list, jinja_tuple2(r, value.as.dict->pairs[i].key, value.as.dict->pairs[i].value));
+        jinja_list_add(r, list,
+                       jinja_tuple2(r, value.as.dict->pairs[i].key, value.as.dict->pairs[i].value));
     return list;
 }
 
 static int64_t need_count(Render *r, Value value) {
     int64_t count;
     if (!jinja_as_int(value, &count))
-        jinja_raise(r, "TypeError", "'%s' object cannot be interpreted as an integer", jinja_type_name(value));
+        jinja_raise(r, "TypeError", "'%s' object cannot be interpreted as an integer",
+                    jinja_type_name(value));
     return count;
 }
 
 static List *work_batch(Render *r, Value value, Value line_count, Value fill) {
     int64_t count = need_count(r, line_count);
-    List *result = jinja_list_new(r, 0), *all = jinja_collect(r, value), *line = jinja_list_new(r, 0);
+    List *result = jinja_list_new(r, 0), *all = jinja_collect(r, value),
+         *line = jinja_list_new(r, 0);
     for (size_t i = 0; i < all->count; i++) {
         if ((int64_t)line->count == count) {
             jinja_list_add(r, result, jinja_list(line));
@@ -241,7 +260,8 @@ static List *work_slice(Render *r, Value value, Value slices, Value fill) {
         List *part = jinja_list_new(r, 0);
         size_t end = at + per_slice + (i < extra);
         while (at < end) jinja_list_add(r, part, all->items[at++]);
-        if (fill.kind != V_MISSING && fill.kind != V_NONE && i >= extra) jinja_list_add(r, part, fill);
+        if (fill.kind != V_MISSING && fill.kind != V_NONE && i >= extra)
+            jinja_list_add(r, part, fill);
         jinja_list_add(r, result, jinja_list(part));
     }
     return result;
@@ -305,13 +325,15 @@ static Value f_sort(Render *r, Value self, Value *slot, const Args *args) {
     List *items = jinja_collect(r, self), *paths = jinja_list_new(r, 0);
     if (slot[2].kind == V_STRING) {
         List *parts = jinja_split(r, slot[2].as.string, jinja_text(r, ","), -1, false);
-        for (size_t i = 0; i < parts->count; i++) jinja_list_add(r, paths, jinja_list(attribute_path(r, parts->items[i])));
+        for (size_t i = 0; i < parts->count; i++)
+            jinja_list_add(r, paths, jinja_list(attribute_path(r, parts->items[i])));
     } else {
         jinja_list_add(r, paths, jinja_list(attribute_path(r, slot[2])));
     }
     Pair *pairs = jinja_alloc(r, (items->count + 1) * sizeof *pairs);
     for (size_t i = 0; i < items->count; i++)
-        pairs[i] = (Pair){sort_key(r, paths, items->items[i], jinja_truth(r, slot[1])), items->items[i], 0};
+        pairs[i] = (Pair){sort_key(r, paths, items->items[i], jinja_truth(r, slot[1])),
+                          items->items[i], 0};
     jinja_sort(r, pairs, items->count, jinja_truth(r, slot[0]));
     return pairs_to_list(r, pairs, items->count);
 }
@@ -323,7 +345,8 @@ static Value f_dictsort(Render *r, Value self, Value *slot, const Args *args) {
         jinja_raise(r, "FilterArgumentError", "You can only sort by either \"key\" or \"value\"");
     if (self.kind == V_UNDEFINED) jinja_raise_undefined(r, self);
     if (self.kind != V_DICT)
-        jinja_raise(r, "AttributeError", "'%s' object has no attribute 'items'", jinja_type_name(self));
+        jinja_raise(r, "AttributeError", "'%s' object has no attribute 'items'",
+                    jinja_type_name(self));
     const Dict *dict = self.as.dict;
     Pair *pairs = jinja_alloc(r, (dict->count + 1) * sizeof *pairs);
     for (size_t i = 0; i < dict->count; i++) {
@@ -337,16 +360,19 @@ static Value f_dictsort(Render *r, Value self, Value *slot, const Args *args) {
 
 static Value f_groupby(Render *r, Value self, Value *slot, const Args *args) {
     UNUSED;
-    List *items = jinja_collect(r, self), *path = attribute_path(r, slot[0]), *groups = jinja_list_new(r, 0);
+    List *items = jinja_collect(r, self), *path = attribute_path(r, slot[0]),
+         *groups = jinja_list_new(r, 0);
     bool sensitive = jinja_truth(r, slot[2]);
     Pair *pairs = jinja_alloc(r, (items->count + 1) * sizeof *pairs);
     for (size_t i = 0; i < items->count; i++)
-        pairs[i] = (Pair){ignoring_case(r, follow(r, path, items->items[i], slot[1]), sensitive), items->items[i], 0};
+        pairs[i] = (Pair){ignoring_case(r, follow(r, path, items->items[i], slot[1]), sensitive),
+                          items->items[i], 0};
     jinja_sort(r, pairs, items->count, false);
     for (size_t i = 0; i < items->count;) {
         List *members = jinja_list_new(r, 0);
         size_t first = i;
-        while (i < items->count && jinja_equal(r, pairs[i].key, pairs[first].key)) jinja_list_add(r, members, pairs[i++].value);
+        while (i < items->count && jinja_equal(r, pairs[i].key, pairs[first].key))
+            jinja_list_add(r, members, pairs[i++].value);
         Value key = sensitive ? pairs[first].key : follow(r, path, pairs[first].value, slot[1]);
         Value group = jinja_tuple2(r, key, jinja_list(members));
         group.as.list->group = true;
@@ -361,7 +387,8 @@ static Value extreme(Render *r, Value self, Value *slot, int op) {
     List *path = attribute_path(r, slot[1]);
     bool sensitive = jinja_truth(r, slot[0]);
     Value best, item;
-    if (!jinja_next(r, iter, &best)) return jinja_undefined(r, "No aggregated item, sequence was empty.");
+    if (!jinja_next(r, iter, &best))
+        return jinja_undefined(r, "No aggregated item, sequence was empty.");
     Value best_key = ignoring_case(r, follow(r, path, best, jinja_missing()), sensitive);
     while (jinja_next(r, iter, &item)) {
         Value key = ignoring_case(r, follow(r, path, item, jinja_missing()), sensitive);
@@ -382,7 +409,8 @@ static Value f_max(Render *r, Value self, Value *slot, const Args *args) {
     return extreme(r, self, slot, T_GT);
 }
 
-/* ---- the rest ------------------------------------------------------------------------------------ */
+/* ---- the rest
+ * ------------------------------------------------------------------------------------ */
 
 static Value f_length(Render *r, Value self, Value *slot, const Args *args) {
     UNUSED;
@@ -397,7 +425,9 @@ static Value f_list(Render *r, Value self, Value *slot, const Args *args) {
 static Value f_first(Render *r, Value self, Value *slot, const Args *args) {
     UNUSED;
     Value item;
-    return jinja_next(r, jinja_iter(r, self), &item) ? item : jinja_undefined(r, "No first item, sequence was empty.");
+    return jinja_next(r, jinja_iter(r, self), &item)
+               ? item
+               : jinja_undefined(r, "No first item, sequence was empty.");
 }
 
 static Value f_last(Render *r, Value self, Value *slot, const Args *args) {
@@ -409,10 +439,12 @@ static Value f_last(Render *r, Value self, Value *slot, const Args *args) {
 
 static Value f_reverse(Render *r, Value self, Value *slot, const Args *args) {
     UNUSED;
-    if (self.kind == V_STRING) return jinja_slice(r, self, jinja_missing(), jinja_missing(), jinja_int(-1));
+    if (self.kind == V_STRING)
+        return jinja_slice(r, self, jinja_missing(), jinja_missing(), jinja_int(-1));
     if (self.kind != V_ITERATOR && jinja_is_iterable(self)) return jinja_reversed(r, self);
     if (self.kind != V_ITERATOR) jinja_raise(r, "FilterArgumentError", "argument must be iterable");
-    return jinja_slice(r, jinja_list(jinja_collect(r, self)), jinja_missing(), jinja_missing(), jinja_int(-1));
+    return jinja_slice(r, jinja_list(jinja_collect(r, self)), jinja_missing(), jinja_missing(),
+                       jinja_int(-1));
 }
 
 static Value f_join(Render *r, Value self, Value *slot, const Args *args) {
@@ -432,9 +464,11 @@ static Value f_sum(Render *r, Value self, Value *slot, const Args *args) {
     UNUSED;
     List *path = attribute_path(r, slot[0]);
     Value total = slot[1].kind == V_MISSING ? jinja_int(0) : slot[1], item;
-    if (total.kind == V_STRING) jinja_raise(r, "TypeError", "sum() can't sum strings [use ''.join(seq) instead]");
+    if (total.kind == V_STRING)
+        jinja_raise(r, "TypeError", "sum() can't sum strings [use ''.join(seq) instead]");
     Iter *iter = jinja_iter(r, self);
-    while (jinja_next(r, iter, &item)) total = jinja_binary(r, T_ADD, total, follow(r, path, item, jinja_missing()));
+    while (jinja_next(r, iter, &item))
+        total = jinja_binary(r, T_ADD, total, follow(r, path, item, jinja_missing()));
     return total;
 }
 

@@ -9,10 +9,10 @@
 /* How one value is to be laid out; both ways fill it. */
 typedef struct Layout {
     uint32_t fill;
-    char align;     /* < > = ^, or 0: by type */
-    char sign;      /* + - or space; 0 as - */
-    bool alternate; /* 0x before hexadecimal */
-    char grouping;  /* , or _ between thousands, or 0 */
+    char align;               /* < > = ^, or 0: by type */
+    char sign;                /* + - or space; 0 as - */
+    bool alternate;           /* 0x before hexadecimal */
+    char grouping;            /* , or _ between thousands, or 0 */
     int64_t width, precision; /* precision -1: none */
     char type;
 } Layout;
@@ -28,11 +28,19 @@ static Value padded(Render *r, Value text, const Layout *layout, char default_al
 }
 
 /* Sign, prefix and digits, with zeros or fill between them for align '='. */
-static Value number_text(Render *r, const Layout *layout, bool negative, const char *prefix, const char *digits) {
-    char sign[2] = {negative ? '-' : layout->sign == '+' || layout->sign == ' ' ? layout->sign : 0, 0};
+static Value number_text(Render *r, const Layout *layout, bool negative, const char *prefix,
+                         const char *digits) {
+    char sign[2] = {negative                                     ? '-'
+                    : layout->sign == '+' || layout->sign == ' ' ? layout->sign
+                                                                 : 0,
+                    0};
     size_t mark = jinja_mark(r), whole = strspn(digits, "0123456789abcdefABCDEF");
-    if (strspn(digits, "0123456789") < whole && (layout->type != 'x' && layout->type != 'X')) whole = strspn(digits, "0123456789");
-    size_t group = layout->type == 'x' || layout->type == 'X' || layout->type == 'o' || layout->type == 'b' ? 4 : 3;
+    if (strspn(digits, "0123456789") < whole && (layout->type != 'x' && layout->type != 'X'))
+        whole = strspn(digits, "0123456789");
+    size_t group =
+        layout->type == 'x' || layout->type == 'X' || layout->type == 'o' || layout->type == 'b'
+            ? 4
+            : 3;
     jinja_puts(r, sign);
     jinja_puts(r, prefix);
     size_t head = strlen(sign) + strlen(prefix);
@@ -42,7 +50,8 @@ static Value number_text(Render *r, const Layout *layout, bool negative, const c
         jinja_put_times(r, layout->fill ? layout->fill : ' ', missing);
     }
     for (size_t i = 0; digits[i]; i++) {
-        if (layout->grouping && i > 0 && i < whole && (whole - i) % group == 0) jinja_putc(r, layout->grouping);
+        if (layout->grouping && i > 0 && i < whole && (whole - i) % group == 0)
+            jinja_putc(r, layout->grouping);
         jinja_putc(r, digits[i]);
     }
     return padded(r, jinja_take(r, mark), layout, '>');
@@ -52,7 +61,8 @@ static Value int_text(Render *r, const Layout *layout, int64_t value) {
     char digits[72];
     uint64_t magnitude = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
     unsigned base = 10;
-    const char *prefix = "", *letters = layout->type == 'X' ? "0123456789ABCDEF" : "0123456789abcdef";
+    const char *prefix = "",
+               *letters = layout->type == 'X' ? "0123456789ABCDEF" : "0123456789abcdef";
     switch (layout->type) {
     case 'x': base = 16, prefix = "0x"; break;
     case 'X': base = 16, prefix = "0X"; break;
@@ -69,7 +79,6 @@ static Value int_text(Render *r, const Layout *layout, int64_t value) {
     return number_text(r, layout, value < 0, layout->alternate ? prefix : "", digits + at);
 }
 
-
 static Value float_text(Render *r, const Layout *layout, double value) {
     char digits[MAX_PRECISION + 340], type = (char)(layout->type | 0x20);
     bool upper = layout->type >= 'A' && layout->type <= 'Z', percent = layout->type == '%';
@@ -79,7 +88,11 @@ static Value float_text(Render *r, const Layout *layout, double value) {
     if (isnan(value) || isinf(value)) {
         Layout plain = *layout;
         plain.grouping = 0;
-        snprintf(digits, sizeof digits, "%s%s", isnan(value) ? (upper ? "NAN" : "nan") : upper ? "INF" : "inf", percent ? "%" : "");
+        snprintf(digits, sizeof digits, "%s%s",
+                 isnan(value) ? (upper ? "NAN" : "nan")
+                 : upper      ? "INF"
+                              : "inf",
+                 percent ? "%" : "");
         return number_text(r, &plain, !isnan(value) && value < 0, "", digits);
     }
     double magnitude = fabs(value);
@@ -90,7 +103,8 @@ static Value float_text(Render *r, const Layout *layout, double value) {
     } else if (type == 'e') {
         snprintf(digits, sizeof digits, "%.*e", precision, magnitude);
     } else {
-        snprintf(digits, sizeof digits, layout->alternate ? "%#.*g" : "%.*g", precision ? precision : 1, magnitude);
+        snprintf(digits, sizeof digits, layout->alternate ? "%#.*g" : "%.*g",
+                 precision ? precision : 1, magnitude);
     }
     if (upper)
         for (char *c = digits; *c; c++) *c = *c == 'e' ? 'E' : *c;
@@ -116,9 +130,12 @@ static Value next_argument(Render *r, Printf *p) {
     return value;
 }
 
-static char peek(const Printf *p) { return p->at < p->format->length ? p->format->data[p->at] : 0; }
+static char peek(const Printf *p) {
+    return p->at < p->format->length ? p->format->data[p->at] : 0;
+}
 
-static int64_t read_number(Render *r, const char *text, size_t length, size_t *at, const char *what) {
+static int64_t read_number(Render *r, const char *text, size_t length, size_t *at,
+                           const char *what) {
     int64_t value = 0;
     while (*at < length && text[*at] >= '0' && text[*at] <= '9') {
         value = value * 10 + (text[(*at)++] - '0');
@@ -132,7 +149,8 @@ static int64_t star_or_number(Render *r, Printf *p, const char *what) {
     int64_t value;
     p->at++;
     if (!jinja_as_int(next_argument(r, p), &value)) jinja_raise(r, "TypeError", "* wants int");
-    if (value > INT32_MAX || value < -INT32_MAX) jinja_raise(r, "OverflowError", "%s too big", what);
+    if (value > INT32_MAX || value < -INT32_MAX)
+        jinja_raise(r, "OverflowError", "%s too big", what);
     return value;
 }
 
@@ -172,23 +190,30 @@ static Value printf_number(Render *r, Layout *layout, Value value, char type) {
     int64_t i;
     if (strchr("eEfFgG", type)) {
         if (value.kind == V_UNDEFINED) jinja_raise_undefined(r, value);
-        if (!jinja_is_number(value)) jinja_raise(r, "TypeError", "must be real number, not %s", jinja_type_name(value));
+        if (!jinja_is_number(value))
+            jinja_raise(r, "TypeError", "must be real number, not %s", jinja_type_name(value));
         return float_text(r, layout, jinja_as_float(value));
     }
     if (value.kind == V_FLOAT && strchr("diu", type)) {
-        if (!(fabs(value.as.real) < 9.2e18)) jinja_raise(r, "OverflowError", "cannot convert this float to an integer");
+        if (!(fabs(value.as.real) < 9.2e18))
+            jinja_raise(r, "OverflowError", "cannot convert this float to an integer");
         value = jinja_int((int64_t)value.as.real);
     }
     if (value.kind == V_UNDEFINED && strchr("diu", type)) jinja_raise_undefined(r, value);
     if (!jinja_as_int(value, &i))
-        jinja_raise(r, "TypeError", "%%%c format: %s is required, not %s", type, strchr("diu", type) ? "a real number" : "an integer",
-                    jinja_type_name(value));
+        jinja_raise(r, "TypeError", "%%%c format: %s is required, not %s", type,
+                    strchr("diu", type) ? "a real number" : "an integer", jinja_type_name(value));
     layout->type = strchr("diu", type) ? 'd' : type;
     if (layout->precision >= 0) { /* a least number of digits */
-        Layout digits = {.fill = '0', .align = '=', .sign = layout->sign, .alternate = layout->alternate,
-                         .type = layout->type, .precision = -1};
+        Layout digits = {.fill = '0',
+                         .align = '=',
+                         .sign = layout->sign,
+                         .alternate = layout->alternate,
+                         .type = layout->type,
+                         .precision = -1};
         bool signed_text = i < 0 || layout->sign == '+' || layout->sign == ' ';
-        digits.width = layout->precision + signed_text + (layout->alternate && layout->type != 'd' ? 2 : 0);
+        digits.width =
+            layout->precision + signed_text + (layout->alternate && layout->type != 'd' ? 2 : 0);
         Value text = int_text(r, &digits, i);
         return padded(r, text, layout, '>');
     }
@@ -216,7 +241,8 @@ static Value printf_text(Render *r, const Printf *p, const Layout *layout, Value
 static Value printf_character(Render *r, const Layout *layout, Value value) {
     int64_t i;
     char bytes[4];
-    if (value.kind == V_STRING && jinja_points(value.as.string) == 1) return padded(r, value, layout, '>');
+    if (value.kind == V_STRING && jinja_points(value.as.string) == 1)
+        return padded(r, value, layout, '>');
     if (!jinja_as_int(value, &i)) jinja_raise(r, "TypeError", "%%c requires int or char");
     if (i < 0 || i > 0x10FFFF || (i >= 0xD800 && i <= 0xDFFF))
         jinja_raise(r, "OverflowError", "%%c arg not in range(0x110000)");
@@ -250,9 +276,12 @@ static void printf_one(Render *r, Printf *p) {
     layout.type = type;
     size_t mark = jinja_mark(r);
     Value text;
-    if (type == 's' || type == 'r' || type == 'a') text = printf_text(r, p, &layout, value, type);
-    else if (type == 'c') text = printf_character(r, &layout, value);
-    else if (type && strchr("diuxXoeEfFgG", type)) text = printf_number(r, &layout, value, type);
+    if (type == 's' || type == 'r' || type == 'a')
+        text = printf_text(r, p, &layout, value, type);
+    else if (type == 'c')
+        text = printf_character(r, &layout, value);
+    else if (type && strchr("diuxXoeEfFgG", type))
+        text = printf_number(r, &layout, value, type);
     else {
         Str before = {p->format->data, p->at - 1, POINTS_UNKNOWN, NULL};
         jinja_raise(r, "ValueError", "unsupported format character '%c' (0x%x) at index %zu", type,
@@ -263,7 +292,9 @@ static void printf_one(Render *r, Printf *p) {
 }
 
 Value jinja_printf(Render *r, const Str *format, Value arguments, bool markup) {
-    Printf p = {.format = format, .arguments = arguments, .markup = markup,
+    Printf p = {.format = format,
+                .arguments = arguments,
+                .markup = markup,
                 .tuple = arguments.kind == V_TUPLE ? arguments.as.list : NULL};
     size_t mark = jinja_mark(r);
     while (p.at < format->length) {
@@ -276,8 +307,8 @@ Value jinja_printf(Render *r, const Str *format, Value arguments, bool markup) {
         printf_one(r, &p);
     }
     size_t count = p.tuple ? p.tuple->count : 1;
-    bool mapping = arguments.kind == V_DICT || arguments.kind == V_LIST || arguments.kind == V_UNDEFINED ||
-                   arguments.kind == V_RANGE;
+    bool mapping = arguments.kind == V_DICT || arguments.kind == V_LIST ||
+                   arguments.kind == V_UNDEFINED || arguments.kind == V_RANGE;
     if (p.next < count && !mapping)
         jinja_raise(r, "TypeError", "not all arguments converted during string formatting");
     Value result = jinja_take(r, mark);
@@ -311,7 +342,8 @@ static Layout parse_spec(Render *r, const Str *spec) {
         at++;
     }
     layout.width = read_number(r, spec->data, n, &at, "width");
-    if (at < n && (spec->data[at] == ',' || spec->data[at] == '_')) layout.grouping = spec->data[at++];
+    if (at < n && (spec->data[at] == ',' || spec->data[at] == '_'))
+        layout.grouping = spec->data[at++];
     if (at < n && spec->data[at] == '.') {
         at++;
         if (at >= n || spec->data[at] < '0' || spec->data[at] > '9')
@@ -335,7 +367,8 @@ static Value format_value(Render *r, Value value, const Str *spec) {
             value = jinja_substring(r, value.as.string, 0, (size_t)layout.precision);
         return padded(r, value, &layout, '<');
     }
-    if (jinja_is_number(value) && type && strchr("eEfFgG%", type)) return float_text(r, &layout, jinja_as_float(value));
+    if (jinja_is_number(value) && type && strchr("eEfFgG%", type))
+        return float_text(r, &layout, jinja_as_float(value));
     if (jinja_as_int(value, &i) && (type == 0 || strchr("bcdnoxX", type))) {
         if (type == 'c') return printf_character(r, &layout, value);
         layout.type = type == 0 || type == 'n' ? 'd' : type;
@@ -344,12 +377,16 @@ static Value format_value(Render *r, Value value, const Str *spec) {
     if (value.kind == V_FLOAT && type == 0 && layout.precision < 0) {
         size_t mark = jinja_mark(r);
         jinja_write_float(r, fabs(value.as.real));
-        return number_text(r, &layout, signbit(value.as.real), "", jinja_take(r, mark).as.string->data);
+        return number_text(r, &layout, signbit(value.as.real), "",
+                           jinja_take(r, mark).as.string->data);
     }
-    if (value.kind == V_FLOAT && (type == 0 || type == 'n')) return float_text(r, &layout, value.as.real);
+    if (value.kind == V_FLOAT && (type == 0 || type == 'n'))
+        return float_text(r, &layout, value.as.real);
     if (value.kind == V_STRING || jinja_is_number(value))
-        jinja_raise(r, "ValueError", "Unknown format code '%c' for object of type '%s'", type, jinja_type_name(value));
-    jinja_raise(r, "TypeError", "unsupported format string passed to %s.__format__", jinja_type_name(value));
+        jinja_raise(r, "ValueError", "Unknown format code '%c' for object of type '%s'", type,
+                    jinja_type_name(value));
+    jinja_raise(r, "TypeError", "unsupported format string passed to %s.__format__",
+                jinja_type_name(value));
 }
 
 typedef struct Format {
@@ -360,7 +397,8 @@ typedef struct Format {
 
 static Value named_argument(Render *r, const Args *args, const char *name, size_t length) {
     for (size_t i = 0; i < args->n_named; i++)
-        if (args->named[i].name->length == length && memcmp(args->named[i].name->data, name, length) == 0)
+        if (args->named[i].name->length == length &&
+            memcmp(args->named[i].name->data, name, length) == 0)
             return args->named[i].value;
     jinja_raise(r, "KeyError", "%s", jinja_repr_text(r, jinja_string(r, name, length)));
 }
@@ -371,13 +409,14 @@ static Value first_value(Render *r, Format *f, const char *name, size_t length) 
     bool digits = length > 0 && strspn(name, "0123456789") >= length;
     if (length && !digits) return named_argument(r, f->args, name, length);
     if (length == 0 && f->automatic < 0)
-        jinja_raise(r, "ValueError", "cannot switch from manual field specification to automatic field numbering");
+        jinja_raise(r, "ValueError",
+                    "cannot switch from manual field specification to automatic field numbering");
     if (digits && f->automatic > 0)
-        jinja_raise(r, "ValueError", "cannot switch from automatic field numbering to manual field specification");
+        jinja_raise(r, "ValueError",
+                    "cannot switch from automatic field numbering to manual field specification");
     number = length ? read_number(r, name, length, &at, "index") : f->automatic;
     f->automatic = length ? -1 : number + 1;
-    if (number >= (int64_t)f->args->count)
-        jinja_raise(r, "IndexError", "tuple index out of range");
+    if (number >= (int64_t)f->args->count) jinja_raise(r, "IndexError", "tuple index out of range");
     return f->args->positional[number];
 }
 
@@ -397,13 +436,16 @@ static Value field_value(Render *r, Format *f, const char *text, size_t length) 
             at++;
             size_t end = 0;
             bool number = strspn(key.as.string->data, "0123456789") == key.as.string->length;
-            if (number) key = jinja_int(read_number(r, key.as.string->data, key.as.string->length, &end, "index"));
+            if (number)
+                key = jinja_int(
+                    read_number(r, key.as.string->data, key.as.string->length, &end, "index"));
             value = jinja_item(r, value, key);
         } else {
             value = jinja_attribute(r, value, key.as.string);
         }
         if (item && at < length && text[at] != '.' && text[at] != '[')
-            jinja_raise(r, "ValueError", "Only '.' or '[' may follow ']' in format field specifier");
+            jinja_raise(r, "ValueError",
+                        "Only '.' or '[' may follow ']' in format field specifier");
     }
     return value;
 }
@@ -423,11 +465,14 @@ static void format_field(Render *r, Format *f, const Str *text, size_t from, siz
     size_t at = name_end;
     char conversion = 0;
     if (at < to && text->data[at] == '!') {
-        if (at + 1 >= to) jinja_raise(r, "ValueError", "end of string while looking for conversion specifier");
+        if (at + 1 >= to)
+            jinja_raise(r, "ValueError", "end of string while looking for conversion specifier");
         conversion = text->data[at + 1];
         at += 2;
-        if (at < to && text->data[at] != ':') jinja_raise(r, "ValueError", "expected ':' after conversion specifier");
-        if (!strchr("sra", conversion)) jinja_raise(r, "ValueError", "Unknown conversion specifier %c", conversion);
+        if (at < to && text->data[at] != ':')
+            jinja_raise(r, "ValueError", "expected ':' after conversion specifier");
+        if (!strchr("sra", conversion))
+            jinja_raise(r, "ValueError", "Unknown conversion specifier %c", conversion);
     }
     const Str *spec = jinja_text(r, "").as.string;
     if (at < to) {
@@ -467,7 +512,8 @@ static void format_text(Render *r, Format *f, const Str *text, int depth) {
             open -= text->data[at] == '}';
             if (open == 0) break;
         }
-        if (from >= text->length) jinja_raise(r, "ValueError", "Single '{' encountered in format string");
+        if (from >= text->length)
+            jinja_raise(r, "ValueError", "Single '{' encountered in format string");
         if (open) jinja_raise(r, "ValueError", "expected '}' before end of string");
         jinja_charge(r, 1);
         format_field(r, f, text, from, at, depth);

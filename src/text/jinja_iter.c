@@ -5,7 +5,8 @@
 
 #include "text/jinja.h"
 
-Iter *jinja_iter_new(Render *r, const char *type, bool (*next)(Render *, Iter *, Value *), Value source) {
+Iter *jinja_iter_new(Render *r, const char *type, bool (*next)(Render *, Iter *, Value *),
+                     Value source) {
     Iter *iter = jinja_calloc(r, sizeof *iter);
     iter->type = type;
     iter->next = next;
@@ -13,7 +14,9 @@ Iter *jinja_iter_new(Render *r, const char *type, bool (*next)(Render *, Iter *,
     return iter;
 }
 
-Value jinja_iterator(Iter *iter) { return (Value){.kind = V_ITERATOR, .as.iterator = iter}; }
+Value jinja_iterator(Iter *iter) {
+    return (Value){.kind = V_ITERATOR, .as.iterator = iter};
+}
 
 static bool next_item(Render *r, Iter *iter, Value *out) {
     (void)r;
@@ -28,9 +31,12 @@ static bool next_pair(Render *r, Iter *iter, Value *out) {
     const Dict *dict = view ? iter->source.as.view->dict : iter->source.as.dict;
     if (iter->position >= dict->count) return false;
     const Pair *pair = &dict->pairs[iter->position++];
-    if (!view || iter->source.as.view->of == VIEW_KEYS) *out = pair->key;
-    else if (iter->source.as.view->of == VIEW_VALUES) *out = pair->value;
-    else *out = jinja_tuple2(r, pair->key, pair->value);
+    if (!view || iter->source.as.view->of == VIEW_KEYS)
+        *out = pair->key;
+    else if (iter->source.as.view->of == VIEW_VALUES)
+        *out = pair->value;
+    else
+        *out = jinja_tuple2(r, pair->key, pair->value);
     return true;
 }
 
@@ -38,7 +44,8 @@ static bool next_character(Render *r, Iter *iter, Value *out) {
     const Str *string = iter->source.as.string;
     if (iter->position >= string->length) return false;
     uint32_t point;
-    size_t n = base_utf8_decode(string->data + iter->position, string->length - iter->position, &point, NULL);
+    size_t n = base_utf8_decode(string->data + iter->position, string->length - iter->position,
+                                &point, NULL);
     *out = jinja_string_borrow(r, string->data + iter->position, n);
     out->markup = false;
     iter->position += n;
@@ -65,7 +72,9 @@ static bool next_of_loop(Render *r, Iter *iter, Value *out) {
     jinja_raise(r, "TypeError", "a loop cannot be walked by its own body");
 }
 
-bool jinja_is_iterable(Value value) { return jinja_has_length(value) || value.kind == V_ITERATOR; }
+bool jinja_is_iterable(Value value) {
+    return jinja_has_length(value) || value.kind == V_ITERATOR;
+}
 
 Iter *jinja_iter(Render *r, Value value) {
     switch (value.kind) {
@@ -92,7 +101,8 @@ List *jinja_collect(Render *r, Value value) {
     if (value.kind == V_LIST || value.kind == V_TUPLE) {
         List *copy = jinja_list_new(r, value.as.list->count);
         copy->count = value.as.list->count;
-        if (copy->count) memcpy(copy->items, value.as.list->items, copy->count * sizeof *copy->items);
+        if (copy->count)
+            memcpy(copy->items, value.as.list->items, copy->count * sizeof *copy->items);
         jinja_charge(r, copy->count);
         return copy;
     }
@@ -114,7 +124,8 @@ static bool next_backwards(Render *r, Iter *iter, Value *out) {
 /* Python's reversed(): lists, tuples, ranges and dictionaries only. */
 Value jinja_reversed(Render *r, Value value) {
     switch (value.kind) {
-    case V_LIST: return jinja_iterator(jinja_iter_new(r, "list_reverseiterator", next_backwards, value));
+    case V_LIST:
+        return jinja_iterator(jinja_iter_new(r, "list_reverseiterator", next_backwards, value));
     case V_STRING:
     case V_TUPLE:
     case V_RANGE:
@@ -122,8 +133,9 @@ Value jinja_reversed(Render *r, Value value) {
     case V_DICT: {
         const char *type = value.kind == V_STRING || value.kind == V_TUPLE ? "reversed"
                            : value.kind == V_RANGE                         ? "range_iterator"
-                                                                           : "dict_reversekeyiterator";
-        return jinja_iterator(jinja_iter_new(r, type, next_backwards, jinja_list(jinja_collect(r, value))));
+                                                   : "dict_reversekeyiterator";
+        return jinja_iterator(
+            jinja_iter_new(r, type, next_backwards, jinja_list(jinja_collect(r, value))));
     }
     case V_UNDEFINED: return jinja_iterator(jinja_iter(r, value));
     default: jinja_raise(r, "TypeError", "'%s' object is not reversible", jinja_type_name(value));

@@ -16,7 +16,8 @@ Value jinja_from_json(Render *r, const json_t *json) {
     case JSON_FALSE: return jinja_bool(false);
     case JSON_INTEGER: return jinja_int(json_integer_value(json));
     case JSON_REAL: return jinja_float(json_real_value(json));
-    case JSON_STRING: return jinja_string_borrow(r, json_string_value(json), json_string_length(json));
+    case JSON_STRING:
+        return jinja_string_borrow(r, json_string_value(json), json_string_length(json));
     case JSON_ARRAY: {
         List *list = jinja_list_new(r, json_array_size(json));
         for (size_t i = 0; i < json_array_size(json); i++)
@@ -70,9 +71,12 @@ static void write_string(Render *r, const Writer *w, const Str *string) {
 }
 
 static void write_float(Render *r, double value) {
-    if (isnan(value)) jinja_puts(r, "NaN");
-    else if (isinf(value)) jinja_puts(r, value < 0 ? "-Infinity" : "Infinity");
-    else jinja_write_float(r, value);
+    if (isnan(value))
+        jinja_puts(r, "NaN");
+    else if (isinf(value))
+        jinja_puts(r, value < 0 ? "-Infinity" : "Infinity");
+    else
+        jinja_write_float(r, value);
 }
 
 static void write_line(Render *r, const Writer *w, size_t level) {
@@ -89,12 +93,15 @@ static void write_key(Render *r, const Writer *w, Value key) {
     case V_INT:
     case V_FLOAT:
         jinja_putc(r, '"');
-        if (key.kind == V_INT) jinja_write_repr(r, key);
-        else write_float(r, key.as.real);
+        if (key.kind == V_INT)
+            jinja_write_repr(r, key);
+        else
+            write_float(r, key.as.real);
         jinja_putc(r, '"');
         return;
     default:
-        jinja_raise(r, "TypeError", "keys must be str, int, float, bool or None, not %s", jinja_type_name(key));
+        jinja_raise(r, "TypeError", "keys must be str, int, float, bool or None, not %s",
+                    jinja_type_name(key));
     }
 }
 
@@ -151,14 +158,17 @@ static void write_value(Render *r, const Writer *w, Value value, size_t level) {
     case V_LIST:
     case V_TUPLE: write_array(r, w, value.as.list, level); return;
     case V_DICT: write_object(r, w, value.as.dict, level); return;
-    default: jinja_raise(r, "TypeError", "Object of type %s is not JSON serializable", jinja_type_name(value));
+    default:
+        jinja_raise(r, "TypeError", "Object of type %s is not JSON serializable",
+                    jinja_type_name(value));
     }
 }
 
 static void read_separators(Render *r, Writer *w, Value separators) {
     List *parts = jinja_collect(r, separators);
     if (parts->count < 2)
-        jinja_raise(r, "ValueError", "not enough values to unpack (expected 2, got %zu)", parts->count);
+        jinja_raise(r, "ValueError", "not enough values to unpack (expected 2, got %zu)",
+                    parts->count);
     if (parts->count > 2) jinja_raise(r, "ValueError", "too many values to unpack (expected 2)");
     if (parts->items[0].kind != V_STRING || parts->items[1].kind != V_STRING)
         jinja_raise(r, "TypeError", "separators must be strings");
@@ -170,13 +180,18 @@ static void read_separators(Render *r, Writer *w, Value separators) {
 Value jinja_tojson(Render *r, Value self, Value *slot, const Args *args) {
     (void)args;
     int64_t spaces;
-    Writer w = {.ascii = jinja_truth(r, slot[0]), .sort = jinja_truth(r, slot[3]),
+    Writer w = {.ascii = jinja_truth(r, slot[0]),
+                .sort = jinja_truth(r, slot[3]),
                 .pretty = slot[1].kind != V_MISSING && slot[1].kind != V_NONE};
     w.item_separator = jinja_text(r, w.pretty ? "," : ", ");
     w.key_separator = jinja_text(r, ": ");
-    if (w.pretty && jinja_as_int(slot[1], &spaces)) w.indent = jinja_repeat(r, jinja_text(r, " ").as.string, spaces);
-    else if (w.pretty && slot[1].kind == V_STRING) w.indent = slot[1];
-    else if (w.pretty) jinja_raise(r, "TypeError", "indent must be an integer or a string, not %s", jinja_type_name(slot[1]));
+    if (w.pretty && jinja_as_int(slot[1], &spaces))
+        w.indent = jinja_repeat(r, jinja_text(r, " ").as.string, spaces);
+    else if (w.pretty && slot[1].kind == V_STRING)
+        w.indent = slot[1];
+    else if (w.pretty)
+        jinja_raise(r, "TypeError", "indent must be an integer or a string, not %s",
+                    jinja_type_name(slot[1]));
     if (slot[2].kind != V_MISSING && slot[2].kind != V_NONE) read_separators(r, &w, slot[2]);
     size_t mark = jinja_mark(r);
     write_value(r, &w, self, 0);

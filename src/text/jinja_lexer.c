@@ -97,7 +97,8 @@ static size_t tag_end(const Parser *p, size_t position, char close) {
 
 static void queue_data(Parser *p, size_t from, size_t to) {
     if (to == from) return;
-    p->queue[p->n_queue++] = (Token){T_DATA, line_at(p, from), p->source + from, to - from, {.kind = V_NONE}};
+    p->queue[p->n_queue++] =
+        (Token){T_DATA, line_at(p, from), p->source + from, to - from, {.kind = V_NONE}};
 }
 
 static void move_to(Parser *p, size_t position) {
@@ -146,7 +147,8 @@ static void lex_comment(Parser *p) {
 static void lex_data(Parser *p) {
     size_t from = p->position, tag = from;
     for (; tag < p->length; tag++)
-        if (p->source[tag] == '{' && tag + 1 < p->length && strchr("%{#", p->source[tag + 1])) break;
+        if (p->source[tag] == '{' && tag + 1 < p->length && strchr("%{#", p->source[tag + 1]))
+            break;
     if (tag >= p->length) {
         queue_data(p, from, p->length);
         move_to(p, p->length);
@@ -169,11 +171,16 @@ static void lex_data(Parser *p) {
         return;
     }
     p->mode = kind == '%' ? MODE_BLOCK : MODE_VARIABLE;
-    p->queue[p->n_queue++] = (Token){kind == '%' ? T_BLOCK_BEGIN : T_VARIABLE_BEGIN, line_at(p, tag),
-                                     p->source + tag, 2, {.kind = V_NONE}};
+    p->queue[p->n_queue++] = (Token){kind == '%' ? T_BLOCK_BEGIN : T_VARIABLE_BEGIN,
+                                     line_at(p, tag),
+                                     p->source + tag,
+                                     2,
+                                     {.kind = V_NONE}};
 }
 
-static bool is_decimal(char c) { return c >= '0' && c <= '9'; }
+static bool is_decimal(char c) {
+    return c >= '0' && c <= '9';
+}
 
 static bool is_base_digit(char c, int base) {
     if (c >= 'A' && c <= 'F') c = (char)(c - 'A' + 'a');
@@ -203,7 +210,8 @@ static size_t float_end(const Parser *p, size_t i) {
     }
     if (end < p->length && (p->source[end] | 0x20) == 'e') {
         size_t exponent = end + 1;
-        if (exponent < p->length && (p->source[exponent] == '+' || p->source[exponent] == '-')) exponent++;
+        if (exponent < p->length && (p->source[exponent] == '+' || p->source[exponent] == '-'))
+            exponent++;
         if (exponent < p->length && is_decimal(p->source[exponent])) return digits(p, exponent, 10);
     }
     return fraction ? end : 0;
@@ -215,7 +223,8 @@ static size_t integer_end(const Parser *p, size_t i) {
         int base = mark == 'b' ? 2 : mark == 'o' ? 8 : mark == 'x' ? 16 : 0;
         if (base) {
             size_t first = p->source[i + 2] == '_' ? i + 3 : i + 2;
-            if (first < p->length && is_base_digit(p->source[first], base)) return digits(p, first, base);
+            if (first < p->length && is_base_digit(p->source[first], base))
+                return digits(p, first, base);
         }
     }
     return digits(p, i, p->source[i] == '0' ? 1 : 10);
@@ -223,7 +232,8 @@ static size_t integer_end(const Parser *p, size_t i) {
 
 static Token lex_number(Parser *p) {
     size_t from = p->position, end = float_end(p, from);
-    Token token = {end ? T_FLOAT : T_INTEGER, line_at(p, from), p->source + from, 0, {.kind = V_NONE}};
+    Token token = {
+        end ? T_FLOAT : T_INTEGER, line_at(p, from), p->source + from, 0, {.kind = V_NONE}};
     if (end == 0) end = integer_end(p, from);
     token.length = end - from;
     p->position = end;
@@ -243,7 +253,8 @@ static Token lex_number(Parser *p) {
     return token;
 }
 
-static bool hex_escape(const char *text, size_t length, size_t at_byte, size_t count, uint32_t *point) {
+static bool hex_escape(const char *text, size_t length, size_t at_byte, size_t count,
+                       uint32_t *point) {
     if (length - at_byte < count) return false;
     *point = 0;
     for (size_t i = 0; i < count; i++) {
@@ -317,7 +328,8 @@ static bool lex_string(Parser *p, Token *token) {
                     buffer.length, POINTS_UNKNOWN, NULL};
     string->points = jinja_points(string);
     base_str_free(&buffer);
-    *token = (Token){T_STRING, line, p->source + from, end + 1 - from, {.kind = V_STRING, .as.string = string}};
+    *token = (Token){
+        T_STRING, line, p->source + from, end + 1 - from, {.kind = V_STRING, .as.string = string}};
     p->position = end + 1;
     return true;
 }
@@ -326,17 +338,19 @@ static const struct {
     const char *text;
     TokenType type;
 } operators[] = {
-    {"//", T_FLOORDIV}, {"**", T_POW}, {"==", T_EQ}, {"!=", T_NE}, {">=", T_GTEQ}, {"<=", T_LTEQ},
-    {"+", T_ADD}, {"-", T_SUB}, {"/", T_DIV}, {"*", T_MUL}, {"%", T_MOD}, {"~", T_TILDE},
-    {"[", T_LBRACKET}, {"]", T_RBRACKET}, {"(", T_LPAREN}, {")", T_RPAREN}, {"{", T_LBRACE},
-    {"}", T_RBRACE}, {">", T_GT}, {"<", T_LT}, {"=", T_ASSIGN}, {".", T_DOT}, {":", T_COLON},
-    {"|", T_PIPE}, {",", T_COMMA}, {";", T_SEMICOLON},
+    {"//", T_FLOORDIV}, {"**", T_POW},   {"==", T_EQ},      {"!=", T_NE},      {">=", T_GTEQ},
+    {"<=", T_LTEQ},     {"+", T_ADD},    {"-", T_SUB},      {"/", T_DIV},      {"*", T_MUL},
+    {"%", T_MOD},       {"~", T_TILDE},  {"[", T_LBRACKET}, {"]", T_RBRACKET}, {"(", T_LPAREN},
+    {")", T_RPAREN},    {"{", T_LBRACE}, {"}", T_RBRACE},   {">", T_GT},       {"<", T_LT},
+    {"=", T_ASSIGN},    {".", T_DOT},    {":", T_COLON},    {"|", T_PIPE},     {",", T_COMMA},
+    {";", T_SEMICOLON},
 };
 
 static void balance(Parser *p, TokenType type, int line) {
     char open = type == T_LBRACE ? '}' : type == T_LPAREN ? ')' : type == T_LBRACKET ? ']' : 0;
     if (open) {
-        if (p->n_balance == MAX_BALANCE) jinja_syntax_error(p, line, "brackets are nested too deeply");
+        if (p->n_balance == MAX_BALANCE)
+            jinja_syntax_error(p, line, "brackets are nested too deeply");
         p->balance[p->n_balance++] = open;
         return;
     }
@@ -344,7 +358,8 @@ static void balance(Parser *p, TokenType type, int line) {
     if (!close) return;
     if (p->n_balance == 0) jinja_syntax_error(p, line, "unexpected '%c'", close);
     char expected = p->balance[--p->n_balance];
-    if (expected != close) jinja_syntax_error(p, line, "unexpected '%c', expected '%c'", close, expected);
+    if (expected != close)
+        jinja_syntax_error(p, line, "unexpected '%c', expected '%c'", close, expected);
 }
 
 static Token lex_operator(Parser *p) {
@@ -352,33 +367,48 @@ static Token lex_operator(Parser *p) {
     for (size_t i = 0; i < BASE_COUNT(operators); i++) {
         if (!at(p, p->position, operators[i].text)) continue;
         balance(p, operators[i].type, line);
-        Token token = {operators[i].type, line, operators[i].text, strlen(operators[i].text), {.kind = V_NONE}};
+        Token token = {operators[i].type,
+                       line,
+                       operators[i].text,
+                       strlen(operators[i].text),
+                       {.kind = V_NONE}};
         p->position += token.length;
         return token;
     }
     Str before = {p->source, p->position, POINTS_UNKNOWN, NULL};
     uint32_t point;
     size_t n = base_utf8_decode(p->source + p->position, p->length - p->position, &point, NULL);
-    jinja_syntax_error(p, line, "unexpected char %s%.*s%s at %zu", point == '\'' ? "\"" : "'", (int)n,
-                       p->source + p->position, point == '\'' ? "\"" : "'", jinja_points(&before));
+    jinja_syntax_error(p, line, "unexpected char %s%.*s%s at %zu", point == '\'' ? "\"" : "'",
+                       (int)n, p->source + p->position, point == '\'' ? "\"" : "'",
+                       jinja_points(&before));
 }
 
 static bool lex_end(Parser *p, Token *token) {
     size_t end = 0;
     if (p->n_balance > 0) return false;
-    if (p->mode == MODE_BLOCK) end = tag_end(p, p->position, '%');
-    else if (at(p, p->position, "-}}")) end = skip_space(p, p->position + 3);
-    else if (at(p, p->position, "}}")) end = p->position + 2;
+    if (p->mode == MODE_BLOCK)
+        end = tag_end(p, p->position, '%');
+    else if (at(p, p->position, "-}}"))
+        end = skip_space(p, p->position + 3);
+    else if (at(p, p->position, "}}"))
+        end = p->position + 2;
     if (end == 0) return false;
-    *token = (Token){p->mode == MODE_BLOCK ? T_BLOCK_END : T_VARIABLE_END, line_at(p, p->position),
-                     p->source + p->position, 2, {.kind = V_NONE}};
+    *token = (Token){p->mode == MODE_BLOCK ? T_BLOCK_END : T_VARIABLE_END,
+                     line_at(p, p->position),
+                     p->source + p->position,
+                     2,
+                     {.kind = V_NONE}};
     p->mode = MODE_DATA;
     move_to(p, end);
     return true;
 }
 
 static Token lex_name(Parser *p, size_t end) {
-    Token token = {T_NAME, line_at(p, p->position), p->source + p->position, end - p->position, {.kind = V_NONE}};
+    Token token = {T_NAME,
+                   line_at(p, p->position),
+                   p->source + p->position,
+                   end - p->position,
+                   {.kind = V_NONE}};
     for (size_t i = p->position; i < end;) {
         uint32_t point;
         size_t n = base_utf8_decode(p->source + i, end - i, &point, NULL);

@@ -22,8 +22,9 @@ static bool clean(const Str *text, char *out, size_t capacity) {
         char c = text->data[i];
         if ((unsigned char)c >= 0x80 || c == 0) return false;
         if (c == '_') {
-            bool between = i > from && i + 1 < to && text->data[i - 1] != '_' && text->data[i + 1] != '_' &&
-                           strchr("+-.", text->data[i - 1]) == NULL && strchr("+-.", text->data[i + 1]) == NULL;
+            bool between = i > from && i + 1 < to && text->data[i - 1] != '_' &&
+                           text->data[i + 1] != '_' && strchr("+-.", text->data[i - 1]) == NULL &&
+                           strchr("+-.", text->data[i + 1]) == NULL;
             if (!between) return false;
             continue;
         }

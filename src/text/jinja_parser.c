@@ -49,15 +49,41 @@ bool jinja_skip(Parser *p, TokenType type) {
 
 static const char *describe_type(TokenType type) {
     static const char *const names[T_ANY] = {
-        [T_EOF] = "end of template", [T_DATA] = "template data / text",
-        [T_BLOCK_BEGIN] = "begin of statement block", [T_BLOCK_END] = "end of statement block",
-        [T_VARIABLE_BEGIN] = "begin of print statement", [T_VARIABLE_END] = "end of print statement",
-        [T_NAME] = "name", [T_STRING] = "string", [T_INTEGER] = "integer", [T_FLOAT] = "float",
-        [T_ADD] = "+", [T_SUB] = "-", [T_DIV] = "/", [T_FLOORDIV] = "//", [T_MUL] = "*",
-        [T_MOD] = "%", [T_POW] = "**", [T_TILDE] = "~", [T_LBRACKET] = "[", [T_RBRACKET] = "]",
-        [T_LPAREN] = "(", [T_RPAREN] = ")", [T_LBRACE] = "{", [T_RBRACE] = "}", [T_EQ] = "==",
-        [T_NE] = "!=", [T_GT] = ">", [T_GTEQ] = ">=", [T_LT] = "<", [T_LTEQ] = "<=",
-        [T_ASSIGN] = "=", [T_DOT] = ".", [T_COLON] = ":", [T_PIPE] = "|", [T_COMMA] = ",",
+        [T_EOF] = "end of template",
+        [T_DATA] = "template data / text",
+        [T_BLOCK_BEGIN] = "begin of statement block",
+        [T_BLOCK_END] = "end of statement block",
+        [T_VARIABLE_BEGIN] = "begin of print statement",
+        [T_VARIABLE_END] = "end of print statement",
+        [T_NAME] = "name",
+        [T_STRING] = "string",
+        [T_INTEGER] = "integer",
+        [T_FLOAT] = "float",
+        [T_ADD] = "+",
+        [T_SUB] = "-",
+        [T_DIV] = "/",
+        [T_FLOORDIV] = "//",
+        [T_MUL] = "*",
+        [T_MOD] = "%",
+        [T_POW] = "**",
+        [T_TILDE] = "~",
+        [T_LBRACKET] = "[",
+        [T_RBRACKET] = "]",
+        [T_LPAREN] = "(",
+        [T_RPAREN] = ")",
+        [T_LBRACE] = "{",
+        [T_RBRACE] = "}",
+        [T_EQ] = "==",
+        [T_NE] = "!=",
+        [T_GT] = ">",
+        [T_GTEQ] = ">=",
+        [T_LT] = "<",
+        [T_LTEQ] = "<=",
+        [T_ASSIGN] = "=",
+        [T_DOT] = ".",
+        [T_COLON] = ":",
+        [T_PIPE] = "|",
+        [T_COMMA] = ",",
         [T_SEMICOLON] = ";",
     };
     return names[type] ? names[type] : "operator";
@@ -71,7 +97,8 @@ const char *jinja_describe(Parser *p, const Token *token) {
 
 static _Noreturn void fail_expected(Parser *p, const char *expected) {
     if (p->current.type == T_EOF)
-        jinja_syntax_error(p, p->current.line, "unexpected end of template, expected '%s'.", expected);
+        jinja_syntax_error(p, p->current.line, "unexpected end of template, expected '%s'.",
+                           expected);
     jinja_syntax_error(p, p->current.line, "expected token '%s', got '%s'", expected,
                        jinja_describe(p, &p->current));
 }
@@ -125,7 +152,8 @@ const Str *jinja_intern(Parser *p, const char *text, size_t length) {
     }
     size_t slot = base_hash(text, length) & (p->interned_capacity - 1);
     for (; p->interned[slot]; slot = (slot + 1) & (p->interned_capacity - 1))
-        if (p->interned[slot]->length == length && memcmp(p->interned[slot]->data, text, length) == 0)
+        if (p->interned[slot]->length == length &&
+            memcmp(p->interned[slot]->data, text, length) == 0)
             return p->interned[slot];
     Str *string = base_arena_alloc(p->arena, sizeof *string);
     *string = (Str){base_arena_strndup(p->arena, text, length), length, POINTS_UNKNOWN, NULL};
@@ -135,11 +163,14 @@ const Str *jinja_intern(Parser *p, const char *text, size_t length) {
     return string;
 }
 
-static int depth_of(const Node *node) { return node ? node->depth : 0; }
+static int depth_of(const Node *node) {
+    return node ? node->depth : 0;
+}
 
 static Node *deepen(Parser *p, Node *node, const Node *child) {
     node->depth = BASE_MAX(node->depth, depth_of(child) + 1);
-    if (node->depth > MAX_DEPTH) jinja_syntax_error(p, node->line, "the expression is nested too deeply");
+    if (node->depth > MAX_DEPTH)
+        jinja_syntax_error(p, node->line, "the expression is nested too deeply");
     return node;
 }
 
@@ -204,7 +235,8 @@ static Node *parse_string(Parser *p) {
         memcpy(end, part->data, part->length);
         end += part->length;
     }
-    return constant(p, (Value){.kind = V_STRING, .as.string = jinja_intern(p, joined, length)}, token.line);
+    return constant(p, (Value){.kind = V_STRING, .as.string = jinja_intern(p, joined, length)},
+                    token.line);
 }
 
 static Node *parse_list(Parser *p) {
@@ -391,9 +423,12 @@ Node *jinja_parse_filter(Parser *p, Node *input, bool start) {
 
 static Node *parse_postfix(Parser *p, Node *node) {
     for (;;) {
-        if (p->current.type == T_DOT || p->current.type == T_LBRACKET) node = parse_subscript(p, node);
-        else if (p->current.type == T_LPAREN) node = parse_call(p, node);
-        else return node;
+        if (p->current.type == T_DOT || p->current.type == T_LBRACKET)
+            node = parse_subscript(p, node);
+        else if (p->current.type == T_LPAREN)
+            node = parse_call(p, node);
+        else
+            return node;
     }
 }
 
@@ -401,7 +436,8 @@ static Node *parse_postfix(Parser *p, Node *node) {
 static bool starts_test_argument(const Token *token) {
     switch (token->type) {
     case T_NAME:
-        return !jinja_is_name(token, "else") && !jinja_is_name(token, "or") && !jinja_is_name(token, "and");
+        return !jinja_is_name(token, "else") && !jinja_is_name(token, "or") &&
+               !jinja_is_name(token, "and");
     case T_STRING:
     case T_INTEGER:
     case T_FLOAT:
@@ -431,10 +467,14 @@ static Node *parse_test(Parser *p, Node *value) {
 
 static Node *parse_filters_and_tests(Parser *p, Node *node) {
     for (;;) {
-        if (p->current.type == T_PIPE) node = jinja_parse_filter(p, node, false);
-        else if (jinja_is_name(&p->current, "is")) node = parse_test(p, node);
-        else if (p->current.type == T_LPAREN) node = parse_call(p, node);
-        else return node;
+        if (p->current.type == T_PIPE)
+            node = jinja_parse_filter(p, node, false);
+        else if (jinja_is_name(&p->current, "is"))
+            node = parse_test(p, node);
+        else if (p->current.type == T_LPAREN)
+            node = parse_call(p, node);
+        else
+            return node;
     }
 }
 
@@ -525,7 +565,8 @@ static Node *parse_comparison(Parser *p) {
             node->a = first;
             deepen(p, node, first);
         }
-        add_child(p, node, &node->list, binary(p, N_OPERAND, (int)op, parse_sum(p), NULL, p->current.line));
+        add_child(p, node, &node->list,
+                  binary(p, N_OPERAND, (int)op, parse_sum(p), NULL, p->current.line));
     }
 }
 
@@ -613,6 +654,7 @@ Node *jinja_parse_tuple(Parser *p, TupleMode mode) {
     if (is_tuple) return tuple;
     if (tuple->list.count) return tuple->list.items[0];
     if (mode != TUPLE_PARENTHESES)
-        jinja_syntax_error(p, p->current.line, "Expected an expression, got '%s'", jinja_describe(p, &p->current));
+        jinja_syntax_error(p, p->current.line, "Expected an expression, got '%s'",
+                           jinja_describe(p, &p->current));
     return tuple;
 }

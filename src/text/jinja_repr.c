@@ -7,7 +7,9 @@
 
 #include "text/jinja.h"
 
-size_t jinja_mark(const Render *r) { return r->out.length; }
+size_t jinja_mark(const Render *r) {
+    return r->out.length;
+}
 
 /* The text written since `mark`, off the output. */
 Value jinja_take(Render *r, size_t mark) {
@@ -24,8 +26,12 @@ void jinja_write(Render *r, const char *bytes, size_t length) {
     base_str_append_n(&r->out, bytes, length);
 }
 
-void jinja_puts(Render *r, const char *text) { jinja_write(r, text, strlen(text)); }
-void jinja_putc(Render *r, char character) { jinja_write(r, &character, 1); }
+void jinja_puts(Render *r, const char *text) {
+    jinja_write(r, text, strlen(text));
+}
+void jinja_putc(Render *r, char character) {
+    jinja_write(r, &character, 1);
+}
 
 void jinja_put_point(Render *r, uint32_t point) {
     char bytes[4];
@@ -78,13 +84,18 @@ void jinja_write_float(Render *r, double value) {
         jinja_write(r, digits, (size_t)BASE_MIN(n, whole));
         jinja_put_times(r, '0', whole - n);
         jinja_putc(r, '.');
-        if (n > whole) jinja_write(r, digits + whole, (size_t)(n - whole));
-        else jinja_putc(r, '0');
+        if (n > whole)
+            jinja_write(r, digits + whole, (size_t)(n - whole));
+        else
+            jinja_putc(r, '0');
     }
 }
 
 static void write_string_repr(Render *r, const Str *string) {
-    char quote = memchr(string->data, '\'', string->length) && !memchr(string->data, '"', string->length) ? '"' : '\'';
+    char quote =
+        memchr(string->data, '\'', string->length) && !memchr(string->data, '"', string->length)
+            ? '"'
+            : '\'';
     jinja_putc(r, quote);
     for (size_t i = 0; i < string->length;) {
         uint32_t point;
@@ -98,7 +109,9 @@ static void write_string_repr(Render *r, const Str *string) {
         } else if (jinja_is_printable(point)) {
             jinja_write(r, string->data + i, n);
         } else {
-            const char *format = point < 0x100 ? "\\x%02x" : point < 0x10000 ? "\\u%04x" : "\\U%08x";
+            const char *format = point < 0x100     ? "\\x%02x"
+                                 : point < 0x10000 ? "\\u%04x"
+                                                   : "\\U%08x";
             snprintf(escape, sizeof escape, format, point);
             jinja_puts(r, escape);
         }
@@ -130,9 +143,11 @@ static void write_dict(Render *r, const Dict *dict) {
 
 static void write_range(Render *r, const Range *range) {
     char text[96];
-    int n = snprintf(text, sizeof text, "range(%lld, %lld", (long long)range->start, (long long)range->stop);
+    int n = snprintf(text, sizeof text, "range(%lld, %lld", (long long)range->start,
+                     (long long)range->stop);
     jinja_write(r, text, (size_t)n);
-    if (range->step != 1) jinja_write(r, text, (size_t)snprintf(text, sizeof text, ", %lld", (long long)range->step));
+    if (range->step != 1)
+        jinja_write(r, text, (size_t)snprintf(text, sizeof text, ", %lld", (long long)range->step));
     jinja_putc(r, ')');
 }
 
@@ -155,7 +170,8 @@ void jinja_write_repr(Render *r, Value value) {
     case V_NONE: jinja_puts(r, "None"); return;
     case V_BOOL: jinja_puts(r, value.as.truth ? "True" : "False"); return;
     case V_INT:
-        jinja_write(r, text, (size_t)snprintf(text, sizeof text, "%lld", (long long)value.as.integer));
+        jinja_write(r, text,
+                    (size_t)snprintf(text, sizeof text, "%lld", (long long)value.as.integer));
         return;
     case V_FLOAT: jinja_write_float(r, value.as.real); return;
     case V_STRING:
@@ -180,9 +196,10 @@ void jinja_write_repr(Render *r, Value value) {
         return;
     case V_MACRO: write_macro(r, value.as.macro); return;
     case V_LOOP:
-        jinja_write(r, text, (size_t)snprintf(text, sizeof text, "<LoopContext %lld/%lld>",
-                                              (long long)value.as.loop->index0 + 1,
-                                              (long long)jinja_loop_length(r, value.as.loop)));
+        jinja_write(r, text,
+                    (size_t)snprintf(text, sizeof text, "<LoopContext %lld/%lld>",
+                                     (long long)value.as.loop->index0 + 1,
+                                     (long long)jinja_loop_length(r, value.as.loop)));
         return;
     default:
         jinja_putc(r, '<');
@@ -193,8 +210,10 @@ void jinja_write_repr(Render *r, Value value) {
 }
 
 void jinja_write_str(Render *r, Value value) {
-    if (value.kind == V_STRING) jinja_write(r, value.as.string->data, value.as.string->length);
-    else if (value.kind != V_UNDEFINED) jinja_write_repr(r, value);
+    if (value.kind == V_STRING)
+        jinja_write(r, value.as.string->data, value.as.string->length);
+    else if (value.kind != V_UNDEFINED)
+        jinja_write_repr(r, value);
 }
 
 Value jinja_str(Render *r, Value value) {

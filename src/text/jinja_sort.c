@@ -6,7 +6,8 @@
 
 /* Merges the sorted halves [0, middle) and [middle, count) through `scratch`.
  * Reversed, equal keys still keep their order. */
-static void merge(Render *r, Pair *items, size_t middle, size_t count, Pair *scratch, bool reverse) {
+static void merge(Render *r, Pair *items, size_t middle, size_t count, Pair *scratch,
+                  bool reverse) {
     memcpy(scratch, items, middle * sizeof *items);
     size_t left = 0, right = middle, out = 0;
     while (left < middle && right < count) {

@@ -17,20 +17,25 @@ static bool ends_contain(const char *const *ends, const char *name) {
 
 static _Noreturn void fail_tag(Parser *p, const char *name, int line) {
     StrBuf text = {0};
-    if (name) base_str_appendf(&text, "Encountered unknown tag '%s'.", name);
-    else base_str_append(&text, "Unexpected end of template.");
+    if (name)
+        base_str_appendf(&text, "Encountered unknown tag '%s'.", name);
+    else
+        base_str_append(&text, "Unexpected end of template.");
     if (p->n_ends) {
         bool expected = false;
         for (size_t i = 0; name && i < p->n_ends; i++) expected |= ends_contain(p->ends[i], name);
-        base_str_append(&text, expected ? " You probably made a nesting mistake. Jinja is expecting this tag, "
-                                          "but currently looking for "
-                                        : " Jinja was looking for the following tags: ");
+        base_str_append(
+            &text, expected ? " You probably made a nesting mistake. Jinja is expecting this tag, "
+                              "but currently looking for "
+                            : " Jinja was looking for the following tags: ");
         const char *const *ends = p->ends[p->n_ends - 1];
-        for (size_t i = 0; ends[i]; i++) base_str_appendf(&text, "%s'%s'", i ? " or " : "", ends[i]);
+        for (size_t i = 0; ends[i]; i++)
+            base_str_appendf(&text, "%s'%s'", i ? " or " : "", ends[i]);
         base_str_append_char(&text, '.');
     }
     if (p->n_tags)
-        base_str_appendf(&text, " The innermost block that needs to be closed is '%s'.", p->tags[p->n_tags - 1]);
+        base_str_appendf(&text, " The innermost block that needs to be closed is '%s'.",
+                         p->tags[p->n_tags - 1]);
     const char *kept = base_arena_strndup(p->arena, text.data, text.length);
     base_str_free(&text);
     jinja_syntax_error(p, line, "%s", kept);
@@ -43,7 +48,9 @@ static void check_target(Parser *p, const Node *target) {
     if (target->kind == N_NAME || target->kind == N_MEMBER) return;
     if (target->kind != N_TUPLE)
         jinja_syntax_error(p, target->line, "can't assign to '%s'",
-                           target->kind < BASE_COUNT(names) && names[target->kind] ? names[target->kind] : "expression");
+                           target->kind < BASE_COUNT(names) && names[target->kind]
+                               ? names[target->kind]
+                               : "expression");
     for (size_t i = 0; i < target->list.count; i++) {
         const Node *item = target->list.items[i];
         if (item->kind != N_NAME && item->kind != N_MEMBER && item->kind != N_TUPLE)
@@ -62,7 +69,8 @@ static Node *parse_name_target(Parser *p) {
     static const char *const constants[] = {"true", "false", "none", "True", "False", "None"};
     Token token = jinja_expect(p, T_NAME);
     for (size_t i = 0; i < BASE_COUNT(constants); i++)
-        if (jinja_is_name(&token, constants[i])) jinja_syntax_error(p, token.line, "can't assign to 'name'");
+        if (jinja_is_name(&token, constants[i]))
+            jinja_syntax_error(p, token.line, "can't assign to 'name'");
     Node *node = jinja_node(p, N_NAME, token.line);
     node->name = jinja_intern(p, token.text, token.length);
     return node;
@@ -98,7 +106,8 @@ static void parse_whole_body(Parser *p, const char *const *ends, Nodes *body) {
 }
 
 static bool names_loop(const Node *target) {
-    if (target->kind == N_NAME) return target->name->length == 4 && memcmp(target->name->data, "loop", 4) == 0;
+    if (target->kind == N_NAME)
+        return target->name->length == 4 && memcmp(target->name->data, "loop", 4) == 0;
     for (size_t i = 0; i < target->list.count; i++)
         if (names_loop(target->list.items[i])) return true;
     return false;
@@ -155,9 +164,11 @@ static void parse_signature(Parser *p, Node *node) {
         Node *parameter = parse_name_target(p);
         for (size_t i = 0; i < node->list.count; i++)
             if (node->list.items[i]->name == parameter->name)
-                jinja_syntax_error(p, parameter->line, "duplicate argument '%s' in function definition",
+                jinja_syntax_error(p, parameter->line,
+                                   "duplicate argument '%s' in function definition",
                                    parameter->name->data);
-        if (jinja_skip(p, T_ASSIGN)) jinja_nodes_add(p, &node->orelse, jinja_parse_expression(p, true));
+        if (jinja_skip(p, T_ASSIGN))
+            jinja_nodes_add(p, &node->orelse, jinja_parse_expression(p, true));
         else if (node->orelse.count)
             jinja_syntax_error(p, p->current.line, "non-default argument follows default argument");
         jinja_nodes_add(p, &node->list, parameter);
@@ -209,9 +220,10 @@ static Node *parse_block(Parser *p, int line) {
     node->flag = jinja_skip_name(p, "scoped");
     jinja_skip_name(p, "required");
     if (p->current.type == T_SUB)
-        jinja_syntax_error(p, p->current.line,
-                           "Block names in Jinja have to be valid Python identifiers and may not contain "
-                           "hyphens, use an underscore instead.");
+        jinja_syntax_error(
+            p, p->current.line,
+            "Block names in Jinja have to be valid Python identifiers and may not contain "
+            "hyphens, use an underscore instead.");
     parse_whole_body(p, until_endblock, &node->body);
     jinja_skip_name(p, node->name->data);
     return node;
@@ -232,8 +244,12 @@ static Node *parse_generation(Parser *p, int line) {
     return node;
 }
 
-static Node *parse_break(Parser *p, int line) { return jinja_node(p, N_BREAK, line); }
-static Node *parse_continue(Parser *p, int line) { return jinja_node(p, N_CONTINUE, line); }
+static Node *parse_break(Parser *p, int line) {
+    return jinja_node(p, N_BREAK, line);
+}
+static Node *parse_continue(Parser *p, int line) {
+    return jinja_node(p, N_CONTINUE, line);
+}
 
 /* include, import, from and extends parse, and fail when they are reached. */
 static Node *parse_load(Parser *p, int line) {
@@ -247,17 +263,21 @@ static const struct {
     const char *name;
     Node *(*parse)(Parser *p, int line);
 } tags[] = {
-    {"for", parse_for}, {"if", parse_if}, {"set", parse_set}, {"macro", parse_macro},
-    {"call", parse_call_block}, {"filter", parse_filter_block}, {"with", parse_with},
-    {"block", parse_block}, {"print", parse_print}, {"generation", parse_generation},
-    {"break", parse_break}, {"continue", parse_continue}, {"include", parse_load},
-    {"import", parse_load}, {"from", parse_load}, {"extends", parse_load},
+    {"for", parse_for},         {"if", parse_if},
+    {"set", parse_set},         {"macro", parse_macro},
+    {"call", parse_call_block}, {"filter", parse_filter_block},
+    {"with", parse_with},       {"block", parse_block},
+    {"print", parse_print},     {"generation", parse_generation},
+    {"break", parse_break},     {"continue", parse_continue},
+    {"include", parse_load},    {"import", parse_load},
+    {"from", parse_load},       {"extends", parse_load},
 };
 
 static Node *parse_statement(Parser *p) {
     if (p->current.type != T_NAME) jinja_syntax_error(p, p->current.line, "tag name expected");
     if (jinja_is_name(&p->current, "autoescape"))
-        jinja_syntax_error(p, p->current.line, "the tag 'autoescape' is not supported: prompts are not HTML");
+        jinja_syntax_error(p, p->current.line,
+                           "the tag 'autoescape' is not supported: prompts are not HTML");
     for (size_t i = 0; i < BASE_COUNT(tags); i++) {
         if (!jinja_is_name(&p->current, tags[i].name)) continue;
         jinja_descend(p);

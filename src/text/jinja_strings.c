@@ -6,7 +6,8 @@
 
 /* The string of an argument, or a TypeError. */
 static const Str *need_string(Render *r, Value value, const char *what) {
-    if (value.kind != V_STRING) jinja_raise(r, "TypeError", "%s must be str, not %s", what, jinja_type_name(value));
+    if (value.kind != V_STRING)
+        jinja_raise(r, "TypeError", "%s must be str, not %s", what, jinja_type_name(value));
     return value.as.string;
 }
 
@@ -14,22 +15,26 @@ static int64_t int_or(Render *r, Value value, int64_t absent) {
     int64_t i;
     if (value.kind == V_MISSING) return absent;
     if (!jinja_as_int(value, &i))
-        jinja_raise(r, "TypeError", "'%s' object cannot be interpreted as an integer", jinja_type_name(value));
+        jinja_raise(r, "TypeError", "'%s' object cannot be interpreted as an integer",
+                    jinja_type_name(value));
     return i;
 }
 
 /* ---- searching ------------------------------------------------------------------- */
 
 /* The byte offset of the first occurrence, or -1. */
-int64_t jinja_find_string(const char *text, size_t length, const char *needle, size_t needle_length) {
+int64_t jinja_find_string(const char *text, size_t length, const char *needle,
+                          size_t needle_length) {
     if (needle_length == 0) return 0;
-    const char *found = length >= needle_length ? memmem(text, length, needle, needle_length) : NULL;
+    const char *found =
+        length >= needle_length ? memmem(text, length, needle, needle_length) : NULL;
     return found ? found - text : -1;
 }
 
 static int64_t find_last(const char *text, size_t length, const Str *needle) {
     for (size_t i = length + 1; i-- > 0;)
-        if (length - i >= needle->length && memcmp(text + i, needle->data, needle->length) == 0) return (int64_t)i;
+        if (length - i >= needle->length && memcmp(text + i, needle->data, needle->length) == 0)
+            return (int64_t)i;
     return -1;
 }
 
@@ -43,7 +48,9 @@ static const Str *bounded(Render *r, const Str *string, Value start, Value end, 
     to = BASE_MIN(to, length);
     *offset = from;
     if (from > to) return NULL;
-    return from == 0 && to == length ? string : jinja_substring(r, string, (size_t)from, (size_t)to).as.string;
+    return from == 0 && to == length
+               ? string
+               : jinja_substring(r, string, (size_t)from, (size_t)to).as.string;
 }
 
 static Value find(Render *r, Value self, Value *slot, bool last, bool must) {
@@ -51,8 +58,9 @@ static Value find(Render *r, Value self, Value *slot, bool last, bool must) {
     int64_t offset, at = -1;
     const Str *part = bounded(r, self.as.string, slot[1], slot[2], &offset);
     jinja_charge(r, self.as.string->length / 16);
-    if (part) at = last ? find_last(part->data, part->length, needle)
-                        : jinja_find_string(part->data, part->length, needle->data, needle->length);
+    if (part)
+        at = last ? find_last(part->data, part->length, needle)
+                  : jinja_find_string(part->data, part->length, needle->data, needle->length);
     if (at < 0) {
         if (must) jinja_raise(r, "ValueError", "substring not found");
         return jinja_int(-1);
@@ -61,10 +69,22 @@ static Value find(Render *r, Value self, Value *slot, bool last, bool must) {
     return jinja_int(offset + (int64_t)jinja_points(&before));
 }
 
-static Value m_find(Render *r, Value self, Value *slot, const Args *a) { (void)a; return find(r, self, slot, false, false); }
-static Value m_rfind(Render *r, Value self, Value *slot, const Args *a) { (void)a; return find(r, self, slot, true, false); }
-static Value m_index(Render *r, Value self, Value *slot, const Args *a) { (void)a; return find(r, self, slot, false, true); }
-static Value m_rindex(Render *r, Value self, Value *slot, const Args *a) { (void)a; return find(r, self, slot, true, true); }
+static Value m_find(Render *r, Value self, Value *slot, const Args *a) {
+    (void)a;
+    return find(r, self, slot, false, false);
+}
+static Value m_rfind(Render *r, Value self, Value *slot, const Args *a) {
+    (void)a;
+    return find(r, self, slot, true, false);
+}
+static Value m_index(Render *r, Value self, Value *slot, const Args *a) {
+    (void)a;
+    return find(r, self, slot, false, true);
+}
+static Value m_rindex(Render *r, Value self, Value *slot, const Args *a) {
+    (void)a;
+    return find(r, self, slot, true, true);
+}
 
 static Value m_count(Render *r, Value self, Value *slot, const Args *args) {
     (void)args;
@@ -75,7 +95,8 @@ static Value m_count(Render *r, Value self, Value *slot, const Args *args) {
     if (needle->length == 0) return jinja_int((int64_t)jinja_points(part) + 1);
     jinja_charge(r, part->length / 16);
     for (size_t at = 0;;) {
-        int64_t found = jinja_find_string(part->data + at, part->length - at, needle->data, needle->length);
+        int64_t found =
+            jinja_find_string(part->data + at, part->length - at, needle->data, needle->length);
         if (found < 0) return jinja_int(count);
         at += (size_t)found + needle->length;
         count++;
@@ -84,7 +105,8 @@ static Value m_count(Render *r, Value self, Value *slot, const Args *args) {
 
 static bool has_affix(const Str *string, const Str *affix, bool at_end) {
     if (affix->length > string->length) return false;
-    return memcmp(string->data + (at_end ? string->length - affix->length : 0), affix->data, affix->length) == 0;
+    return memcmp(string->data + (at_end ? string->length - affix->length : 0), affix->data,
+                  affix->length) == 0;
 }
 
 static Value affix(Render *r, Value self, Value *slot, bool at_end) {
@@ -95,18 +117,26 @@ static Value affix(Render *r, Value self, Value *slot, bool at_end) {
         for (size_t i = 0; i < slot[0].as.list->count; i++) {
             Value item = slot[0].as.list->items[i];
             if (item.kind != V_STRING)
-                jinja_raise(r, "TypeError", "tuple for %s must only contain str, not %s", name, jinja_type_name(item));
+                jinja_raise(r, "TypeError", "tuple for %s must only contain str, not %s", name,
+                            jinja_type_name(item));
             if (part && has_affix(part, item.as.string, at_end)) return jinja_bool(true);
         }
         return jinja_bool(false);
     }
     if (slot[0].kind != V_STRING)
-        jinja_raise(r, "TypeError", "%s first arg must be str or a tuple of str, not %s", name, jinja_type_name(slot[0]));
+        jinja_raise(r, "TypeError", "%s first arg must be str or a tuple of str, not %s", name,
+                    jinja_type_name(slot[0]));
     return jinja_bool(part && has_affix(part, slot[0].as.string, at_end));
 }
 
-static Value m_startswith(Render *r, Value self, Value *slot, const Args *a) { (void)a; return affix(r, self, slot, false); }
-static Value m_endswith(Render *r, Value self, Value *slot, const Args *a) { (void)a; return affix(r, self, slot, true); }
+static Value m_startswith(Render *r, Value self, Value *slot, const Args *a) {
+    (void)a;
+    return affix(r, self, slot, false);
+}
+static Value m_endswith(Render *r, Value self, Value *slot, const Args *a) {
+    (void)a;
+    return affix(r, self, slot, true);
+}
 
 static Value m_removeprefix(Render *r, Value self, Value *slot, const Args *args) {
     (void)args;
@@ -127,7 +157,9 @@ static Value m_removesuffix(Render *r, Value self, Value *slot, const Args *args
 static bool strips(uint32_t point, const char *bytes, size_t n, const Str *characters) {
     if (!characters) return jinja_is_space(point);
     for (size_t i = 0; i + n <= characters->length; i++)
-        if (memcmp(characters->data + i, bytes, n) == 0 && ((unsigned char)characters->data[i] & 0xC0) != 0x80) return true;
+        if (memcmp(characters->data + i, bytes, n) == 0 &&
+            ((unsigned char)characters->data[i] & 0xC0) != 0x80)
+            return true;
     return false;
 }
 
@@ -135,7 +167,8 @@ static bool strips(uint32_t point, const char *bytes, size_t n, const Str *chara
 Value jinja_strip(Render *r, Value string, Value characters, bool left, bool right) {
     const Str *s = string.as.string, *set = NULL;
     if (characters.kind != V_NONE && characters.kind != V_MISSING) {
-        if (characters.kind != V_STRING) jinja_raise(r, "TypeError", "strip arg must be None or str");
+        if (characters.kind != V_STRING)
+            jinja_raise(r, "TypeError", "strip arg must be None or str");
         set = characters.as.string;
     }
     size_t from = 0, to = s->length;
@@ -159,9 +192,18 @@ Value jinja_strip(Render *r, Value string, Value characters, bool left, bool rig
     return result;
 }
 
-static Value m_strip(Render *r, Value self, Value *slot, const Args *a) { (void)a; return jinja_strip(r, self, slot[0], true, true); }
-static Value m_lstrip(Render *r, Value self, Value *slot, const Args *a) { (void)a; return jinja_strip(r, self, slot[0], true, false); }
-static Value m_rstrip(Render *r, Value self, Value *slot, const Args *a) { (void)a; return jinja_strip(r, self, slot[0], false, true); }
+static Value m_strip(Render *r, Value self, Value *slot, const Args *a) {
+    (void)a;
+    return jinja_strip(r, self, slot[0], true, true);
+}
+static Value m_lstrip(Render *r, Value self, Value *slot, const Args *a) {
+    (void)a;
+    return jinja_strip(r, self, slot[0], true, false);
+}
+static Value m_rstrip(Render *r, Value self, Value *slot, const Args *a) {
+    (void)a;
+    return jinja_strip(r, self, slot[0], false, true);
+}
 
 /* ---- splitting and joining ------------------------------------------------------------ */
 
@@ -231,11 +273,13 @@ static void split_space(Render *r, List *list, const Str *s, int64_t limit) {
     }
 }
 
-static void split_at(Render *r, List *list, const Str *s, const Str *separator, int64_t limit, bool from_right) {
+static void split_at(Render *r, List *list, const Str *s, const Str *separator, int64_t limit,
+                     bool from_right) {
     size_t from = 0, to = s->length;
     while (limit-- != 0) {
         int64_t found = from_right ? find_last(s->data, to, separator)
-                                   : jinja_find_string(s->data + from, to - from, separator->data, separator->length);
+                                   : jinja_find_string(s->data + from, to - from, separator->data,
+                                                       separator->length);
         if (found < 0) break;
         if (from_right) {
             add_part(r, list, s, (size_t)found + separator->length, to);
@@ -254,8 +298,10 @@ List *jinja_split(Render *r, const Str *string, Value separator, int64_t limit, 
     List *list = jinja_list_new(r, 0);
     jinja_charge(r, string->length / 16);
     if (separator.kind == V_NONE || separator.kind == V_MISSING) {
-        if (from_right) split_space_right(r, list, string, limit);
-        else split_space(r, list, string, limit);
+        if (from_right)
+            split_space_right(r, list, string, limit);
+        else
+            split_space(r, list, string, limit);
         return list;
     }
     const Str *mark = need_string(r, separator, "the separator");
@@ -275,8 +321,8 @@ static Value m_rsplit(Render *r, Value self, Value *slot, const Args *args) {
 }
 
 static bool is_line_end(uint32_t point) {
-    return (point >= 10 && point <= 13) || (point >= 0x1c && point <= 0x1e) || point == 0x85 || point == 0x2028 ||
-           point == 0x2029;
+    return (point >= 10 && point <= 13) || (point >= 0x1c && point <= 0x1e) || point == 0x85 ||
+           point == 0x2028 || point == 0x2029;
 }
 
 List *jinja_splitlines(Render *r, const Str *s, bool keep_ends) {
@@ -304,7 +350,8 @@ static Value m_splitlines(Render *r, Value self, Value *slot, const Args *args) 
 static Value partition(Render *r, Value self, Value separator, bool last) {
     const Str *s = self.as.string, *mark = need_string(r, separator, "the separator");
     if (mark->length == 0) jinja_raise(r, "ValueError", "empty separator");
-    int64_t at = last ? find_last(s->data, s->length, mark) : jinja_find_string(s->data, s->length, mark->data, mark->length);
+    int64_t at = last ? find_last(s->data, s->length, mark)
+                      : jinja_find_string(s->data, s->length, mark->data, mark->length);
     List *list = jinja_list_new(r, 3);
     if (at < 0) {
         if (!last) jinja_list_add(r, list, self);
@@ -319,8 +366,14 @@ static Value partition(Render *r, Value self, Value separator, bool last) {
     return jinja_tuple(list);
 }
 
-static Value m_partition(Render *r, Value self, Value *slot, const Args *a) { (void)a; return partition(r, self, slot[0], false); }
-static Value m_rpartition(Render *r, Value self, Value *slot, const Args *a) { (void)a; return partition(r, self, slot[0], true); }
+static Value m_partition(Render *r, Value self, Value *slot, const Args *a) {
+    (void)a;
+    return partition(r, self, slot[0], false);
+}
+static Value m_rpartition(Render *r, Value self, Value *slot, const Args *a) {
+    (void)a;
+    return partition(r, self, slot[0], true);
+}
 
 /* str.join: all items must be strings already. */
 static Value m_join(Render *r, Value self, Value *slot, const Args *args) {
@@ -331,7 +384,8 @@ static Value m_join(Render *r, Value self, Value *slot, const Args *args) {
     for (size_t i = 0; i < items->count; i++) {
         Value item = items->items[i];
         if (item.kind != V_STRING)
-            jinja_raise(r, "TypeError", "sequence item %zu: expected str instance, %s found", i, jinja_type_name(item));
+            jinja_raise(r, "TypeError", "sequence item %zu: expected str instance, %s found", i,
+                        jinja_type_name(item));
         if (i) jinja_write_str(r, self);
         if (self.markup) item = jinja_escape(r, item);
         jinja_write_str(r, item);
@@ -384,9 +438,11 @@ Value jinja_repeat(Render *r, const Str *string, int64_t count) {
     if (__builtin_mul_overflow(times, string->length, &total) || total > r->max_memory)
         jinja_raise(r, "MemoryError", "a repeated string is too large");
     char *bytes = jinja_alloc(r, total + 1);
-    if (string->length == 1) memset(bytes, string->data[0], total);
+    if (string->length == 1)
+        memset(bytes, string->data[0], total);
     else if (string->length)
-        for (size_t i = 0; i < total; i += string->length) memcpy(bytes + i, string->data, string->length);
+        for (size_t i = 0; i < total; i += string->length)
+            memcpy(bytes + i, string->data, string->length);
     return jinja_string_borrow(r, bytes, total);
 }
 
@@ -415,9 +471,18 @@ static Value pad(Render *r, Value self, Value *slot, PadSide side) {
     return jinja_pad(r, self.as.string, left, missing - left, fill);
 }
 
-static Value m_ljust(Render *r, Value self, Value *slot, const Args *a) { (void)a; return pad(r, self, slot, PAD_RIGHT); }
-static Value m_rjust(Render *r, Value self, Value *slot, const Args *a) { (void)a; return pad(r, self, slot, PAD_LEFT); }
-static Value m_center(Render *r, Value self, Value *slot, const Args *a) { (void)a; return pad(r, self, slot, PAD_CENTER); }
+static Value m_ljust(Render *r, Value self, Value *slot, const Args *a) {
+    (void)a;
+    return pad(r, self, slot, PAD_RIGHT);
+}
+static Value m_rjust(Render *r, Value self, Value *slot, const Args *a) {
+    (void)a;
+    return pad(r, self, slot, PAD_LEFT);
+}
+static Value m_center(Render *r, Value self, Value *slot, const Args *a) {
+    (void)a;
+    return pad(r, self, slot, PAD_CENTER);
+}
 
 static Value m_zfill(Render *r, Value self, Value *slot, const Args *args) {
     (void)args;
@@ -445,23 +510,48 @@ static Value m_expandtabs(Render *r, Value self, Value *slot, const Args *args) 
             continue;
         }
         jinja_putc(r, c);
-        if (c == '\n' || c == '\r') column = 0;
-        else column += ((unsigned char)c & 0xC0) != 0x80;
+        if (c == '\n' || c == '\r')
+            column = 0;
+        else
+            column += ((unsigned char)c & 0xC0) != 0x80;
     }
     return jinja_take(r, mark);
 }
 
-static Value m_upper(Render *r, Value self, Value *slot, const Args *a) { (void)slot, (void)a; return jinja_case(r, self, CASE_UPPER); }
-static Value m_lower(Render *r, Value self, Value *slot, const Args *a) { (void)slot, (void)a; return jinja_case(r, self, CASE_LOWER); }
-static Value m_title(Render *r, Value self, Value *slot, const Args *a) { (void)slot, (void)a; return jinja_case(r, self, CASE_TITLE); }
-static Value m_capitalize(Render *r, Value self, Value *slot, const Args *a) { (void)slot, (void)a; return jinja_case(r, self, CASE_CAPITALIZE); }
-static Value m_casefold(Render *r, Value self, Value *slot, const Args *a) { (void)slot, (void)a; return jinja_casefold(r, self); }
-static Value m_swapcase(Render *r, Value self, Value *slot, const Args *a) { (void)slot, (void)a; return jinja_case(r, self, CASE_SWAP); }
+static Value m_upper(Render *r, Value self, Value *slot, const Args *a) {
+    (void)slot, (void)a;
+    return jinja_case(r, self, CASE_UPPER);
+}
+static Value m_lower(Render *r, Value self, Value *slot, const Args *a) {
+    (void)slot, (void)a;
+    return jinja_case(r, self, CASE_LOWER);
+}
+static Value m_title(Render *r, Value self, Value *slot, const Args *a) {
+    (void)slot, (void)a;
+    return jinja_case(r, self, CASE_TITLE);
+}
+static Value m_capitalize(Render *r, Value self, Value *slot, const Args *a) {
+    (void)slot, (void)a;
+    return jinja_case(r, self, CASE_CAPITALIZE);
+}
+static Value m_casefold(Render *r, Value self, Value *slot, const Args *a) {
+    (void)slot, (void)a;
+    return jinja_casefold(r, self);
+}
+static Value m_swapcase(Render *r, Value self, Value *slot, const Args *a) {
+    (void)slot, (void)a;
+    return jinja_case(r, self, CASE_SWAP);
+}
 
-/* ---- questions about characters ----------------------------------------------------------------- */
+/* ---- questions about characters -----------------------------------------------------------------
+ */
 
-static bool is_alnum(uint32_t point) { return point != '_' && jinja_is_word(point); }
-static bool is_ascii(uint32_t point) { return point < 0x80; }
+static bool is_alnum(uint32_t point) {
+    return point != '_' && jinja_is_word(point);
+}
+static bool is_ascii(uint32_t point) {
+    return point < 0x80;
+}
 
 static Value all(Render *r, Value self, bool (*is)(uint32_t), bool empty) {
     const Str *s = self.as.string;
@@ -475,13 +565,34 @@ static Value all(Render *r, Value self, bool (*is)(uint32_t), bool empty) {
     return jinja_bool(true);
 }
 
-static Value m_isalpha(Render *r, Value self, Value *slot, const Args *a) { (void)slot, (void)a; return all(r, self, jinja_is_alpha, false); }
-static Value m_isalnum(Render *r, Value self, Value *slot, const Args *a) { (void)slot, (void)a; return all(r, self, is_alnum, false); }
-static Value m_isdigit(Render *r, Value self, Value *slot, const Args *a) { (void)slot, (void)a; return all(r, self, jinja_is_digit, false); }
-static Value m_isdecimal(Render *r, Value self, Value *slot, const Args *a) { (void)slot, (void)a; return all(r, self, jinja_is_decimal, false); }
-static Value m_isspace(Render *r, Value self, Value *slot, const Args *a) { (void)slot, (void)a; return all(r, self, jinja_is_space, false); }
-static Value m_isascii(Render *r, Value self, Value *slot, const Args *a) { (void)slot, (void)a; return all(r, self, is_ascii, true); }
-static Value m_isprintable(Render *r, Value self, Value *slot, const Args *a) { (void)slot, (void)a; return all(r, self, jinja_is_printable, true); }
+static Value m_isalpha(Render *r, Value self, Value *slot, const Args *a) {
+    (void)slot, (void)a;
+    return all(r, self, jinja_is_alpha, false);
+}
+static Value m_isalnum(Render *r, Value self, Value *slot, const Args *a) {
+    (void)slot, (void)a;
+    return all(r, self, is_alnum, false);
+}
+static Value m_isdigit(Render *r, Value self, Value *slot, const Args *a) {
+    (void)slot, (void)a;
+    return all(r, self, jinja_is_digit, false);
+}
+static Value m_isdecimal(Render *r, Value self, Value *slot, const Args *a) {
+    (void)slot, (void)a;
+    return all(r, self, jinja_is_decimal, false);
+}
+static Value m_isspace(Render *r, Value self, Value *slot, const Args *a) {
+    (void)slot, (void)a;
+    return all(r, self, jinja_is_space, false);
+}
+static Value m_isascii(Render *r, Value self, Value *slot, const Args *a) {
+    (void)slot, (void)a;
+    return all(r, self, is_ascii, true);
+}
+static Value m_isprintable(Render *r, Value self, Value *slot, const Args *a) {
+    (void)slot, (void)a;
+    return all(r, self, jinja_is_printable, true);
+}
 
 /* Some cased character, and none of the other case. */
 static Value of_case(Render *r, const Str *s, bool upper) {
@@ -490,14 +601,21 @@ static Value of_case(Render *r, const Str *s, bool upper) {
     for (size_t i = 0; i < s->length;) {
         uint32_t point;
         i += base_utf8_decode(s->data + i, s->length - i, &point, NULL);
-        if (jinja_is_title(point) || (upper ? jinja_is_lower(point) : jinja_is_upper(point))) return jinja_bool(false);
+        if (jinja_is_title(point) || (upper ? jinja_is_lower(point) : jinja_is_upper(point)))
+            return jinja_bool(false);
         found |= upper ? jinja_is_upper(point) : jinja_is_lower(point);
     }
     return jinja_bool(found);
 }
 
-static Value m_isupper(Render *r, Value self, Value *slot, const Args *a) { (void)slot, (void)a; return of_case(r, self.as.string, true); }
-static Value m_islower(Render *r, Value self, Value *slot, const Args *a) { (void)slot, (void)a; return of_case(r, self.as.string, false); }
+static Value m_isupper(Render *r, Value self, Value *slot, const Args *a) {
+    (void)slot, (void)a;
+    return of_case(r, self.as.string, true);
+}
+static Value m_islower(Render *r, Value self, Value *slot, const Args *a) {
+    (void)slot, (void)a;
+    return of_case(r, self.as.string, false);
+}
 
 static Value m_istitle(Render *r, Value self, Value *slot, const Args *args) {
     (void)r, (void)slot, (void)args;
@@ -506,7 +624,8 @@ static Value m_istitle(Render *r, Value self, Value *slot, const Args *args) {
     for (size_t i = 0; i < s->length;) {
         uint32_t point;
         i += base_utf8_decode(s->data + i, s->length - i, &point, NULL);
-        bool capital = jinja_is_upper(point) || jinja_is_title(point), small = jinja_is_lower(point);
+        bool capital = jinja_is_upper(point) || jinja_is_title(point),
+             small = jinja_is_lower(point);
         if ((capital && word) || (small && !word)) return jinja_bool(false);
         word = capital || small;
         found |= word;
@@ -519,19 +638,49 @@ static Value m_format(Render *r, Value self, Value *slot, const Args *args) {
     return jinja_str_format(r, self.as.string, args, self.markup);
 }
 
-
-#define METHOD(name, parameters) {#name, "str." #name, parameters, m_##name}
+#define METHOD(name, parameters) \
+    { #name, "str." #name, parameters, m_##name }
 const Function jinja_string_methods[] = {
-    METHOD(capitalize, "/"), METHOD(casefold, "/"), METHOD(center, "/width ?fillchar"), METHOD(count, "/sub ?start ?end"),
-    METHOD(endswith, "/suffix ?start ?end"), METHOD(expandtabs, "?tabsize"), METHOD(find, "/sub ?start ?end"),
-    METHOD(format, "*"), METHOD(index, "/sub ?start ?end"), METHOD(isalnum, "/"), METHOD(isalpha, "/"),
-    METHOD(isascii, "/"), METHOD(isdecimal, "/"), METHOD(isdigit, "/"), METHOD(islower, "/"), METHOD(isprintable, "/"),
-    METHOD(isspace, "/"), METHOD(istitle, "/"), METHOD(isupper, "/"), METHOD(join, "/iterable"),
-    METHOD(ljust, "/width ?fillchar"), METHOD(lower, "/"), METHOD(lstrip, "/?chars"), METHOD(partition, "/sep"),
-    METHOD(removeprefix, "/prefix"), METHOD(removesuffix, "/suffix"), METHOD(replace, "/old new ?count"),
-    METHOD(rfind, "/sub ?start ?end"), METHOD(rindex, "/sub ?start ?end"), METHOD(rjust, "/width ?fillchar"),
-    METHOD(rpartition, "/sep"), METHOD(rsplit, "?sep ?maxsplit"), METHOD(rstrip, "/?chars"),
-    METHOD(split, "?sep ?maxsplit"), METHOD(splitlines, "?keepends"), METHOD(startswith, "/prefix ?start ?end"),
-    METHOD(strip, "/?chars"), METHOD(swapcase, "/"), METHOD(title, "/"), METHOD(upper, "/"), METHOD(zfill, "/width"),
+    METHOD(capitalize, "/"),
+    METHOD(casefold, "/"),
+    METHOD(center, "/width ?fillchar"),
+    METHOD(count, "/sub ?start ?end"),
+    METHOD(endswith, "/suffix ?start ?end"),
+    METHOD(expandtabs, "?tabsize"),
+    METHOD(find, "/sub ?start ?end"),
+    METHOD(format, "*"),
+    METHOD(index, "/sub ?start ?end"),
+    METHOD(isalnum, "/"),
+    METHOD(isalpha, "/"),
+    METHOD(isascii, "/"),
+    METHOD(isdecimal, "/"),
+    METHOD(isdigit, "/"),
+    METHOD(islower, "/"),
+    METHOD(isprintable, "/"),
+    METHOD(isspace, "/"),
+    METHOD(istitle, "/"),
+    METHOD(isupper, "/"),
+    METHOD(join, "/iterable"),
+    METHOD(ljust, "/width ?fillchar"),
+    METHOD(lower, "/"),
+    METHOD(lstrip, "/?chars"),
+    METHOD(partition, "/sep"),
+    METHOD(removeprefix, "/prefix"),
+    METHOD(removesuffix, "/suffix"),
+    METHOD(replace, "/old new ?count"),
+    METHOD(rfind, "/sub ?start ?end"),
+    METHOD(rindex, "/sub ?start ?end"),
+    METHOD(rjust, "/width ?fillchar"),
+    METHOD(rpartition, "/sep"),
+    METHOD(rsplit, "?sep ?maxsplit"),
+    METHOD(rstrip, "/?chars"),
+    METHOD(split, "?sep ?maxsplit"),
+    METHOD(splitlines, "?keepends"),
+    METHOD(startswith, "/prefix ?start ?end"),
+    METHOD(strip, "/?chars"),
+    METHOD(swapcase, "/"),
+    METHOD(title, "/"),
+    METHOD(upper, "/"),
+    METHOD(zfill, "/width"),
 };
 const size_t jinja_n_string_methods = BASE_COUNT(jinja_string_methods);

@@ -12,16 +12,19 @@ typedef struct Span32 {
 } Span32;
 
 static const Span32 other_digits[] = {
-    {0xb2, 0xb3}, {0xb9, 0xb9}, {0x1369, 0x1371}, {0x19da, 0x19da}, {0x2070, 0x2070}, {0x2074, 0x2079},
-    {0x2080, 0x2089}, {0x2460, 0x2468}, {0x2474, 0x247c}, {0x2488, 0x2490}, {0x24ea, 0x24ea}, {0x24f5, 0x24fd},
-    {0x24ff, 0x24ff}, {0x2776, 0x277e}, {0x2780, 0x2788}, {0x278a, 0x2792}, {0x10a40, 0x10a43}, {0x10e60, 0x10e68},
-    {0x11052, 0x1105a}, {0x1f100, 0x1f10a},
+    {0xb2, 0xb3},       {0xb9, 0xb9},       {0x1369, 0x1371},   {0x19da, 0x19da},
+    {0x2070, 0x2070},   {0x2074, 0x2079},   {0x2080, 0x2089},   {0x2460, 0x2468},
+    {0x2474, 0x247c},   {0x2488, 0x2490},   {0x24ea, 0x24ea},   {0x24f5, 0x24fd},
+    {0x24ff, 0x24ff},   {0x2776, 0x277e},   {0x2780, 0x2788},   {0x278a, 0x2792},
+    {0x10a40, 0x10a43}, {0x10e60, 0x10e68}, {0x11052, 0x1105a}, {0x1f100, 0x1f10a},
 };
 static const Span32 other_lower[] = {
-    {0xaa, 0xaa}, {0xba, 0xba}, {0x2b0, 0x2b8}, {0x2c0, 0x2c1}, {0x2e0, 0x2e4}, {0x345, 0x345}, {0x37a, 0x37a},
-    {0x1d2c, 0x1d6a}, {0x1d78, 0x1d78}, {0x1d9b, 0x1dbf}, {0x2071, 0x2071}, {0x207f, 0x207f}, {0x2090, 0x209c},
-    {0x2170, 0x217f}, {0x24d0, 0x24e9}, {0x2c7c, 0x2c7d}, {0xa69c, 0xa69d}, {0xa770, 0xa770}, {0xa7f8, 0xa7f9},
-    {0xab5c, 0xab5f}, {0x10780, 0x10780}, {0x10783, 0x10785}, {0x10787, 0x107b0}, {0x107b2, 0x107ba},
+    {0xaa, 0xaa},       {0xba, 0xba},       {0x2b0, 0x2b8},     {0x2c0, 0x2c1},
+    {0x2e0, 0x2e4},     {0x345, 0x345},     {0x37a, 0x37a},     {0x1d2c, 0x1d6a},
+    {0x1d78, 0x1d78},   {0x1d9b, 0x1dbf},   {0x2071, 0x2071},   {0x207f, 0x207f},
+    {0x2090, 0x209c},   {0x2170, 0x217f},   {0x24d0, 0x24e9},   {0x2c7c, 0x2c7d},
+    {0xa69c, 0xa69d},   {0xa770, 0xa770},   {0xa7f8, 0xa7f9},   {0xab5c, 0xab5f},
+    {0x10780, 0x10780}, {0x10783, 0x10785}, {0x10787, 0x107b0}, {0x107b2, 0x107ba},
 };
 static const Span32 other_upper[] = {
     {0x2160, 0x216f}, {0x24b6, 0x24cf}, {0x1f130, 0x1f149}, {0x1f150, 0x1f169}, {0x1f170, 0x1f189},
@@ -142,13 +145,15 @@ static bool in_spans(uint32_t point, const Span32 *spans, size_t count) {
     return false;
 }
 
-static utf8proc_category_t category(uint32_t point) { return utf8proc_category((utf8proc_int32_t)point); }
+static utf8proc_category_t category(uint32_t point) {
+    return utf8proc_category((utf8proc_int32_t)point);
+}
 
 /* White_Space, and the four separators 1C to 1F that Python adds. */
 bool jinja_is_space(uint32_t point) {
-    static const Span32 spaces[] = {{9, 13}, {0x1c, 0x20}, {0x85, 0x85}, {0xa0, 0xa0}, {0x1680, 0x1680},
-                                    {0x2000, 0x200a}, {0x2028, 0x2029}, {0x202f, 0x202f}, {0x205f, 0x205f},
-                                    {0x3000, 0x3000}};
+    static const Span32 spaces[] = {
+        {9, 13},          {0x1c, 0x20},     {0x85, 0x85},     {0xa0, 0xa0},     {0x1680, 0x1680},
+        {0x2000, 0x200a}, {0x2028, 0x2029}, {0x202f, 0x202f}, {0x205f, 0x205f}, {0x3000, 0x3000}};
     return in_spans(point, spaces, BASE_COUNT(spaces));
 }
 
@@ -194,23 +199,30 @@ bool jinja_is_word(uint32_t point) {
 }
 
 bool jinja_is_upper(uint32_t point) {
-    return category(point) == UTF8PROC_CATEGORY_LU || in_spans(point, other_upper, BASE_COUNT(other_upper));
+    return category(point) == UTF8PROC_CATEGORY_LU ||
+           in_spans(point, other_upper, BASE_COUNT(other_upper));
 }
 
 bool jinja_is_lower(uint32_t point) {
-    return category(point) == UTF8PROC_CATEGORY_LL || in_spans(point, other_lower, BASE_COUNT(other_lower));
+    return category(point) == UTF8PROC_CATEGORY_LL ||
+           in_spans(point, other_lower, BASE_COUNT(other_lower));
 }
 
-bool jinja_is_title(uint32_t point) { return category(point) == UTF8PROC_CATEGORY_LT; }
+bool jinja_is_title(uint32_t point) {
+    return category(point) == UTF8PROC_CATEGORY_LT;
+}
 
-static bool is_cased(uint32_t point) { return jinja_is_upper(point) || jinja_is_lower(point) || jinja_is_title(point); }
+static bool is_cased(uint32_t point) {
+    return jinja_is_upper(point) || jinja_is_lower(point) || jinja_is_title(point);
+}
 
 /* Case_Ignorable: marks, modifiers, format characters, and some punctuation. */
 static bool is_case_ignorable(uint32_t point) {
-    static const Span32 punctuation[] = {{'\'', '\''}, {'.', '.'}, {':', ':'}, {0xb7, 0xb7}, {0x387, 0x387},
-                                         {0x55f, 0x55f}, {0x5f4, 0x5f4}, {0x2018, 0x2019}, {0x2024, 0x2024},
-                                         {0x2027, 0x2027}, {0xfe13, 0xfe13}, {0xfe52, 0xfe52}, {0xfe55, 0xfe55},
-                                         {0xff07, 0xff07}, {0xff0e, 0xff0e}, {0xff1a, 0xff1a}};
+    static const Span32 punctuation[] = {
+        {'\'', '\''},     {'.', '.'},       {':', ':'},       {0xb7, 0xb7},
+        {0x387, 0x387},   {0x55f, 0x55f},   {0x5f4, 0x5f4},   {0x2018, 0x2019},
+        {0x2024, 0x2024}, {0x2027, 0x2027}, {0xfe13, 0xfe13}, {0xfe52, 0xfe52},
+        {0xfe55, 0xfe55}, {0xff07, 0xff07}, {0xff0e, 0xff0e}, {0xff1a, 0xff1a}};
     utf8proc_category_t c = category(point);
     return c == UTF8PROC_CATEGORY_MN || c == UTF8PROC_CATEGORY_ME || c == UTF8PROC_CATEGORY_CF ||
            c == UTF8PROC_CATEGORY_LM || c == UTF8PROC_CATEGORY_SK ||
@@ -251,9 +263,12 @@ static void put_upper(Render *r, uint32_t point, bool title) {
 }
 
 static void put_lower(Render *r, const Str *string, size_t at, uint32_t point) {
-    if (point == 0x130) jinja_puts(r, "i\u0307");
-    else if (point == 0x3a3) jinja_put_point(r, is_final_sigma(string, at) ? 0x3c2 : 0x3c3);
-    else jinja_put_point(r, (uint32_t)utf8proc_tolower((utf8proc_int32_t)point));
+    if (point == 0x130)
+        jinja_puts(r, "i\u0307");
+    else if (point == 0x3a3)
+        jinja_put_point(r, is_final_sigma(string, at) ? 0x3c2 : 0x3c3);
+    else
+        jinja_put_point(r, (uint32_t)utf8proc_tolower((utf8proc_int32_t)point));
 }
 
 Value jinja_case(Render *r, Value value, CaseMode mode) {
@@ -266,9 +281,12 @@ Value jinja_case(Render *r, Value value, CaseMode mode) {
         size_t n = base_utf8_decode(string->data + i, string->length - i, &point, NULL);
         bool upper = mode == CASE_UPPER || (mode == CASE_SWAP && jinja_is_lower(point));
         bool title = (mode == CASE_TITLE && !word) || (mode == CASE_CAPITALIZE && i == 0);
-        if (upper || title) put_upper(r, point, title);
-        else if (mode == CASE_SWAP && !jinja_is_upper(point)) jinja_put_point(r, point);
-        else put_lower(r, string, i, point);
+        if (upper || title)
+            put_upper(r, point, title);
+        else if (mode == CASE_SWAP && !jinja_is_upper(point))
+            jinja_put_point(r, point);
+        else
+            put_lower(r, string, i, point);
         word = is_cased(point);
         i += n;
     }
@@ -287,8 +305,10 @@ Value jinja_casefold(Render *r, Value value) {
         utf8proc_int32_t folded[8];
         int boundary = 0;
         i += base_utf8_decode(string->data + i, string->length - i, &point, NULL);
-        utf8proc_ssize_t n = utf8proc_decompose_char((utf8proc_int32_t)point, folded, 8, UTF8PROC_CASEFOLD, &boundary);
-        if (n < 1 || n > 8) jinja_put_point(r, point);
+        utf8proc_ssize_t n = utf8proc_decompose_char((utf8proc_int32_t)point, folded, 8,
+                                                     UTF8PROC_CASEFOLD, &boundary);
+        if (n < 1 || n > 8)
+            jinja_put_point(r, point);
         else
             for (utf8proc_ssize_t k = 0; k < n; k++) jinja_put_point(r, (uint32_t)folded[k]);
     }

@@ -35,7 +35,9 @@ void *jinja_alloc(Render *r, size_t bytes) {
     return base_arena_alloc(r->arena, bytes);
 }
 
-void *jinja_calloc(Render *r, size_t bytes) { return memset(jinja_alloc(r, bytes), 0, bytes); }
+void *jinja_calloc(Render *r, size_t bytes) {
+    return memset(jinja_alloc(r, bytes), 0, bytes);
+}
 
 /* The C stack is bounded by what was really used, since one template frame
  * takes more or less of it by compiler and sanitizer. */
@@ -72,7 +74,9 @@ Value jinja_string(Render *r, const char *bytes, size_t length) {
     return jinja_string_borrow(r, copy, length);
 }
 
-Value jinja_text(Render *r, const char *literal) { return jinja_string_borrow(r, literal, strlen(literal)); }
+Value jinja_text(Render *r, const char *literal) {
+    return jinja_string_borrow(r, literal, strlen(literal));
+}
 
 Value jinja_format(Render *r, const char *format, ...) {
     char text[512];
@@ -114,7 +118,8 @@ Value jinja_concat(Render *r, const Str *left, const Str *right) {
 size_t jinja_points(const Str *string) {
     if (string->points != POINTS_UNKNOWN) return string->points;
     size_t points = 0;
-    for (size_t i = 0; i < string->length; i++) points += ((unsigned char)string->data[i] & 0xC0) != 0x80;
+    for (size_t i = 0; i < string->length; i++)
+        points += ((unsigned char)string->data[i] & 0xC0) != 0x80;
     ((Str *)string)->points = points;
     return points;
 }
@@ -160,8 +165,12 @@ void jinja_list_add(Render *r, List *list, Value item) {
     list->items[list->count++] = item;
 }
 
-Value jinja_list(List *list) { return (Value){.kind = V_LIST, .as.list = list}; }
-Value jinja_tuple(List *list) { return (Value){.kind = V_TUPLE, .as.list = list}; }
+Value jinja_list(List *list) {
+    return (Value){.kind = V_LIST, .as.list = list};
+}
+Value jinja_tuple(List *list) {
+    return (Value){.kind = V_TUPLE, .as.list = list};
+}
 
 Value jinja_tuple2(Render *r, Value first, Value second) {
     List *list = jinja_list_new(r, 2);
@@ -170,7 +179,9 @@ Value jinja_tuple2(Render *r, Value first, Value second) {
     return jinja_tuple(list);
 }
 
-Dict *jinja_dict_new(Render *r) { return jinja_calloc(r, sizeof(Dict)); }
+Dict *jinja_dict_new(Render *r) {
+    return jinja_calloc(r, sizeof(Dict));
+}
 
 static uint64_t hash_value(Render *r, Value key) {
     int64_t i;
@@ -212,10 +223,12 @@ static void dict_index(Render *r, Dict *dict) {
 static Pair *dict_find(Render *r, const Dict *dict, Value key, uint64_t hash) {
     if (!dict->slots) {
         for (size_t i = 0; i < dict->count; i++)
-            if (dict->pairs[i].hash == hash && jinja_equal(r, dict->pairs[i].key, key)) return &dict->pairs[i];
+            if (dict->pairs[i].hash == hash && jinja_equal(r, dict->pairs[i].key, key))
+                return &dict->pairs[i];
         return NULL;
     }
-    for (size_t slot = hash & (dict->n_slots - 1); dict->slots[slot]; slot = (slot + 1) & (dict->n_slots - 1)) {
+    for (size_t slot = hash & (dict->n_slots - 1); dict->slots[slot];
+         slot = (slot + 1) & (dict->n_slots - 1)) {
         Pair *pair = &dict->pairs[dict->slots[slot] - 1];
         if (pair->hash == hash && jinja_equal(r, pair->key, key)) return pair;
         jinja_charge(r, 1);
@@ -285,10 +298,12 @@ const char *jinja_undefined_message(Render *r, Value value) {
     if (u->hint) return u->hint;
     const char *name = jinja_repr_text(r, u->name);
     Value text;
-    if (u->object.kind == V_MISSING) text = jinja_format(r, "%.300s is undefined", name);
+    if (u->object.kind == V_MISSING)
+        text = jinja_format(r, "%.300s is undefined", name);
     else if (u->name.kind != V_STRING)
         text = jinja_format(r, "%s has no element %.300s", jinja_type_repr(r, u->object), name);
-    else text = jinja_format(r, "'%s' has no attribute %.300s", jinja_type_repr(r, u->object), name);
+    else
+        text = jinja_format(r, "'%s' has no attribute %.300s", jinja_type_repr(r, u->object), name);
     return jinja_cstring(r, text.as.string);
 }
 
@@ -301,11 +316,24 @@ void jinja_raise_undefined(Render *r, Value value) {
 
 const char *jinja_type_name(Value value) {
     static const char *const names[] = {
-        [V_MISSING] = "object", [V_UNDEFINED] = "Undefined", [V_NONE] = "NoneType", [V_BOOL] = "bool",
-        [V_INT] = "int", [V_FLOAT] = "float", [V_STRING] = "str", [V_LIST] = "list", [V_TUPLE] = "tuple",
-        [V_DICT] = "dict", [V_RANGE] = "range", [V_NAMESPACE] = "TemplateNamespace", [V_MACRO] = "Macro",
-        [V_FUNCTION] = "function", [V_BOUND] = "builtin_function_or_method", [V_LOOP] = "LoopContext",
-        [V_CYCLER] = "Cycler", [V_JOINER] = "Joiner",
+        [V_MISSING] = "object",
+        [V_UNDEFINED] = "Undefined",
+        [V_NONE] = "NoneType",
+        [V_BOOL] = "bool",
+        [V_INT] = "int",
+        [V_FLOAT] = "float",
+        [V_STRING] = "str",
+        [V_LIST] = "list",
+        [V_TUPLE] = "tuple",
+        [V_DICT] = "dict",
+        [V_RANGE] = "range",
+        [V_NAMESPACE] = "TemplateNamespace",
+        [V_MACRO] = "Macro",
+        [V_FUNCTION] = "function",
+        [V_BOUND] = "builtin_function_or_method",
+        [V_LOOP] = "LoopContext",
+        [V_CYCLER] = "Cycler",
+        [V_JOINER] = "Joiner",
     };
     static const char *const views[] = {"dict_keys", "dict_values", "dict_items"};
     if (value.kind == V_STRING && value.markup) return "Markup";
@@ -320,19 +348,25 @@ const char *jinja_type_repr(Render *r, Value value) {
     const char *module = "";
     if (value.kind == V_NONE) return "None";
     if (value.kind == V_STRING && value.markup) module = "markupsafe.";
-    if (value.kind == V_UNDEFINED || value.kind == V_MACRO || value.kind == V_LOOP) module = "jinja2.runtime.";
+    if (value.kind == V_UNDEFINED || value.kind == V_MACRO || value.kind == V_LOOP)
+        module = "jinja2.runtime.";
     if (value.kind == V_CYCLER || value.kind == V_JOINER) module = "jinja2.utils.";
     if (value.kind == V_NAMESPACE) module = "transformers.utils.chat_template_utils.";
     Value text = jinja_format(r, "%s%s object", module, jinja_type_name(value));
     return jinja_cstring(r, text.as.string);
 }
 
-bool jinja_is_number(Value value) { return value.kind == V_BOOL || value.kind == V_INT || value.kind == V_FLOAT; }
+bool jinja_is_number(Value value) {
+    return value.kind == V_BOOL || value.kind == V_INT || value.kind == V_FLOAT;
+}
 
 bool jinja_as_int(Value value, int64_t *out) {
-    if (value.kind == V_BOOL) *out = value.as.truth;
-    else if (value.kind == V_INT) *out = value.as.integer;
-    else return false;
+    if (value.kind == V_BOOL)
+        *out = value.as.truth;
+    else if (value.kind == V_INT)
+        *out = value.as.integer;
+    else
+        return false;
     return true;
 }
 
@@ -367,7 +401,8 @@ int64_t jinja_length(Render *r, Value value) {
     case V_RANGE: return value.as.range->length;
     case V_VIEW: return (int64_t)value.as.view->dict->count;
     case V_LOOP: return jinja_loop_length(r, value.as.loop);
-    default: jinja_raise(r, "TypeError", "object of type '%s' has no len()", jinja_type_name(value));
+    default:
+        jinja_raise(r, "TypeError", "object of type '%s' has no len()", jinja_type_name(value));
     }
 }
 
@@ -398,8 +433,10 @@ static int compare_numbers(Value left, Value right) {
     double d = int_left ? right.as.real : left.as.real;
     int order;
     if (isnan(d)) return 2;
-    if (d >= 9223372036854775808.0) order = -1;
-    else if (d < -9223372036854775808.0) order = 1;
+    if (d >= 9223372036854775808.0)
+        order = -1;
+    else if (d < -9223372036854775808.0)
+        order = 1;
     else {
         int64_t whole = (int64_t)d;
         double fraction = d - (double)whole;
@@ -411,7 +448,8 @@ static int compare_numbers(Value left, Value right) {
 static bool equal_lists(Render *r, const List *left, const List *right) {
     if (left->count != right->count) return false;
     for (size_t i = 0; i < left->count; i++)
-        if (!jinja_same(left->items[i], right->items[i]) && !jinja_equal(r, left->items[i], right->items[i]))
+        if (!jinja_same(left->items[i], right->items[i]) &&
+            !jinja_equal(r, left->items[i], right->items[i]))
             return false;
     return true;
 }
@@ -421,7 +459,9 @@ static bool equal_dicts(Render *r, const Dict *left, const Dict *right) {
     for (size_t i = 0; i < left->count; i++) {
         Value other = jinja_dict_get(r, right, left->pairs[i].key);
         if (other.kind == V_MISSING) return false;
-        if (!jinja_same(left->pairs[i].value, other) && !jinja_equal(r, left->pairs[i].value, other)) return false;
+        if (!jinja_same(left->pairs[i].value, other) &&
+            !jinja_equal(r, left->pairs[i].value, other))
+            return false;
     }
     return true;
 }
@@ -431,7 +471,8 @@ static bool equal_views(Render *r, const View *left, const View *right) {
     if (left->of == VIEW_ITEMS) return equal_dicts(r, left->dict, right->dict);
     if (left->dict->count != right->dict->count) return false;
     for (size_t i = 0; i < left->dict->count; i++)
-        if (jinja_dict_get(r, right->dict, left->dict->pairs[i].key).kind == V_MISSING) return false;
+        if (jinja_dict_get(r, right->dict, left->dict->pairs[i].key).kind == V_MISSING)
+            return false;
     return true;
 }
 
@@ -453,7 +494,8 @@ bool jinja_equal(Render *r, Value left, Value right) {
     case V_VIEW: return equal_views(r, left.as.view, right.as.view);
     case V_RANGE: {
         const Range *a = left.as.range, *b = right.as.range;
-        return a->length == b->length && (a->length == 0 || (a->start == b->start && (a->length == 1 || a->step == b->step)));
+        return a->length == b->length &&
+               (a->length == 0 || (a->start == b->start && (a->length == 1 || a->step == b->step)));
     }
     default: return left.as.list == right.as.list;
     }
@@ -464,7 +506,9 @@ bool jinja_same(Value left, Value right) {
     switch (left.kind) {
     case V_NONE: return true;
     case V_BOOL: return left.as.truth == right.as.truth;
-    case V_INT: return left.as.integer == right.as.integer && left.as.integer >= -5 && left.as.integer <= 256;
+    case V_INT:
+        return left.as.integer == right.as.integer && left.as.integer >= -5 &&
+               left.as.integer <= 256;
     case V_FLOAT: return false;
     default: return left.as.list == right.as.list;
     }
@@ -483,18 +527,21 @@ static bool order_result(int op, int order) {
 static bool ordered_lists(Render *r, int op, const List *left, const List *right) {
     size_t n = BASE_MIN(left->count, right->count);
     for (size_t i = 0; i < n; i++)
-        if (!jinja_same(left->items[i], right->items[i]) && !jinja_equal(r, left->items[i], right->items[i]))
+        if (!jinja_same(left->items[i], right->items[i]) &&
+            !jinja_equal(r, left->items[i], right->items[i]))
             return jinja_ordered(r, op, left->items[i], right->items[i]);
     return order_result(op, left->count < right->count ? -1 : left->count > right->count);
 }
 
 bool jinja_ordered(Render *r, int op, Value left, Value right) {
-    static const char *const signs[T_ANY] = {[T_LT] = "<", [T_LTEQ] = "<=", [T_GT] = ">", [T_GTEQ] = ">="};
+    static const char *const signs[T_ANY] = {
+        [T_LT] = "<", [T_LTEQ] = "<=", [T_GT] = ">", [T_GTEQ] = ">="};
     jinja_charge(r, 1);
     jinja_check_stack(r);
     if (left.kind == V_UNDEFINED) jinja_raise_undefined(r, left);
     if (right.kind == V_UNDEFINED) jinja_raise_undefined(r, right);
-    if (jinja_is_number(left) && jinja_is_number(right)) return order_result(op, compare_numbers(left, right));
+    if (jinja_is_number(left) && jinja_is_number(right))
+        return order_result(op, compare_numbers(left, right));
     if (left.kind == V_STRING && right.kind == V_STRING)
         return order_result(op, jinja_compare_strings(left.as.string, right.as.string));
     if (left.kind == right.kind && (left.kind == V_LIST || left.kind == V_TUPLE))
@@ -507,10 +554,11 @@ bool jinja_contains(Render *r, Value container, Value item) {
     switch (container.kind) {
     case V_STRING:
         if (item.kind != V_STRING)
-            jinja_raise(r, "TypeError", "'in <string>' requires string as left operand, not %s", jinja_type_name(item));
+            jinja_raise(r, "TypeError", "'in <string>' requires string as left operand, not %s",
+                        jinja_type_name(item));
         jinja_charge(r, container.as.string->length / 16);
-        return jinja_find_string(container.as.string->data, container.as.string->length, item.as.string->data,
-                                 item.as.string->length) >= 0;
+        return jinja_find_string(container.as.string->data, container.as.string->length,
+                                 item.as.string->data, item.as.string->length) >= 0;
     case V_DICT: return jinja_dict_get(r, container.as.dict, item).kind != V_MISSING;
     case V_VIEW:
         if (container.as.view->of == VIEW_KEYS)
@@ -518,7 +566,8 @@ bool jinja_contains(Render *r, Value container, Value item) {
         break;
     default:
         if (!jinja_is_iterable(container))
-            jinja_raise(r, "TypeError", "argument of type '%s' is not iterable", jinja_type_name(container));
+            jinja_raise(r, "TypeError", "argument of type '%s' is not iterable",
+                        jinja_type_name(container));
         break;
     }
     Iter *iter = jinja_iter(r, container);

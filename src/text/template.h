@@ -35,8 +35,8 @@ typedef struct TextTemplateSpan {
 
 /* What a render reports besides the text. Start with {0}. */
 typedef struct TextTemplateReport {
-    size_t length;    /* bytes of the text; it may hold NUL bytes */
-    TextTemplateSpan *spans;  /* in order of appearance; freed by text_template_report_free */
+    size_t length;           /* bytes of the text; it may hold NUL bytes */
+    TextTemplateSpan *spans; /* in order of appearance; freed by text_template_report_free */
     size_t n_spans;
 } TextTemplateReport;
 void text_template_report_free(TextTemplateReport *report);

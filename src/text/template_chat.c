@@ -31,10 +31,13 @@ static const Entry *find_entry(const TextChatTemplate *chat, const char *name) {
     return NULL;
 }
 
-static Entry *add_entry(TextChatTemplate *chat, const char *name, const char *source, size_t length) {
-    chat->entries = base_grow(chat->entries, &chat->capacity, chat->count + 1, sizeof *chat->entries);
+static Entry *add_entry(TextChatTemplate *chat, const char *name, const char *source,
+                        size_t length) {
+    chat->entries =
+        base_grow(chat->entries, &chat->capacity, chat->count + 1, sizeof *chat->entries);
     Entry *entry = &chat->entries[chat->count++];
-    *entry = (Entry){.name = base_strdup(name), .source = base_strndup(source, length), .length = length};
+    *entry = (Entry){
+        .name = base_strdup(name), .source = base_strndup(source, length), .length = length};
     entry->parsed = text_template_parse(source, length, &entry->error);
     return entry;
 }
@@ -84,15 +87,19 @@ static bool add_from_config(TextChatTemplate *chat, const json_t *config, Error 
     }
     for (size_t i = 0; i < json_array_size(value); i++) {
         const json_t *item = json_array_get(value, i);
-        const json_t *name = json_object_get(item, "name"), *source = json_object_get(item, "template");
+        const json_t *name = json_object_get(item, "name"),
+                     *source = json_object_get(item, "template");
         if (!json_is_string(name) || !json_is_string(source))
-            return base_fail(err, ERROR_INPUT,
-                             "tokenizer_config.json: chat_template[%zu] wants the strings name and template", i);
+            return base_fail(
+                err, ERROR_INPUT,
+                "tokenizer_config.json: chat_template[%zu] wants the strings name and template", i);
         if (!find_entry(chat, json_string_value(name)))
-            add_entry(chat, json_string_value(name), json_string_value(source), json_string_length(source));
+            add_entry(chat, json_string_value(name), json_string_value(source),
+                      json_string_length(source));
     }
     if (!json_is_array(value))
-        return base_fail(err, ERROR_INPUT, "tokenizer_config.json: chat_template is neither a string nor a list");
+        return base_fail(err, ERROR_INPUT,
+                         "tokenizer_config.json: chat_template is neither a string nor a list");
     return true;
 }
 
@@ -139,14 +146,15 @@ static bool read_config(TextChatTemplate *chat, const char *folder, Error *err) 
 TextChatTemplate *text_chat_template_open(const char *folder, Error *err) {
     TextChatTemplate *chat = base_calloc(1, sizeof *chat);
     chat->special = json_object();
-    if (add_default_file(chat, folder, err) && add_more_files(chat, folder, err) && read_config(chat, folder, err))
+    if (add_default_file(chat, folder, err) && add_more_files(chat, folder, err) &&
+        read_config(chat, folder, err))
         return chat;
     text_chat_template_free(chat);
     return NULL;
 }
 
-TextChatTemplate *text_chat_template_new(const char *source, size_t length, const json_t *special_tokens,
-                                         Error *err) {
+TextChatTemplate *text_chat_template_new(const char *source, size_t length,
+                                         const json_t *special_tokens, Error *err) {
     TextChatTemplate *chat = base_calloc(1, sizeof *chat);
     chat->special = json_object();
     if (special_tokens) add_special_tokens(chat, special_tokens);
@@ -173,36 +181,49 @@ bool text_chat_template_has(const TextChatTemplate *chat, const char *name) {
     return name ? find_entry(chat, name) != NULL : chat->count > 0;
 }
 
-const json_t *text_chat_template_special_tokens(const TextChatTemplate *chat) { return chat->special; }
+const json_t *text_chat_template_special_tokens(const TextChatTemplate *chat) {
+    return chat->special;
+}
 
-static const Entry *choose(const TextChatTemplate *chat, const char *name, bool with_tools, Error *err) {
+static const Entry *choose(const TextChatTemplate *chat, const char *name, bool with_tools,
+                           Error *err) {
     const Entry *entry = NULL;
     if (chat->count == 0) {
         base_fail(err, ERROR_INPUT, "the model has no chat template");
-        base_hint(err, "It is not a chat model, or chat_template.jinja is missing; give a template yourself.");
+        base_hint(
+            err,
+            "It is not a chat model, or chat_template.jinja is missing; give a template yourself.");
         return NULL;
     }
-    if (name) entry = find_entry(chat, name);
-    else if (with_tools) entry = find_entry(chat, "tool_use");
+    if (name)
+        entry = find_entry(chat, name);
+    else if (with_tools)
+        entry = find_entry(chat, "tool_use");
     if (!entry && !name) entry = find_entry(chat, "default");
     if (entry) return entry;
     StrBuf names = {0};
-    for (size_t i = 0; i < chat->count; i++) base_str_appendf(&names, "%s%s", i ? ", " : "", chat->entries[i].name);
-    if (name) base_fail(err, ERROR_INPUT, "the model has no chat template named '%s'", name);
-    else base_fail(err, ERROR_INPUT, "the model has several chat templates and none is the default");
+    for (size_t i = 0; i < chat->count; i++)
+        base_str_appendf(&names, "%s%s", i ? ", " : "", chat->entries[i].name);
+    if (name)
+        base_fail(err, ERROR_INPUT, "the model has no chat template named '%s'", name);
+    else
+        base_fail(err, ERROR_INPUT, "the model has several chat templates and none is the default");
     base_hint(err, "Its templates are: %s", names.data);
     base_str_free(&names);
     return NULL;
 }
 
-const char *text_chat_template_source(const TextChatTemplate *chat, const char *name, bool with_tools, Error *err) {
+const char *text_chat_template_source(const TextChatTemplate *chat, const char *name,
+                                      bool with_tools, Error *err) {
     const Entry *entry = choose(chat, name, with_tools, err);
     return entry ? entry->source : NULL;
 }
 
 /* ---- messages --------------------------------------------------------------------------- */
 
-static bool is_present(const json_t *value) { return value && !json_is_null(value); }
+static bool is_present(const json_t *value) {
+    return value && !json_is_null(value);
+}
 
 /* A copy of a message without its null members, its reasoning visible under
  * the names that templates of different ages read. */
@@ -213,8 +234,8 @@ static json_t *message_copy(const json_t *message) {
     for (size_t i = 0; i < BASE_COUNT(reasoning_fields) && !is_present(reasoning); i++)
         reasoning = json_object_get(message, reasoning_fields[i]);
     if (is_present(reasoning)) json_object_set(copy, "thinking", reasoning);
-    json_object_foreach((json_t *)message, key, value)
-        if (!json_is_null(value)) json_object_set(copy, key, value);
+    json_object_foreach((json_t *)message, key, value) if (!json_is_null(value))
+        json_object_set(copy, key, value);
     if (is_present(reasoning)) json_object_set(copy, "reasoning_content", reasoning);
     return copy;
 }
@@ -225,8 +246,9 @@ static json_t *messages_copy(const json_t *messages, Error *err) {
         return NULL;
     }
     if (json_array_size(messages) == 0) {
-        base_fail(err, ERROR_INPUT,
-                  "Cannot apply chat template to an empty conversation. Provide at least one message.");
+        base_fail(
+            err, ERROR_INPUT,
+            "Cannot apply chat template to an empty conversation. Provide at least one message.");
         return NULL;
     }
     json_t *copy = json_array();
@@ -252,9 +274,11 @@ static json_t *tagged(const json_t *text) {
 }
 
 /* Appends the tag to every field that holds the text to continue. */
-static bool tag_fields(json_t *message, const char *field, const json_t *text, const char *source, Error *err) {
+static bool tag_fields(json_t *message, const char *field, const json_t *text, const char *source,
+                       Error *err) {
     bool accepted = false, reasoning = false;
-    for (size_t i = 0; i < BASE_COUNT(reasoning_fields); i++) reasoning |= strcmp(field, reasoning_fields[i]) == 0;
+    for (size_t i = 0; i < BASE_COUNT(reasoning_fields); i++)
+        reasoning |= strcmp(field, reasoning_fields[i]) == 0;
     json_t *replacement = tagged(text);
     if (!reasoning) {
         accepted = strstr(source, field) != NULL;
@@ -268,17 +292,20 @@ static bool tag_fields(json_t *message, const char *field, const json_t *text, c
     json_decref(replacement);
     if (accepted) return true;
     return base_fail(err, ERROR_INPUT,
-                     "continue_final_message is set to \"%s\" but this is not an accepted field in the chat_template",
+                     "continue_final_message is set to \"%s\" but this is not an accepted field in "
+                     "the chat_template",
                      field);
 }
 
 /* Of content in blocks, the last text. */
-static bool tag_block(json_t *message, const char *field, json_t *blocks, const char *source, json_t **text, Error *err) {
+static bool tag_block(json_t *message, const char *field, json_t *blocks, const char *source,
+                      json_t **text, Error *err) {
     if (!strstr(source, field))
-        return base_fail(err, ERROR_INPUT,
-                         "continue_final_message is set to \"%s\" but this is not an accepted field in the "
-                         "chat_template",
-                         field);
+        return base_fail(
+            err, ERROR_INPUT,
+            "continue_final_message is set to \"%s\" but this is not an accepted field in the "
+            "chat_template",
+            field);
     json_t *copy = json_deep_copy(blocks);
     json_object_set_new(message, field, copy);
     for (size_t i = json_array_size(copy); i-- > 0;) {
@@ -289,19 +316,24 @@ static bool tag_block(json_t *message, const char *field, json_t *blocks, const 
         return true;
     }
     return base_fail(err, ERROR_INPUT,
-                     "continue_final_message is set but we could not find any text to continue in the final message!");
+                     "continue_final_message is set but we could not find any text to continue in "
+                     "the final message!");
 }
 
 /* Tags the last message; *text is what it continues (caller json_decref's). */
-static bool tag_last(json_t *messages, const char *field, const char *source, json_t **text, Error *err) {
+static bool tag_last(json_t *messages, const char *field, const char *source, json_t **text,
+                     Error *err) {
     json_t *last = json_array_get(messages, json_array_size(messages) - 1);
     json_t *value = json_object_get(last, field);
     if (!value)
-        return base_fail(err, ERROR_INPUT,
-                         "continue_final_message is set but the final message has no \"%s\" to continue!", field);
+        return base_fail(
+            err, ERROR_INPUT,
+            "continue_final_message is set but the final message has no \"%s\" to continue!",
+            field);
     if (json_is_array(value)) return tag_block(last, field, value, source, text, err);
     if (!json_is_string(value))
-        return base_fail(err, ERROR_INPUT, "the final message's \"%s\" is not text that can be continued", field);
+        return base_fail(err, ERROR_INPUT,
+                         "the final message's \"%s\" is not text that can be continued", field);
     *text = json_incref(value);
     return tag_fields(last, field, *text, source, err);
 }
@@ -334,15 +366,21 @@ static size_t spaces_left(const char *text, size_t length) {
 static bool cut_at_tag(char *prompt, size_t *length, const json_t *text, Error *err) {
     const char *message = json_string_value(text);
     size_t message_length = strip_right(message, json_string_length(text));
-    size_t skipped = spaces_left(message, message_length), tag_length = sizeof continue_tag - 2, at = *length;
+    size_t skipped = spaces_left(message, message_length), tag_length = sizeof continue_tag - 2,
+           at = *length;
     message_length -= skipped;
-    bool found = message_length == 0 || memmem(prompt, *length, message + skipped, message_length) != NULL;
-    while (at > 0 && (*length - at < tag_length || memcmp(prompt + at, continue_tag, tag_length) != 0)) at--;
+    bool found =
+        message_length == 0 || memmem(prompt, *length, message + skipped, message_length) != NULL;
+    while (at > 0 &&
+           (*length - at < tag_length || memcmp(prompt + at, continue_tag, tag_length) != 0))
+        at--;
     if (!found || *length - at < tag_length || memcmp(prompt + at, continue_tag, tag_length) != 0)
-        return base_fail(err, ERROR_INPUT,
-                         "continue_final_message is set but the final message does not appear in the chat after "
-                         "applying the chat template! This can happen if the chat template deletes portions of the "
-                         "final message.");
+        return base_fail(
+            err, ERROR_INPUT,
+            "continue_final_message is set but the final message does not appear in the chat after "
+            "applying the chat template! This can happen if the chat template deletes portions of "
+            "the "
+            "final message.");
     bool kept_blank = *length - at > tag_length && prompt[at + tag_length] == ' ';
     *length = kept_blank ? at : strip_right(prompt, at);
     prompt[*length] = 0;
@@ -361,32 +399,38 @@ static bool check_objects(const json_t *list, const char *what, Error *err) {
 }
 
 static void set_or_null(json_t *object, const char *key, const json_t *value) {
-    if (is_present(value)) json_object_set(object, key, (json_t *)value);
-    else json_object_set_new(object, key, json_null());
+    if (is_present(value))
+        json_object_set(object, key, (json_t *)value);
+    else
+        json_object_set_new(object, key, json_null());
 }
 
-static json_t *variables_of(const TextChatTemplate *chat, const TextChat *request, json_t *messages) {
+static json_t *variables_of(const TextChatTemplate *chat, const TextChat *request,
+                            json_t *messages) {
     json_t *variables = json_copy(chat->special);
     if (request->variables) json_object_update(variables, (json_t *)request->variables);
     json_object_set(variables, "messages", messages);
     set_or_null(variables, "tools", request->tools);
     set_or_null(variables, "documents", request->documents);
-    json_object_set_new(variables, "add_generation_prompt", json_boolean(request->add_generation_prompt));
+    json_object_set_new(variables, "add_generation_prompt",
+                        json_boolean(request->add_generation_prompt));
     return variables;
 }
 
 static bool check_request(const TextChat *request, Error *err) {
     if (request->continue_final_message && request->add_generation_prompt)
         return base_fail(err, ERROR_INPUT,
-                         "continue_final_message and add_generation_prompt are not compatible: one continues the "
+                         "continue_final_message and add_generation_prompt are not compatible: one "
+                         "continues the "
                          "final message, the other starts a new one");
     if (request->variables && !json_is_object(request->variables))
         return base_fail(err, ERROR_INPUT, "the template variables are not a JSON object");
-    return check_objects(request->tools, "tools", err) && check_objects(request->documents, "documents", err);
+    return check_objects(request->tools, "tools", err) &&
+           check_objects(request->documents, "documents", err);
 }
 
-static char *render(const TextChatTemplate *chat, const Entry *entry, const TextChat *request, json_t *messages,
-                    const TextTemplateOptions *options, Error *err) {
+static char *render(const TextChatTemplate *chat, const Entry *entry, const TextChat *request,
+                    json_t *messages, const TextTemplateOptions *options, Error *err) {
     const char *field = request->continue_field ? request->continue_field : "content";
     json_t *text = NULL;
     char *prompt = NULL;
@@ -408,8 +452,8 @@ static char *render(const TextChatTemplate *chat, const Entry *entry, const Text
     return prompt;
 }
 
-char *text_chat_render(const TextChatTemplate *chat, const TextChat *request, const TextTemplateOptions *options,
-                       Error *err) {
+char *text_chat_render(const TextChatTemplate *chat, const TextChat *request,
+                       const TextTemplateOptions *options, Error *err) {
     if (!check_request(request, err)) return NULL;
     const Entry *entry = choose(chat, request->name, is_present(request->tools), err);
     if (!entry) return NULL;

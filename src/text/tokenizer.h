@@ -48,7 +48,11 @@ typedef struct TextSpan {
     size_t begin, end;
 } TextSpan;
 
-typedef enum { TEXT_TRUNCATE_LONGEST_FIRST, TEXT_TRUNCATE_ONLY_FIRST, TEXT_TRUNCATE_ONLY_SECOND } TextTruncation;
+typedef enum {
+    TEXT_TRUNCATE_LONGEST_FIRST,
+    TEXT_TRUNCATE_ONLY_FIRST,
+    TEXT_TRUNCATE_ONLY_SECOND
+} TextTruncation;
 
 typedef struct TextEncodeOptions {
     bool add_special;   /* let the post-processor add bos, [CLS], [SEP] ... */
@@ -112,8 +116,8 @@ typedef struct TextFileTruncation {
     bool keep_left;
 } TextFileTruncation;
 typedef struct TextFilePadding {
-    size_t fixed_length;   /* 0 = to the longest of the batch */
-    size_t multiple_of;    /* 0 = any */
+    size_t fixed_length; /* 0 = to the longest of the batch */
+    size_t multiple_of;  /* 0 = any */
     int32_t pad_id, pad_type_id;
     const char *pad_token; /* borrowed */
     bool left;
@@ -167,7 +171,14 @@ int32_t text_tokenizer_id(const TextTokenizer *tokenizer, const char *token);
 bool text_tokenizer_is_special(const TextTokenizer *tokenizer, int32_t id);
 
 typedef enum {
-    TEXT_BOS, TEXT_EOS, TEXT_UNK, TEXT_SEP, TEXT_PAD, TEXT_CLS, TEXT_MASK, TEXT_SPECIAL_COUNT
+    TEXT_BOS,
+    TEXT_EOS,
+    TEXT_UNK,
+    TEXT_SEP,
+    TEXT_PAD,
+    TEXT_CLS,
+    TEXT_MASK,
+    TEXT_SPECIAL_COUNT
 } TextSpecial;
 /* The special tokens named by tokenizer_config.json or special_tokens_map.json:
  * id or -1, text (borrowed) or NULL, and the key ("bos_token"), which is also
@@ -188,16 +199,25 @@ typedef struct TextGgufVocab {
     const char *pre;           /* regex group of gpt2 */
     const char *const *tokens; /* [size] */
     const float *scores;       /* [score_count] */
-    const int32_t *types;      /* [type_count] 1 normal 2 unknown 3 control 4 user 5 unused 6 byte */
+    const int32_t *types; /* [type_count] 1 normal 2 unknown 3 control 4 user 5 unused 6 byte */
     const char *const *merges; /* [merge_count] "a b" */
     size_t size, score_count, type_count, merge_count;
     int32_t bos_id, eos_id, unk_id, sep_id, pad_id, cls_id, mask_id;
     int8_t add_bos, add_eos, add_sep, add_space_prefix, remove_extra_whitespaces;
 } TextGgufVocab;
-#define TEXT_GGUF_VOCAB_NONE                                                                  \
-    ((TextGgufVocab){.bos_id = -1, .eos_id = -1, .unk_id = -1, .sep_id = -1, .pad_id = -1,    \
-                     .cls_id = -1, .mask_id = -1, .add_bos = -1, .add_eos = -1, .add_sep = -1, \
-                     .add_space_prefix = -1, .remove_extra_whitespaces = -1})
+#define TEXT_GGUF_VOCAB_NONE                 \
+    ((TextGgufVocab){.bos_id = -1,           \
+                     .eos_id = -1,           \
+                     .unk_id = -1,           \
+                     .sep_id = -1,           \
+                     .pad_id = -1,           \
+                     .cls_id = -1,           \
+                     .mask_id = -1,          \
+                     .add_bos = -1,          \
+                     .add_eos = -1,          \
+                     .add_sep = -1,          \
+                     .add_space_prefix = -1, \
+                     .remove_extra_whitespaces = -1})
 
 /* A tokenizer.json tree that gives the ids of llama.cpp on that GGUF, and in
  * *config (may be NULL) the tokenizer_config.json tree that belongs to it

@@ -12,64 +12,58 @@ enum { SHORT_PIECE = 32 };
 #define NO_SYMBOL UINT32_MAX
 
 /* The slot of a key, or the empty one where it would go. */
-static size_t pair_slot(const TextModel *model, uint64_t key)
-{
+static size_t pair_slot(const TextModel *model, uint64_t key) {
     size_t mask = model->pair_slots - 1;
     size_t slot = (size_t)(key * 0x9E3779B97F4A7C15ull >> 32) & mask;
-    while (model->pairs[slot].key && model->pairs[slot].key != key)
-        slot = (slot + 1) & mask;
+    while (model->pairs[slot].key && model->pairs[slot].key != key) slot = (slot + 1) & mask;
     return slot;
 }
 
-static const TextPair *find_pair(const TextModel *model, int32_t left, int32_t right)
-{
+static const TextPair *find_pair(const TextModel *model, int32_t left, int32_t right) {
     uint64_t key = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) + 1;
     const TextPair *pair = &model->pairs[pair_slot(model, key)];
     return pair->key ? pair : NULL;
 }
 
-static uint32_t pair_rank(const TextModel *model, int32_t left, int32_t right)
-{
+static uint32_t pair_rank(const TextModel *model, int32_t left, int32_t right) {
     const TextPair *pair = find_pair(model, left, right);
     return pair ? pair->rank : NO_RANK;
 }
 
 /* ---- loading ------------------------------------------------------------ */
 
-void text_model_start_merges(TextModel *model, size_t expected)
-{
+void text_model_start_merges(TextModel *model, size_t expected) {
     size_t slots = 64;
-    while (slots < expected * 2)
-        slots *= 2;
+    while (slots < expected * 2) slots *= 2;
     free(model->pairs);
     model->pairs = base_calloc(slots, sizeof *model->pairs); /* zero pages cost nothing yet */
     model->pair_count = 0;
     model->pair_slots = slots;
 }
 
-static void grow_pairs(TextModel *model)
-{
+static void grow_pairs(TextModel *model) {
     TextPair *old = model->pairs;
     size_t old_slots = model->pair_slots;
     model->pair_slots *= 2;
     model->pairs = base_calloc(model->pair_slots, sizeof *model->pairs);
     for (size_t i = 0; i < old_slots; i++)
-        if (old[i].key)
-            model->pairs[pair_slot(model, old[i].key)] = old[i];
+        if (old[i].key) model->pairs[pair_slot(model, old[i].key)] = old[i];
     free(old);
 }
 
-bool text_model_add_merge(TextModel *model, const char *left, size_t left_length,
-                          const char *right, size_t right_length, uint32_t rank, Error *err)
-{
+bool text_model_add_merge(TextModel *model, const char *left, size_t left_length, const char *right,
+                          size_t right_length, uint32_t rank, Error *err) {
     size_t prefix = model->prefix ? strlen(model->prefix) : 0;
     int32_t a = text_vocab_find(&model->vocab, left, left_length);
     int32_t b = text_vocab_find(&model->vocab, right, right_length);
     if (a < 0 || b < 0)
-        return base_fail(err, ERROR_INPUT, "merge %u: \"%.*s\" is not in the vocabulary", (unsigned)rank,
-                         (int)BASE_MIN(a < 0 ? left_length : right_length, (size_t)60), a < 0 ? left : right);
+        return base_fail(
+            err, ERROR_INPUT, "merge %u: \"%.*s\" is not in the vocabulary", (unsigned)rank,
+            (int)BASE_MIN(a < 0 ? left_length : right_length, (size_t)60), a < 0 ? left : right);
     if (right_length < prefix)
-        return base_fail(err, ERROR_INPUT, "merge %u: the right side lacks the prefix of continuing subwords", (unsigned)rank);
+        return base_fail(err, ERROR_INPUT,
+                         "merge %u: the right side lacks the prefix of continuing subwords",
+                         (unsigned)rank);
     char small[256];
     size_t length = left_length + right_length - prefix;
     char *joined = length <= sizeof small ? small : base_alloc(length);
@@ -83,25 +77,20 @@ bool text_model_add_merge(TextModel *model, const char *left, size_t left_length
                           : text_vocab_find(&model->vocab, joined, length);
     model->last_product = product;
     if (product < 0)
-        base_fail(err, ERROR_INPUT, "merge %u: its product \"%.*s\" is not in the vocabulary", (unsigned)rank,
-                  (int)BASE_MIN(length, (size_t)60), joined);
-    if (joined != small)
-        free(joined);
-    if (product < 0)
-        return false;
+        base_fail(err, ERROR_INPUT, "merge %u: its product \"%.*s\" is not in the vocabulary",
+                  (unsigned)rank, (int)BASE_MIN(length, (size_t)60), joined);
+    if (joined != small) free(joined);
+    if (product < 0) return false;
     uint64_t key = ((uint64_t)(uint32_t)a << 32 | (uint32_t)b) + 1;
-    if (++model->pair_count * 2 > model->pair_slots)
-        grow_pairs(model);
+    if (++model->pair_count * 2 > model->pair_slots) grow_pairs(model);
     model->pairs[pair_slot(model, key)] = (TextPair){key, rank, product};
     return true;
 }
 
 /* ---- symbols ------------------------------------------------------------ */
 
-static void reserve_symbols(struct TextSymbols *s, size_t count)
-{
-    if (count <= s->capacity)
-        return;
+static void reserve_symbols(struct TextSymbols *s, size_t count) {
+    if (count <= s->capacity) return;
     size_t capacity = BASE_MAX(count + count / 2, (size_t)256);
     s->ids = base_realloc(s->ids, capacity * sizeof *s->ids);
     s->begin = base_realloc(s->begin, (capacity + 1) * sizeof *s->begin);
@@ -113,17 +102,14 @@ static void reserve_symbols(struct TextSymbols *s, size_t count)
 
 /* The id of one character with the affixes of its place, or -1. */
 static int32_t character_id(const TextModel *model, TextWork *work, TextView piece, size_t begin,
-                            size_t end)
-{
+                            size_t end) {
     bool prefixed = model->prefix && begin > 0, suffixed = model->suffix && end == piece.length;
     if (!prefixed && !suffixed)
         return text_vocab_find(&model->vocab, piece.data + begin, end - begin);
     work->scratch.length = 0;
-    if (prefixed)
-        base_str_append(&work->scratch, model->prefix);
+    if (prefixed) base_str_append(&work->scratch, model->prefix);
     base_str_append_n(&work->scratch, piece.data + begin, end - begin);
-    if (suffixed)
-        base_str_append(&work->scratch, model->suffix);
+    if (suffixed) base_str_append(&work->scratch, model->suffix);
     return text_vocab_find(&model->vocab, work->scratch.data, work->scratch.length);
 }
 
@@ -131,30 +117,29 @@ static int32_t character_id(const TextModel *model, TextWork *work, TextView pie
  * may share a start (bytes of one character) or leave holes (a character
  * without id and without unk disappears). Returns their number; the end of
  * symbol i is in next[i] until the merging starts. */
-static size_t symbols_of_characters(const TextModel *model, TextWork *work, TextView piece)
-{
+static size_t symbols_of_characters(const TextModel *model, TextWork *work, TextView piece) {
     struct TextSymbols *s = &work->symbols;
     size_t count = 0, unk_begin = 0, unk_end = 0;
     bool unk = false;
-#define ADD(id_, begin_, end_)                        \
-    do {                                              \
-        s->ids[count] = (id_);                        \
-        s->begin[count] = (uint32_t)(begin_);         \
-        s->next[count++] = (uint32_t)(end_);          \
+#define ADD(id_, begin_, end_)                \
+    do {                                      \
+        s->ids[count] = (id_);                \
+        s->begin[count] = (uint32_t)(begin_); \
+        s->next[count++] = (uint32_t)(end_);  \
     } while (0)
     for (size_t i = 0, length; i < piece.length; i += length) {
         text_decode((const uint8_t *)piece.data + i, &length);
         int32_t id = character_id(model, work, piece, i, i + length);
         if (id >= 0) {
-            if (unk)
-                ADD(model->unk_id, unk_begin, unk_end);
+            if (unk) ADD(model->unk_id, unk_begin, unk_end);
             unk = false;
             ADD(id, i, i + length);
             continue;
         }
         /* A pending unk stays pending across byte tokens, as in the Python package. */
         if (model->byte_fallback && model->all_fallback_bytes) {
-            bool affixed = (model->prefix && i > 0) || (model->suffix && i + length == piece.length);
+            bool affixed =
+                (model->prefix && i > 0) || (model->suffix && i + length == piece.length);
             const char *bytes = affixed ? work->scratch.data : piece.data + i;
             size_t byte_count = affixed ? work->scratch.length : length;
             reserve_symbols(s, count + byte_count + 2 * (piece.length - i) + 2);
@@ -162,16 +147,16 @@ static size_t symbols_of_characters(const TextModel *model, TextWork *work, Text
                 ADD(model->fallback_ids[(uint8_t)bytes[k]], i, i + length);
             continue;
         }
-        if (!model->unk_token)
-            continue;
+        if (!model->unk_token) continue;
         if (unk && model->fuse_unk) {
             unk_end = i + length;
             continue;
         }
-        if (unk)
-            ADD(model->unk_id, unk_begin, unk_end);
+        if (unk) ADD(model->unk_id, unk_begin, unk_end);
         if (model->unk_id < 0) {
-            base_fail(work->err, ERROR_INPUT, "the tokenizer's unk_token \"%.60s\" is not in its vocabulary", model->unk_token);
+            base_fail(work->err, ERROR_INPUT,
+                      "the tokenizer's unk_token \"%.60s\" is not in its vocabulary",
+                      model->unk_token);
             work->failed = true;
             return 0;
         }
@@ -179,14 +164,12 @@ static size_t symbols_of_characters(const TextModel *model, TextWork *work, Text
         unk_begin = i;
         unk_end = i + length;
     }
-    if (unk)
-        ADD(model->unk_id, unk_begin, unk_end);
+    if (unk) ADD(model->unk_id, unk_begin, unk_end);
 #undef ADD
     return count;
 }
 
-static size_t symbols_of_bytes(const TextModel *model, TextWork *work, TextView piece)
-{
+static size_t symbols_of_bytes(const TextModel *model, TextWork *work, TextView piece) {
     struct TextSymbols *s = &work->symbols;
     size_t count = 0;
     for (size_t i = 0; i < piece.length; i++) {
@@ -202,37 +185,29 @@ static size_t symbols_of_bytes(const TextModel *model, TextWork *work, TextView 
 /* ---- merging ------------------------------------------------------------ */
 
 /* Arrays stay dense; ends of symbols are in next[]. */
-static size_t merge_short(const TextModel *model, struct TextSymbols *s, size_t count)
-{
-    for (size_t i = 0; i + 1 < count; i++)
-        s->rank[i] = pair_rank(model, s->ids[i], s->ids[i + 1]);
+static size_t merge_short(const TextModel *model, struct TextSymbols *s, size_t count) {
+    for (size_t i = 0; i + 1 < count; i++) s->rank[i] = pair_rank(model, s->ids[i], s->ids[i + 1]);
     while (count > 1) {
         size_t best = 0;
         for (size_t i = 1; i + 1 < count; i++)
-            if (s->rank[i] < s->rank[best])
-                best = i;
-        if (s->rank[best] == NO_RANK)
-            break;
+            if (s->rank[i] < s->rank[best]) best = i;
+        if (s->rank[best] == NO_RANK) break;
         s->ids[best] = find_pair(model, s->ids[best], s->ids[best + 1])->product;
         s->next[best] = s->next[best + 1];
         size_t moved = count - best - 2;
         memmove(s->ids + best + 1, s->ids + best + 2, moved * sizeof *s->ids);
         memmove(s->begin + best + 1, s->begin + best + 2, moved * sizeof *s->begin);
         memmove(s->next + best + 1, s->next + best + 2, moved * sizeof *s->next);
-        if (moved)
-            memmove(s->rank + best + 1, s->rank + best + 2, (moved - 1) * sizeof *s->rank);
+        if (moved) memmove(s->rank + best + 1, s->rank + best + 2, (moved - 1) * sizeof *s->rank);
         count--;
-        if (best + 1 < count)
-            s->rank[best] = pair_rank(model, s->ids[best], s->ids[best + 1]);
-        if (best > 0)
-            s->rank[best - 1] = pair_rank(model, s->ids[best - 1], s->ids[best]);
+        if (best + 1 < count) s->rank[best] = pair_rank(model, s->ids[best], s->ids[best + 1]);
+        if (best > 0) s->rank[best - 1] = pair_rank(model, s->ids[best - 1], s->ids[best]);
     }
     return count;
 }
 
 /* A binary heap of rank << 32 | position, the smallest first. */
-static void heap_push(struct TextSymbols *s, size_t *size, uint64_t key)
-{
+static void heap_push(struct TextSymbols *s, size_t *size, uint64_t key) {
     s->heap = base_grow(s->heap, &s->heap_capacity, *size + 1, sizeof *s->heap);
     size_t at = (*size)++;
     while (at > 0 && s->heap[(at - 1) / 2] > key) {
@@ -242,18 +217,14 @@ static void heap_push(struct TextSymbols *s, size_t *size, uint64_t key)
     s->heap[at] = key;
 }
 
-static uint64_t heap_pop(struct TextSymbols *s, size_t *size)
-{
+static uint64_t heap_pop(struct TextSymbols *s, size_t *size) {
     uint64_t top = s->heap[0], last = s->heap[--*size];
     size_t at = 0;
     for (;;) {
         size_t child = 2 * at + 1;
-        if (child >= *size)
-            break;
-        if (child + 1 < *size && s->heap[child + 1] < s->heap[child])
-            child++;
-        if (s->heap[child] >= last)
-            break;
+        if (child >= *size) break;
+        if (child + 1 < *size && s->heap[child + 1] < s->heap[child]) child++;
+        if (s->heap[child] >= last) break;
         s->heap[at] = s->heap[child];
         at = child;
     }
@@ -261,19 +232,16 @@ static uint64_t heap_pop(struct TextSymbols *s, size_t *size)
     return top;
 }
 
-static void offer(const TextModel *model, struct TextSymbols *s, size_t *size, uint32_t left)
-{
+static void offer(const TextModel *model, struct TextSymbols *s, size_t *size, uint32_t left) {
     uint32_t right = s->next[left];
     s->rank[left] = right == NO_SYMBOL ? NO_RANK : pair_rank(model, s->ids[left], s->ids[right]);
-    if (s->rank[left] != NO_RANK)
-        heap_push(s, size, (uint64_t)s->rank[left] << 32 | left);
+    if (s->rank[left] != NO_RANK) heap_push(s, size, (uint64_t)s->rank[left] << 32 | left);
 }
 
 /* next[] and previous[] become links; an entry of the heap is stale when the
  * rank at its position is no longer its own. Dead symbols have no rank. The
  * merged symbols are packed to the front; their ends go back to next[]. */
-static size_t merge_long(const TextModel *model, struct TextSymbols *s, size_t count)
-{
+static size_t merge_long(const TextModel *model, struct TextSymbols *s, size_t count) {
     size_t size = 0, kept = 0;
     uint32_t *ends = base_alloc(count * sizeof *ends);
     memcpy(ends, s->next, count * sizeof *ends);
@@ -281,23 +249,19 @@ static size_t merge_long(const TextModel *model, struct TextSymbols *s, size_t c
         s->next[i] = i + 1 < count ? (uint32_t)i + 1 : NO_SYMBOL;
         s->previous[i] = i ? (uint32_t)i - 1 : NO_SYMBOL;
     }
-    for (size_t i = 0; i < count; i++)
-        offer(model, s, &size, (uint32_t)i);
+    for (size_t i = 0; i < count; i++) offer(model, s, &size, (uint32_t)i);
     while (size) {
         uint64_t top = heap_pop(s, &size);
         uint32_t left = (uint32_t)top;
-        if (s->rank[left] != (uint32_t)(top >> 32))
-            continue;
+        if (s->rank[left] != (uint32_t)(top >> 32)) continue;
         uint32_t right = s->next[left], after = s->next[right];
         s->ids[left] = find_pair(model, s->ids[left], s->ids[right])->product;
         ends[left] = ends[right];
         s->rank[right] = NO_RANK;
         s->next[left] = after;
-        if (after != NO_SYMBOL)
-            s->previous[after] = left;
+        if (after != NO_SYMBOL) s->previous[after] = left;
         offer(model, s, &size, left);
-        if (s->previous[left] != NO_SYMBOL)
-            offer(model, s, &size, s->previous[left]);
+        if (s->previous[left] != NO_SYMBOL) offer(model, s, &size, s->previous[left]);
     }
     for (uint32_t i = 0; i != NO_SYMBOL; i = s->next[i]) {
         s->previous[kept] = ends[i]; /* kept <= i: links behind us are done with */
@@ -310,20 +274,16 @@ static size_t merge_long(const TextModel *model, struct TextSymbols *s, size_t c
 }
 
 /* The id of a whole piece that is in the vocabulary, or -1. */
-static int32_t whole_piece(const TextModel *model, TextWork *work, TextView piece)
-{
-    if (!model->raw_bytes)
-        return text_vocab_find(&model->vocab, piece.data, piece.length);
-    if (piece.length > model->vocab.longest)
-        return -1;
+static int32_t whole_piece(const TextModel *model, TextWork *work, TextView piece) {
+    if (!model->raw_bytes) return text_vocab_find(&model->vocab, piece.data, piece.length);
+    if (piece.length > model->vocab.longest) return -1;
     work->scratch.length = 0;
     for (size_t i = 0; i < piece.length; i++)
         base_str_append_codepoint(&work->scratch, text_alphabet_of_byte((uint8_t)piece.data[i]));
     return text_vocab_find(&model->vocab, work->scratch.data, work->scratch.length);
 }
 
-bool text_bpe_piece(const TextModel *model, TextWork *work, TextView piece)
-{
+bool text_bpe_piece(const TextModel *model, TextWork *work, TextView piece) {
     struct TextSymbols *s = &work->symbols;
     if (model->ignore_merges) {
         int32_t id = whole_piece(model, work, piece);
@@ -333,12 +293,12 @@ bool text_bpe_piece(const TextModel *model, TextWork *work, TextView piece)
         }
     }
     if (piece.length >= UINT32_MAX / 2)
-        return base_fail(work->err, ERROR_UNSUPPORTED, "a word of %zu bytes is too long to tokenize", piece.length);
+        return base_fail(work->err, ERROR_UNSUPPORTED,
+                         "a word of %zu bytes is too long to tokenize", piece.length);
     reserve_symbols(s, piece.length + 2);
     size_t count = model->raw_bytes ? symbols_of_bytes(model, work, piece)
                                     : symbols_of_characters(model, work, piece);
-    if (work->failed)
-        return false;
+    if (work->failed) return false;
     if (count > 1 && model->pair_slots)
         count = count <= SHORT_PIECE ? merge_short(model, s, count) : merge_long(model, s, count);
     for (size_t i = 0; i < count; i++)

@@ -2,18 +2,15 @@
  * JSON members that say which member is wrong. */
 #include "text/tokenizer_parts.h"
 
-TextView text_view_slice(TextView view, size_t begin, size_t end)
-{
+TextView text_view_slice(TextView view, size_t begin, size_t end) {
     return (TextView){.data = view.data + begin,
                       .length = end - begin,
                       .origin = view.origin ? view.origin + begin : NULL,
                       .base = view.base + begin};
 }
 
-TextSpan text_view_span(TextView view, size_t begin, size_t end)
-{
-    if (!view.origin)
-        return (TextSpan){view.base + begin, view.base + end};
+TextSpan text_view_span(TextView view, size_t begin, size_t end) {
+    if (!view.origin) return (TextSpan){view.base + begin, view.base + end};
     if (begin == end) {
         if (begin < view.length)
             return (TextSpan){view.origin[begin].begin, view.origin[begin].begin};
@@ -23,68 +20,57 @@ TextSpan text_view_span(TextView view, size_t begin, size_t end)
     return (TextSpan){view.origin[begin].begin, view.origin[end - 1].end};
 }
 
-void text_buffer_reset(TextBuffer *buffer, bool track)
-{
+void text_buffer_reset(TextBuffer *buffer, bool track) {
     buffer->length = 0;
     buffer->track = track;
 }
 
-void text_buffer_add(TextBuffer *buffer, const char *bytes, size_t length, TextSpan span)
-{
+void text_buffer_add(TextBuffer *buffer, const char *bytes, size_t length, TextSpan span) {
     size_t needed = buffer->length + length;
     if (needed > buffer->capacity)
         buffer->data = base_grow(buffer->data, &buffer->capacity, needed, 1);
-    if (length)
-        memcpy(buffer->data + buffer->length, bytes, length);
+    if (length) memcpy(buffer->data + buffer->length, bytes, length);
     if (buffer->track) {
         if (needed > buffer->origin_capacity)
-            buffer->origin = base_grow(buffer->origin, &buffer->origin_capacity, needed,
-                                       sizeof *buffer->origin);
-        for (size_t i = buffer->length; i < needed; i++)
-            buffer->origin[i] = span;
+            buffer->origin =
+                base_grow(buffer->origin, &buffer->origin_capacity, needed, sizeof *buffer->origin);
+        for (size_t i = buffer->length; i < needed; i++) buffer->origin[i] = span;
     }
     buffer->length = needed;
 }
 
-void text_buffer_add_code(TextBuffer *buffer, uint32_t code, TextSpan span)
-{
+void text_buffer_add_code(TextBuffer *buffer, uint32_t code, TextSpan span) {
     char bytes[4];
     size_t length = base_utf8_encode(code, bytes);
     text_buffer_add(buffer, bytes, length, span);
 }
 
-void text_buffer_copy(TextBuffer *buffer, TextView view, size_t begin, size_t end)
-{
+void text_buffer_copy(TextBuffer *buffer, TextView view, size_t begin, size_t end) {
     size_t start = buffer->length;
     text_buffer_add(buffer, view.data + begin, end - begin, (TextSpan){0, 0});
-    if (!buffer->track)
-        return;
+    if (!buffer->track) return;
     for (size_t i = begin; i < end; i++)
         buffer->origin[start + i - begin] =
             view.origin ? view.origin[i] : (TextSpan){view.base + i, view.base + i + 1};
 }
 
-TextView text_buffer_view(const TextBuffer *buffer)
-{
+TextView text_buffer_view(const TextBuffer *buffer) {
     return (TextView){.data = buffer->data ? buffer->data : "",
                       .length = buffer->length,
                       .origin = buffer->track ? buffer->origin : NULL};
 }
 
-void text_buffer_free(TextBuffer *buffer)
-{
+void text_buffer_free(TextBuffer *buffer) {
     free(buffer->data);
     free(buffer->origin);
     *buffer = (TextBuffer){0};
 }
 
 bool text_json_bool(const json_t *object, const char *key, bool standard, const char *where,
-                    bool *out, Error *err)
-{
+                    bool *out, Error *err) {
     const json_t *value = json_object_get(object, key);
     *out = standard;
-    if (!value || json_is_null(value))
-        return true;
+    if (!value || json_is_null(value)) return true;
     if (!json_is_boolean(value))
         return base_fail(err, ERROR_INPUT, "%s: \"%s\" must be true or false", where, key);
     *out = json_is_true(value);
@@ -92,12 +78,10 @@ bool text_json_bool(const json_t *object, const char *key, bool standard, const 
 }
 
 bool text_json_size(const json_t *object, const char *key, size_t standard, const char *where,
-                    size_t *out, Error *err)
-{
+                    size_t *out, Error *err) {
     const json_t *value = json_object_get(object, key);
     *out = standard;
-    if (!value || json_is_null(value))
-        return true;
+    if (!value || json_is_null(value)) return true;
     if (!json_is_integer(value) || json_integer_value(value) < 0)
         return base_fail(err, ERROR_INPUT, "%s: \"%s\" must be a whole number, 0 or more", where,
                          key);
@@ -106,13 +90,11 @@ bool text_json_size(const json_t *object, const char *key, size_t standard, cons
 }
 
 bool text_json_string(const json_t *object, const char *key, const char *standard,
-                      const char *where, char **out, Error *err)
-{
+                      const char *where, char **out, Error *err) {
     const json_t *value = json_object_get(object, key);
     *out = NULL;
     if (!value || json_is_null(value)) {
-        if (standard)
-            *out = base_strdup(standard);
+        if (standard) *out = base_strdup(standard);
         return true;
     }
     if (!json_is_string(value))
@@ -121,8 +103,7 @@ bool text_json_string(const json_t *object, const char *key, const char *standar
     return true;
 }
 
-const char *text_json_type(const json_t *object, const char *where, Error *err)
-{
+const char *text_json_type(const json_t *object, const char *where, Error *err) {
     const char *type = json_string_value(json_object_get(object, "type"));
     if (!json_is_object(object) || !type) {
         base_fail(err, ERROR_INPUT, "%s: expected an object with a \"type\"", where);

@@ -8,12 +8,14 @@
 void text_decode_token(const TextDecoder *decoder, TextWork *work, bool first, const char *text,
                        size_t length, StrBuf *out);
 /* BPEDecoder of one token. */
-void text_decode_suffix(const TextDecoder *decoder, bool last, const char *text, size_t length, StrBuf *out);
+void text_decode_suffix(const TextDecoder *decoder, bool last, const char *text, size_t length,
+                        StrBuf *out);
 /* The byte that a ByteFallback token such as <0x0A> stands for, or -1. */
 int text_decode_fallback_byte(const char *text, size_t length);
 /* The bytes behind a token in GPT-2's alphabet, or its own where it is not in it. */
 void text_decode_bytes(const char *text, size_t length, StrBuf *out);
 /* What decoders see of an id: borrowed, or NULL when it is to be skipped. */
-const char *text_shown_token(const TextTokenizer *tokenizer, int32_t id, bool skip_special, size_t *length);
+const char *text_shown_token(const TextTokenizer *tokenizer, int32_t id, bool skip_special,
+                             size_t *length);
 
 #endif

@@ -17,13 +17,11 @@ typedef struct Points {
     size_t count, capacity;
 } Points;
 
-static bool is_inert(uint32_t code)
-{
+static bool is_inert(uint32_t code) {
     return code < 0xA0 || (code >= 0x300 && !text_in(&text_assigned_9, code));
 }
 
-static void add_point(Points *points, uint32_t code, bool inert, TextSpan span)
-{
+static void add_point(Points *points, uint32_t code, bool inert, TextSpan span) {
     points->items =
         base_grow(points->items, &points->capacity, points->count + 1, sizeof *points->items);
     uint8_t combining =
@@ -31,8 +29,7 @@ static void add_point(Points *points, uint32_t code, bool inert, TextSpan span)
     points->items[points->count++] = (Point){code, combining, span};
 }
 
-static void decompose(Points *points, uint32_t code, bool compatible, TextSpan span)
-{
+static void decompose(Points *points, uint32_t code, bool compatible, TextSpan span) {
     utf8proc_int32_t parts[32];
     int boundary = 0;
     utf8proc_option_t options =
@@ -44,27 +41,23 @@ static void decompose(Points *points, uint32_t code, bool compatible, TextSpan s
         add_point(points, code, is_inert(code), span);
         return;
     }
-    for (utf8proc_ssize_t i = 0; i < count; i++)
-        add_point(points, (uint32_t)parts[i], false, span);
+    for (utf8proc_ssize_t i = 0; i < count; i++) add_point(points, (uint32_t)parts[i], false, span);
 }
 
-static int by_combining(const void *left, const void *right)
-{
+static int by_combining(const void *left, const void *right) {
     const Point *a = left, *b = right;
     return (a->combining > b->combining) - (a->combining < b->combining);
 }
 
 /* A stable sort of points [begin, end) by combining class: insertion for the
  * usual few, merging for a hostile run of marks. */
-static void sort_marks(Point *items, size_t count)
-{
+static void sort_marks(Point *items, size_t count) {
     if (count > 32) {
         Point *sorted = base_alloc(count * sizeof *sorted);
         size_t at = 0;
         for (int combining = 1; combining < 256; combining++)
             for (size_t i = 0; i < count; i++)
-                if (items[i].combining == combining)
-                    sorted[at++] = items[i];
+                if (items[i].combining == combining) sorted[at++] = items[i];
         memcpy(items, sorted, count * sizeof *sorted);
         free(sorted);
         return;
@@ -77,33 +70,28 @@ static void sort_marks(Point *items, size_t count)
         }
 }
 
-static void reorder(Points *points)
-{
+static void reorder(Points *points) {
     for (size_t i = 0; i < points->count;) {
         if (points->items[i].combining == 0) {
             i++;
             continue;
         }
         size_t end = i;
-        while (end < points->count && points->items[end].combining != 0)
-            end++;
+        while (end < points->count && points->items[end].combining != 0) end++;
         sort_marks(points->items + i, end - i);
         i = end;
     }
 }
 
 /* The primary composite of two code points, or 0. */
-static uint32_t compose_pair(uint32_t first, uint32_t second)
-{
-    if (is_inert(second) || (is_inert(first) && first >= 0x80))
-        return 0;
+static uint32_t compose_pair(uint32_t first, uint32_t second) {
+    if (is_inert(second) || (is_inert(first) && first >= 0x80)) return 0;
     utf8proc_int32_t pair[3] = {(utf8proc_int32_t)first, (utf8proc_int32_t)second};
     utf8proc_ssize_t count = utf8proc_normalize_utf32(pair, 2, UTF8PROC_COMPOSE | UTF8PROC_STABLE);
     return count == 1 ? (uint32_t)pair[0] : 0;
 }
 
-static void compose(Points *points)
-{
+static void compose(Points *points) {
     size_t kept = 0, starter = SIZE_MAX;
     for (size_t i = 0; i < points->count; i++) {
         Point point = points->items[i];
@@ -120,26 +108,22 @@ static void compose(Points *points)
             base->span.end = BASE_MAX(base->span.end, point.span.end);
             continue;
         }
-        if (point.combining == 0)
-            starter = kept;
+        if (point.combining == 0) starter = kept;
         points->items[kept++] = point;
     }
     points->count = kept;
 }
 
 /* Where code points below this one start, text cannot change or interact. */
-static bool is_stable_ascii(const char *text, size_t length, size_t at)
-{
+static bool is_stable_ascii(const char *text, size_t length, size_t at) {
     return (uint8_t)text[at] < 0x80 && (at + 1 == length || (uint8_t)text[at + 1] < 0x80);
 }
 
-void text_normalize_form(TextView in, bool compatible, bool composing, TextBuffer *out)
-{
+void text_normalize_form(TextView in, bool compatible, bool composing, TextBuffer *out) {
     Points points = {0};
     for (size_t i = 0; i < in.length;) {
         size_t run = i;
-        while (run < in.length && is_stable_ascii(in.data, in.length, run))
-            run++;
+        while (run < in.length && is_stable_ascii(in.data, in.length, run)) run++;
         text_buffer_copy(out, in, i, run);
         i = run;
         points.count = 0;
@@ -150,8 +134,7 @@ void text_normalize_form(TextView in, bool compatible, bool composing, TextBuffe
             i += length;
         }
         reorder(&points);
-        if (composing)
-            compose(&points);
+        if (composing) compose(&points);
         for (size_t k = 0; k < points.count; k++)
             text_buffer_add_code(out, points.items[k].code, points.items[k].span);
     }

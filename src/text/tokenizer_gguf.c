@@ -5,78 +5,87 @@
 #include "text/tokenizer_parts.h"
 #include "text/tokenizer_patterns.h"
 
-enum { TYPE_NORMAL = 1, TYPE_UNKNOWN = 2, TYPE_CONTROL = 3, TYPE_USER = 4, TYPE_UNUSED = 5, TYPE_BYTE = 6 };
+enum {
+    TYPE_NORMAL = 1,
+    TYPE_UNKNOWN = 2,
+    TYPE_CONTROL = 3,
+    TYPE_USER = 4,
+    TYPE_UNUSED = 5,
+    TYPE_BYTE = 6
+};
 
 #define SPIECE_SPACE "\xE2\x96\x81"
 
 /* ---- checks ------------------------------------------------------------- */
 
-static int token_type(const TextGgufVocab *vocab, size_t id)
-{
+static int token_type(const TextGgufVocab *vocab, size_t id) {
     return vocab->types ? vocab->types[id] : TYPE_NORMAL;
 }
 
-static bool check_vocab(const TextGgufVocab *vocab, Error *err)
-{
+static bool check_vocab(const TextGgufVocab *vocab, Error *err) {
     if (!vocab->model)
-        return base_fail(err, ERROR_INPUT, "tokenizer.ggml.model is missing: this GGUF holds no tokenizer");
+        return base_fail(err, ERROR_INPUT,
+                         "tokenizer.ggml.model is missing: this GGUF holds no tokenizer");
     if (!vocab->tokens || !vocab->size || vocab->size > TEXT_MAX_IDS)
         return base_fail(err, ERROR_INPUT, "tokenizer.ggml.tokens is missing, empty or too long");
     if (vocab->types && vocab->type_count != vocab->size)
-        return base_fail(err, ERROR_INPUT, "tokenizer.ggml.token_type has %zu entries for %zu tokens", vocab->type_count, vocab->size);
+        return base_fail(err, ERROR_INPUT,
+                         "tokenizer.ggml.token_type has %zu entries for %zu tokens",
+                         vocab->type_count, vocab->size);
     if (vocab->scores && vocab->score_count != vocab->size)
-        return base_fail(err, ERROR_INPUT, "tokenizer.ggml.scores has %zu entries for %zu tokens", vocab->score_count, vocab->size);
+        return base_fail(err, ERROR_INPUT, "tokenizer.ggml.scores has %zu entries for %zu tokens",
+                         vocab->score_count, vocab->size);
     for (size_t i = 0; i < vocab->size; i++)
         if (!vocab->tokens[i] || !base_utf8_valid(vocab->tokens[i], strlen(vocab->tokens[i])))
             return base_fail(err, ERROR_INPUT, "tokenizer.ggml.tokens: token %zu is not UTF-8", i);
-    const int32_t ids[] = {vocab->bos_id, vocab->eos_id, vocab->unk_id, vocab->sep_id, vocab->pad_id, vocab->cls_id, vocab->mask_id};
+    const int32_t ids[] = {vocab->bos_id, vocab->eos_id, vocab->unk_id, vocab->sep_id,
+                           vocab->pad_id, vocab->cls_id, vocab->mask_id};
     for (size_t i = 0; i < BASE_COUNT(ids); i++)
         if (ids[i] >= 0 && (size_t)ids[i] >= vocab->size)
-            return base_fail(err, ERROR_INPUT, "tokenizer.ggml: a special token has the id %d, but there are %zu tokens", (int)ids[i], vocab->size);
+            return base_fail(
+                err, ERROR_INPUT,
+                "tokenizer.ggml: a special token has the id %d, but there are %zu tokens",
+                (int)ids[i], vocab->size);
     return true;
 }
 
 /* ---- small trees -------------------------------------------------------- */
 
-static json_t *typed(const char *type) { return json_pack("{s:s}", "type", type); }
+static json_t *typed(const char *type) {
+    return json_pack("{s:s}", "type", type);
+}
 
 /* The text of a token in the new file; llama.cpp names an empty one by its id. */
-static char *token_text(const TextGgufVocab *vocab, size_t id)
-{
+static char *token_text(const TextGgufVocab *vocab, size_t id) {
     return *vocab->tokens[id] ? base_strdup(vocab->tokens[id]) : base_format("[EMPTY_%zu]", id);
 }
 
-static json_t *regex_split(const char *regex)
-{
-    return json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "Regex", regex, "behavior",
-                     "Isolated", "invert", 0);
+static json_t *regex_split(const char *regex) {
+    return json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "Regex", regex,
+                     "behavior", "Isolated", "invert", 0);
 }
 
-static json_t *digits(bool individual)
-{
+static json_t *digits(bool individual) {
     return json_pack("{s:s, s:b}", "type", "Digits", "individual_digits", individual);
 }
 
-static json_t *byte_level(bool use_regex)
-{
-    return json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0, "trim_offsets", 1,
-                     "use_regex", use_regex);
+static json_t *byte_level(bool use_regex) {
+    return json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0,
+                     "trim_offsets", 1, "use_regex", use_regex);
 }
 
-static json_t *added_token(size_t id, const char *content, bool special, bool lstrip, bool rstrip)
-{
-    return json_pack("{s:I, s:s, s:b, s:b, s:b, s:b, s:b}", "id", (json_int_t)id, "content", content, "single_word", 0,
-                     "lstrip", lstrip, "rstrip", rstrip, "normalized", 0, "special", special);
+static json_t *added_token(size_t id, const char *content, bool special, bool lstrip, bool rstrip) {
+    return json_pack("{s:I, s:s, s:b, s:b, s:b, s:b, s:b}", "id", (json_int_t)id, "content",
+                     content, "single_word", 0, "lstrip", lstrip, "rstrip", rstrip, "normalized", 0,
+                     "special", special);
 }
 
 /* Control tokens are special, user-defined ones are not; unknown is special. */
-static json_t *added_tokens(const TextGgufVocab *vocab, bool strip_mask)
-{
+static json_t *added_tokens(const TextGgufVocab *vocab, bool strip_mask) {
     json_t *list = json_array();
     for (size_t i = 0; i < vocab->size; i++) {
         int type = token_type(vocab, i);
-        if (type != TYPE_CONTROL && type != TYPE_USER && type != TYPE_UNKNOWN)
-            continue;
+        if (type != TYPE_CONTROL && type != TYPE_USER && type != TYPE_UNKNOWN) continue;
         char *text = token_text(vocab, i);
         bool lstrip = strip_mask && strcmp(text, "<mask>") == 0;
         json_array_append_new(list, added_token(i, text, type != TYPE_USER, lstrip, false));
@@ -86,21 +95,25 @@ static json_t *added_tokens(const TextGgufVocab *vocab, bool strip_mask)
 }
 
 /* bos before and eos or sep after the text, as the flags say. */
-static json_t *template_of(const TextGgufVocab *vocab, int32_t before, int32_t after, int second_type, bool join_first)
-{
-    if (before < 0 && after < 0)
-        return json_null();
+static json_t *template_of(const TextGgufVocab *vocab, int32_t before, int32_t after,
+                           int second_type, bool join_first) {
+    if (before < 0 && after < 0) return json_null();
     json_t *single = json_array(), *pair = json_array(), *specials = json_object();
     const int32_t ids[2] = {before, after};
     char *names[2] = {NULL, NULL};
     for (size_t i = 0; i < 2; i++) {
-        if (ids[i] < 0)
-            continue;
+        if (ids[i] < 0) continue;
         names[i] = token_text(vocab, (size_t)ids[i]);
-        json_object_set_new(specials, names[i], json_pack("{s:s, s:[i], s:[s]}", "id", names[i], "ids", (int)ids[i], "tokens", names[i]));
+        json_object_set_new(specials, names[i],
+                            json_pack("{s:s, s:[i], s:[s]}", "id", names[i], "ids", (int)ids[i],
+                                      "tokens", names[i]));
     }
-#define SPECIAL(list, name, type) json_array_append_new(list, json_pack("{s:{s:s, s:i}}", "SpecialToken", "id", name, "type_id", type))
-#define SEQUENCE(list, name, type) json_array_append_new(list, json_pack("{s:{s:s, s:i}}", "Sequence", "id", name, "type_id", type))
+#define SPECIAL(list, name, type) \
+    json_array_append_new(        \
+        list, json_pack("{s:{s:s, s:i}}", "SpecialToken", "id", name, "type_id", type))
+#define SEQUENCE(list, name, type) \
+    json_array_append_new(list,    \
+                          json_pack("{s:{s:s, s:i}}", "Sequence", "id", name, "type_id", type))
     if (names[0]) {
         SPECIAL(single, names[0], 0);
         SPECIAL(pair, names[0], 0);
@@ -111,32 +124,33 @@ static json_t *template_of(const TextGgufVocab *vocab, int32_t before, int32_t a
         SPECIAL(single, names[1], 0);
         SPECIAL(pair, names[1], 0);
     }
-    if (names[0] && join_first)
-        SPECIAL(pair, names[0], second_type);
+    if (names[0] && join_first) SPECIAL(pair, names[0], second_type);
     SEQUENCE(pair, "B", second_type);
-    if (names[1])
-        SPECIAL(pair, names[1], second_type);
+    if (names[1]) SPECIAL(pair, names[1], second_type);
 #undef SPECIAL
 #undef SEQUENCE
     free(names[0]);
     free(names[1]);
-    return json_pack("{s:s, s:o, s:o, s:o}", "type", "TemplateProcessing", "single", single, "pair", pair, "special_tokens", specials);
+    return json_pack("{s:s, s:o, s:o, s:o}", "type", "TemplateProcessing", "single", single, "pair",
+                     pair, "special_tokens", specials);
 }
 
-static json_t *whole(json_t *added, json_t *normalizer, json_t *pre, json_t *post, json_t *decoder, json_t *model)
-{
-    return json_pack("{s:s, s:n, s:n, s:o, s:o, s:o, s:o, s:o, s:o}", "version", "1.0", "truncation", "padding", "added_tokens",
-                     added, "normalizer", normalizer, "pre_tokenizer", pre, "post_processor", post, "decoder", decoder, "model", model);
+static json_t *whole(json_t *added, json_t *normalizer, json_t *pre, json_t *post, json_t *decoder,
+                     json_t *model) {
+    return json_pack("{s:s, s:n, s:n, s:o, s:o, s:o, s:o, s:o, s:o}", "version", "1.0",
+                     "truncation", "padding", "added_tokens", added, "normalizer", normalizer,
+                     "pre_tokenizer", pre, "post_processor", post, "decoder", decoder, "model",
+                     model);
 }
 
 /* text -> id; a token that stands twice keeps its first id. */
-static json_t *vocab_tree(const TextGgufVocab *vocab, Error *err)
-{
+static json_t *vocab_tree(const TextGgufVocab *vocab, Error *err) {
     json_t *tree = json_object();
     for (size_t i = 0; i < vocab->size; i++) {
         char *text = token_text(vocab, i);
         if (json_object_get(tree, text)) {
-            base_fail(err, ERROR_INPUT, "tokenizer.ggml.tokens: token %zu, \"%.60s\", is there twice", i, text);
+            base_fail(err, ERROR_INPUT,
+                      "tokenizer.ggml.tokens: token %zu, \"%.60s\", is there twice", i, text);
             free(text);
             json_decref(tree);
             return NULL;
@@ -169,11 +183,13 @@ static const char *const steps_kimi[] = {KIMI, "b", NULL};
 static const char *const steps_bailing[] = {BAILING, "b", NULL};
 static const char *const steps_seed_coder[] = {SEED_CODER, "b", NULL};
 static const char *const steps_dsv3[] = {"\\p{N}{1,3}", CJK_KANA, DSV3_WORDS, "b", NULL};
-static const char *const steps_dscoder[] = {"[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", CODER_CJK, "#", "b", NULL};
+static const char *const steps_dscoder[] = {"[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", CODER_CJK,
+                                            "#",        "b",           NULL};
 static const char *const steps_falcon[] = {"!", "B", "#+", "[0-9][0-9][0-9]", NULL};
 
 static const PreGroup pre_groups[] = {
-    {steps_llama3, true, true, " llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano "},
+    {steps_llama3, true, true,
+     " llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano "},
     {steps_llama3, false, false, " dbrx smaug-bpe glm4 chatglm-bpe "},
     {steps_qwen2, false, false,
      " qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2 "},
@@ -182,9 +198,11 @@ static const PreGroup pre_groups[] = {
     {steps_tekken, true, true, " tekken "},
     {steps_kimi, false, false, " kimi-k2 "},
     {steps_gpt2, false, false,
-     " gpt-2 phi-2 jina-es jina-de jina-v2-es jina-v2-de gigachat a.x-4.0 mellum modern-bert mpt olmo jais trillion "
+     " gpt-2 phi-2 jina-es jina-de jina-v2-es jina-v2-de gigachat a.x-4.0 mellum modern-bert mpt "
+     "olmo jais trillion "
      "granite-docling exaone4 jina-v1-en jina-v2-code roberta-bpe "},
-    {steps_starcoder, false, false, " starcoder refact command-r smollm codeshell exaone minerva-7b mellum2 "},
+    {steps_starcoder, false, false,
+     " starcoder refact command-r smollm codeshell exaone minerva-7b mellum2 "},
     {steps_dsv3, false, false, " deepseek-v3 hunyuan-dense joyai-llm "},
     {steps_dscoder, false, false, " deepseek-coder "},
     {steps_falcon, false, false, " falcon "},
@@ -192,30 +210,24 @@ static const PreGroup pre_groups[] = {
     {steps_seed_coder, false, false, " seed-coder "},
 };
 
-static const PreGroup *find_pre_group(const char *pre)
-{
+static const PreGroup *find_pre_group(const char *pre) {
     char *wanted = base_format(" %s ", pre);
     const PreGroup *found = NULL;
     for (size_t i = 0; i < BASE_COUNT(pre_groups) && !found; i++)
-        if (!strchr(pre, ' ') && strstr(pre_groups[i].names, wanted))
-            found = &pre_groups[i];
+        if (!strchr(pre, ' ') && strstr(pre_groups[i].names, wanted)) found = &pre_groups[i];
     free(wanted);
     return found;
 }
 
-static json_t *pre_step(const char *step)
-{
-    if (strcmp(step, "#") == 0 || strcmp(step, "#+") == 0)
-        return digits(step[1] == '\0');
+static json_t *pre_step(const char *step) {
+    if (strcmp(step, "#") == 0 || strcmp(step, "#+") == 0) return digits(step[1] == '\0');
     if (strcmp(step, "!") == 0)
         return json_pack("{s:s, s:s}", "type", "Punctuation", "behavior", "Contiguous");
-    if (strcmp(step, "B") == 0 || strcmp(step, "b") == 0)
-        return byte_level(step[0] == 'B');
+    if (strcmp(step, "B") == 0 || strcmp(step, "b") == 0) return byte_level(step[0] == 'B');
     return regex_split(step);
 }
 
-static json_t *pre_tokenizer_of(const PreGroup *group)
-{
+static json_t *pre_tokenizer_of(const PreGroup *group) {
     json_t *list = json_array();
     for (const char *const *step = group->steps; *step; step++)
         json_array_append_new(list, pre_step(*step));
@@ -225,30 +237,27 @@ static json_t *pre_tokenizer_of(const PreGroup *group)
 /* "a b", cut at the first space from index 1: a token may itself be a space
  * only in front. As one string where that can be read again, which takes half
  * the file and half the time of a pair. */
-static json_t *merge_tree(const char *merge, bool as_string)
-{
+static json_t *merge_tree(const char *merge, bool as_string) {
     const char *space = *merge ? strchr(merge + 1, ' ') : NULL;
-    if (!space || !base_utf8_valid(merge, strlen(merge)))
-        return NULL;
-    return as_string ? json_string(merge) : json_pack("[s%, s]", merge, (size_t)(space - merge), space + 1);
+    if (!space || !base_utf8_valid(merge, strlen(merge))) return NULL;
+    return as_string ? json_string(merge)
+                     : json_pack("[s%, s]", merge, (size_t)(space - merge), space + 1);
 }
 
 /* Whether every merge has one space and none looks like a version line. */
-static bool merges_are_plain(const TextGgufVocab *vocab)
-{
+static bool merges_are_plain(const TextGgufVocab *vocab) {
     for (size_t i = 0; i < vocab->merge_count; i++) {
         const char *merge = vocab->merges[i], *space = merge ? strchr(merge, ' ') : NULL;
-        if (!space || space == merge || strchr(space + 1, ' ') || base_starts_with(merge, "#version"))
+        if (!space || space == merge || strchr(space + 1, ' ') ||
+            base_starts_with(merge, "#version"))
             return false;
     }
     return true;
 }
 
-static json_t *gpt2_model(const TextGgufVocab *vocab, bool ignore_merges, Error *err)
-{
+static json_t *gpt2_model(const TextGgufVocab *vocab, bool ignore_merges, Error *err) {
     json_t *texts = vocab_tree(vocab, err);
-    if (!texts)
-        return NULL;
+    if (!texts) return NULL;
     if (!vocab->merges || !vocab->merge_count) {
         base_fail(err, ERROR_INPUT, "tokenizer.ggml.merges is missing, which model \"gpt2\" needs");
         json_decref(texts);
@@ -259,38 +268,42 @@ static json_t *gpt2_model(const TextGgufVocab *vocab, bool ignore_merges, Error 
     for (size_t i = 0; i < vocab->merge_count; i++) {
         json_t *merge = vocab->merges[i] ? merge_tree(vocab->merges[i], plain) : NULL;
         if (!merge) {
-            base_fail(err, ERROR_INPUT, "tokenizer.ggml.merges: entry %zu is not two parts with a space between", i);
+            base_fail(err, ERROR_INPUT,
+                      "tokenizer.ggml.merges: entry %zu is not two parts with a space between", i);
             json_decref(texts);
             json_decref(merges);
             return NULL;
         }
         json_array_append_new(merges, merge);
     }
-    return json_pack("{s:s, s:n, s:n, s:n, s:n, s:b, s:b, s:b, s:o, s:o}", "type", "BPE", "dropout", "unk_token",
-                     "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", 0, "byte_fallback", 0, "ignore_merges",
-                     ignore_merges, "vocab", texts, "merges", merges);
+    return json_pack("{s:s, s:n, s:n, s:n, s:n, s:b, s:b, s:b, s:o, s:o}", "type", "BPE", "dropout",
+                     "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", 0,
+                     "byte_fallback", 0, "ignore_merges", ignore_merges, "vocab", texts, "merges",
+                     merges);
 }
 
-static json_t *from_gpt2(const TextGgufVocab *vocab, Error *err)
-{
+static json_t *from_gpt2(const TextGgufVocab *vocab, Error *err) {
     const char *pre = vocab->pre ? vocab->pre : "gpt-2";
     const PreGroup *group = find_pre_group(pre);
     if (!vocab->pre)
-        base_log(LOG_WARNING, "the GGUF names no pre-tokenizer (tokenizer.ggml.pre); GPT-2's is taken");
+        base_log(LOG_WARNING,
+                 "the GGUF names no pre-tokenizer (tokenizer.ggml.pre); GPT-2's is taken");
     if (!group) {
-        base_fail(err, ERROR_UNSUPPORTED, "tokenizer.ggml.pre \"%.60s\" is not a known pre-tokenizer", pre);
+        base_fail(err, ERROR_UNSUPPORTED,
+                  "tokenizer.ggml.pre \"%.60s\" is not a known pre-tokenizer", pre);
         return NULL;
     }
     json_t *model = gpt2_model(vocab, group->ignore_merges, err);
-    if (!model)
-        return NULL;
+    if (!model) return NULL;
     bool add_bos = vocab->add_bos >= 0 ? vocab->add_bos : group->add_bos;
     bool add_sep = strstr(" jina-v1-en jina-v2-code roberta-bpe ", pre) != NULL;
-    int32_t after = vocab->add_eos == 1 ? vocab->eos_id : (vocab->add_sep >= 0 ? vocab->add_sep : add_sep) ? vocab->sep_id : -1;
+    int32_t after = vocab->add_eos == 1                                ? vocab->eos_id
+                    : (vocab->add_sep >= 0 ? vocab->add_sep : add_sep) ? vocab->sep_id
+                                                                       : -1;
     json_t *post = template_of(vocab, add_bos ? vocab->bos_id : -1, after, 1, after < 0);
-    if (json_is_null(post))
-        post = byte_level(true);
-    return whole(added_tokens(vocab, true), json_null(), pre_tokenizer_of(group), post, byte_level(true), model);
+    if (json_is_null(post)) post = byte_level(true);
+    return whole(added_tokens(vocab, true), json_null(), pre_tokenizer_of(group), post,
+                 byte_level(true), model);
 }
 
 /* ---- llama: SentencePiece BPE ------------------------------------------- */
@@ -302,83 +315,79 @@ typedef struct Merge {
     size_t order; /* keeps the sort stable */
 } Merge;
 
-static int by_score(const void *a, const void *b)
-{
+static int by_score(const void *a, const void *b) {
     const Merge *x = a, *y = b;
-    if (x->score != y->score)
-        return x->score < y->score ? 1 : -1;
-    if (x->left_length != y->left_length)
-        return x->left_length < y->left_length ? 1 : -1;
-    if (x->right_length != y->right_length)
-        return x->right_length < y->right_length ? 1 : -1;
+    if (x->score != y->score) return x->score < y->score ? 1 : -1;
+    if (x->left_length != y->left_length) return x->left_length < y->left_length ? 1 : -1;
+    if (x->right_length != y->right_length) return x->right_length < y->right_length ? 1 : -1;
     return (x->order > y->order) - (x->order < y->order);
 }
 
-static int by_ids(const void *a, const void *b)
-{
+static int by_ids(const void *a, const void *b) {
     const Merge *x = a, *y = b;
-    if (x->left != y->left)
-        return x->left < y->left ? -1 : 1;
+    if (x->left != y->left) return x->left < y->left ? -1 : 1;
     return (x->right > y->right) - (x->right < y->right);
 }
 
-static uint32_t count_characters(const char *text, size_t length)
-{
+static uint32_t count_characters(const char *text, size_t length) {
     uint32_t count = 0;
-    for (size_t i = 0; i < length; i++)
-        count += (text[i] & 0xC0) != 0x80;
+    for (size_t i = 0; i < length; i++) count += (text[i] & 0xC0) != 0x80;
     return count;
 }
 
 /* Pieces that take no part in merging. */
-static bool stands_apart(int type) { return type == TYPE_UNKNOWN || type == TYPE_CONTROL || type == TYPE_BYTE; }
+static bool stands_apart(int type) {
+    return type == TYPE_UNKNOWN || type == TYPE_CONTROL || type == TYPE_BYTE;
+}
 
 /* Every split of every piece into two pieces, in SentencePiece's order. */
-static bool llama_merges(const TextGgufVocab *vocab, const TextVocab *index, json_t *list, Error *err)
-{
+static bool llama_merges(const TextGgufVocab *vocab, const TextVocab *index, json_t *list,
+                         Error *err) {
     enum { MAX_MERGES = 1 << 24 };
     Merge *merges = NULL;
     size_t count = 0, capacity = 0;
     for (size_t id = 0; id < vocab->size && count < MAX_MERGES; id++) {
         const char *text = vocab->tokens[id];
         size_t length = strlen(text), first = count;
-        if (stands_apart(token_type(vocab, id)))
-            continue;
+        if (stands_apart(token_type(vocab, id))) continue;
         for (size_t cut = 1; cut < length; cut++) {
-            if ((text[cut] & 0xC0) == 0x80)
-                continue;
-            int32_t left = text_vocab_find(index, text, cut), right = text_vocab_find(index, text + cut, length - cut);
-            if (left < 0 || right < 0)
-                continue;
+            if ((text[cut] & 0xC0) == 0x80) continue;
+            int32_t left = text_vocab_find(index, text, cut),
+                    right = text_vocab_find(index, text + cut, length - cut);
+            if (left < 0 || right < 0) continue;
             merges = base_grow(merges, &capacity, count + 1, sizeof *merges);
-            merges[count++] = (Merge){.left = left, .right = right, .left_length = count_characters(text, cut),
-                                      .right_length = count_characters(text + cut, length - cut), .score = vocab->scores[id]};
+            merges[count++] = (Merge){.left = left,
+                                      .right = right,
+                                      .left_length = count_characters(text, cut),
+                                      .right_length = count_characters(text + cut, length - cut),
+                                      .score = vocab->scores[id]};
         }
-        if (count > first)
-            qsort(merges + first, count - first, sizeof *merges, by_ids);
+        if (count > first) qsort(merges + first, count - first, sizeof *merges, by_ids);
     }
+    for (size_t i = 0; i < count; i++) merges[i].order = i;
+    if (count) qsort(merges, count, sizeof *merges, by_score);
     for (size_t i = 0; i < count; i++)
-        merges[i].order = i;
-    if (count)
-        qsort(merges, count, sizeof *merges, by_score);
-    for (size_t i = 0; i < count; i++)
-        json_array_append_new(list, json_pack("[s, s]", vocab->tokens[merges[i].left], vocab->tokens[merges[i].right]));
+        json_array_append_new(list, json_pack("[s, s]", vocab->tokens[merges[i].left],
+                                              vocab->tokens[merges[i].right]));
     free(merges);
-    return count < MAX_MERGES || base_fail(err, ERROR_UNSUPPORTED, "tokenizer.ggml.tokens: more than %d merges", MAX_MERGES);
+    return count < MAX_MERGES ||
+           base_fail(err, ERROR_UNSUPPORTED, "tokenizer.ggml.tokens: more than %d merges",
+                     MAX_MERGES);
 }
 
-static json_t *llama_model(const TextGgufVocab *vocab, int32_t unk, Error *err)
-{
+static json_t *llama_model(const TextGgufVocab *vocab, int32_t unk, Error *err) {
     json_t *texts = vocab_tree(vocab, err), *merges = json_array();
     TextVocab index = {0};
     bool ok = texts != NULL;
     if (ok && !vocab->scores)
-        ok = base_fail(err, ERROR_INPUT, "tokenizer.ggml.scores is missing, which model \"llama\" needs");
+        ok = base_fail(err, ERROR_INPUT,
+                       "tokenizer.ggml.scores is missing, which model \"llama\" needs");
     for (size_t i = 0; i < vocab->size && ok; i++) {
         if (vocab->scores[i] != vocab->scores[i])
             ok = base_fail(err, ERROR_INPUT, "tokenizer.ggml.scores: entry %zu is not a number", i);
         else if (!stands_apart(token_type(vocab, i)) && *vocab->tokens[i])
-            ok = text_vocab_add(&index, vocab->tokens[i], strlen(vocab->tokens[i]), (int64_t)i, err);
+            ok =
+                text_vocab_add(&index, vocab->tokens[i], strlen(vocab->tokens[i]), (int64_t)i, err);
     }
     ok = ok && llama_merges(vocab, &index, merges, err);
     text_vocab_free(&index);
@@ -388,51 +397,52 @@ static json_t *llama_model(const TextGgufVocab *vocab, int32_t unk, Error *err)
         return NULL;
     }
     char *unk_text = token_text(vocab, (size_t)unk);
-    json_t *model = json_pack("{s:s, s:n, s:s, s:n, s:n, s:b, s:b, s:b, s:o, s:o}", "type", "BPE", "dropout", "unk_token", unk_text,
-                              "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", 1, "byte_fallback", 1,
+    json_t *model = json_pack("{s:s, s:n, s:s, s:n, s:n, s:b, s:b, s:b, s:o, s:o}", "type", "BPE",
+                              "dropout", "unk_token", unk_text, "continuing_subword_prefix",
+                              "end_of_word_suffix", "fuse_unk", 1, "byte_fallback", 1,
                               "ignore_merges", 0, "vocab", texts, "merges", merges);
     free(unk_text);
     return model;
 }
 
-static json_t *replace(const char *from, const char *to)
-{
-    return json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "String", from, "content", to);
+static json_t *replace(const char *from, const char *to) {
+    return json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "String", from, "content",
+                     to);
 }
 
-static json_t *from_llama(const TextGgufVocab *vocab, Error *err)
-{
+static json_t *from_llama(const TextGgufVocab *vocab, Error *err) {
     int32_t unk = vocab->unk_id >= 0 ? vocab->unk_id : 0;
     int32_t bos = vocab->bos_id >= 0 ? vocab->bos_id : vocab->size > 1 ? 1 : -1;
     int32_t eos = vocab->eos_id >= 0 ? vocab->eos_id : vocab->size > 2 ? 2 : -1;
     bool prefix = vocab->add_space_prefix != 0;
     json_t *model = llama_model(vocab, unk, err);
-    if (!model)
-        return NULL;
+    if (!model) return NULL;
     json_t *steps = json_array(), *decoders = json_array();
     if (prefix)
-        json_array_append_new(steps, json_pack("{s:s, s:s}", "type", "Prepend", "prepend", SPIECE_SPACE));
+        json_array_append_new(steps,
+                              json_pack("{s:s, s:s}", "type", "Prepend", "prepend", SPIECE_SPACE));
     json_array_append_new(steps, replace(" ", SPIECE_SPACE));
     json_array_append_new(decoders, replace(SPIECE_SPACE, " "));
     json_array_append_new(decoders, typed("ByteFallback"));
     json_array_append_new(decoders, typed("Fuse"));
     if (prefix)
-        json_array_append_new(decoders, json_pack("{s:s, s:s, s:i, s:i}", "type", "Strip", "content", " ", "start", 1, "stop", 0));
-    json_t *post = template_of(vocab, vocab->add_bos != 0 ? bos : -1, vocab->add_eos == 1 ? eos : -1, 1, true);
-    return whole(added_tokens(vocab, false), json_pack("{s:s, s:o}", "type", "Sequence", "normalizers", steps), json_null(), post,
-                 json_pack("{s:s, s:o}", "type", "Sequence", "decoders", decoders), model);
+        json_array_append_new(decoders, json_pack("{s:s, s:s, s:i, s:i}", "type", "Strip",
+                                                  "content", " ", "start", 1, "stop", 0));
+    json_t *post =
+        template_of(vocab, vocab->add_bos != 0 ? bos : -1, vocab->add_eos == 1 ? eos : -1, 1, true);
+    return whole(added_tokens(vocab, false),
+                 json_pack("{s:s, s:o}", "type", "Sequence", "normalizers", steps), json_null(),
+                 post, json_pack("{s:s, s:o}", "type", "Sequence", "decoders", decoders), model);
 }
 
 /* ---- bert --------------------------------------------------------------- */
 
 /* The GGUF spells a word's start with the space mark and its rest bare; BERT
  * spells the start bare and the rest with ##. Names in brackets stay. */
-static char *bert_text(const TextGgufVocab *vocab, size_t id)
-{
+static char *bert_text(const TextGgufVocab *vocab, size_t id) {
     const char *text = vocab->tokens[id];
     size_t length = strlen(text);
-    if (base_starts_with(text, SPIECE_SPACE))
-        return base_strdup(text + strlen(SPIECE_SPACE));
+    if (base_starts_with(text, SPIECE_SPACE)) return base_strdup(text + strlen(SPIECE_SPACE));
     bool bracketed = length > 2 && text[0] == '[' && text[length - 1] == ']';
     int type = token_type(vocab, id);
     if (!length || bracketed || type == TYPE_CONTROL || type == TYPE_UNKNOWN || type == TYPE_USER)
@@ -440,17 +450,18 @@ static char *bert_text(const TextGgufVocab *vocab, size_t id)
     return base_format("##%s", text);
 }
 
-static json_t *from_bert(const TextGgufVocab *vocab, Error *err)
-{
+static json_t *from_bert(const TextGgufVocab *vocab, Error *err) {
     static const int32_t standard[] = {101, 102, 100, 0, 103}; /* cls sep unk pad mask */
-    int32_t ids[5] = {vocab->cls_id >= 0 ? vocab->cls_id : vocab->bos_id, vocab->sep_id, vocab->unk_id, vocab->pad_id, vocab->mask_id};
+    int32_t ids[5] = {vocab->cls_id >= 0 ? vocab->cls_id : vocab->bos_id, vocab->sep_id,
+                      vocab->unk_id, vocab->pad_id, vocab->mask_id};
     json_t *texts = json_object(), *added = json_array();
     bool lowercase = true;
     for (size_t i = 0; i < vocab->size; i++) {
         char *text = bert_text(vocab, i);
         bool twice = json_object_get(texts, text) != NULL;
         if (twice)
-            base_fail(err, ERROR_INPUT, "tokenizer.ggml.tokens: token %zu, \"%.60s\", is there twice", i, text);
+            base_fail(err, ERROR_INPUT,
+                      "tokenizer.ggml.tokens: token %zu, \"%.60s\", is there twice", i, text);
         else
             json_object_set_new(texts, text, json_integer((json_int_t)i));
         /* An uncased vocabulary has no capital in any word. */
@@ -464,31 +475,33 @@ static json_t *from_bert(const TextGgufVocab *vocab, Error *err)
         }
     }
     for (size_t i = 0; i < BASE_COUNT(ids); i++)
-        if (ids[i] < 0)
-            ids[i] = (size_t)standard[i] < vocab->size ? standard[i] : -1;
+        if (ids[i] < 0) ids[i] = (size_t)standard[i] < vocab->size ? standard[i] : -1;
     if (ids[0] < 0 || ids[1] < 0 || ids[2] < 0) {
-        base_fail(err, ERROR_INPUT, "tokenizer.ggml: a \"bert\" vocabulary needs cls, sep and unknown tokens");
+        base_fail(err, ERROR_INPUT,
+                  "tokenizer.ggml: a \"bert\" vocabulary needs cls, sep and unknown tokens");
         json_decref(texts);
         json_decref(added);
         return NULL;
     }
     for (size_t id = 0; id < vocab->size; id++) {
         bool named = false;
-        for (size_t i = 0; i < BASE_COUNT(ids); i++)
-            named |= ids[i] == (int32_t)id;
+        for (size_t i = 0; i < BASE_COUNT(ids); i++) named |= ids[i] == (int32_t)id;
         char *text = bert_text(vocab, id);
         if (named || token_type(vocab, id) == TYPE_USER)
             json_array_append_new(added, added_token(id, text, named, false, false));
         free(text);
     }
     char *unk = bert_text(vocab, (size_t)ids[2]);
-    json_t *model = json_pack("{s:s, s:s, s:s, s:i, s:o}", "type", "WordPiece", "unk_token", unk, "continuing_subword_prefix", "##",
-                              "max_input_chars_per_word", 100, "vocab", texts);
+    json_t *model = json_pack("{s:s, s:s, s:s, s:i, s:o}", "type", "WordPiece", "unk_token", unk,
+                              "continuing_subword_prefix", "##", "max_input_chars_per_word", 100,
+                              "vocab", texts);
     free(unk);
-    json_t *normalizer = json_pack("{s:s, s:b, s:b, s:n, s:b}", "type", "BertNormalizer", "clean_text", 1, "handle_chinese_chars", 1,
-                                   "strip_accents", "lowercase", lowercase);
-    return whole(added, normalizer, typed("BertPreTokenizer"), template_of(vocab, ids[0], ids[1], 1, false),
-                 json_pack("{s:s, s:s, s:b}", "type", "WordPiece", "prefix", "##", "cleanup", 1), model);
+    json_t *normalizer =
+        json_pack("{s:s, s:b, s:b, s:n, s:b}", "type", "BertNormalizer", "clean_text", 1,
+                  "handle_chinese_chars", 1, "strip_accents", "lowercase", lowercase);
+    return whole(
+        added, normalizer, typed("BertPreTokenizer"), template_of(vocab, ids[0], ids[1], 1, false),
+        json_pack("{s:s, s:s, s:b}", "type", "WordPiece", "prefix", "##", "cleanup", 1), model);
 }
 
 /* ---- the face ----------------------------------------------------------- */
@@ -503,23 +516,28 @@ static const struct {
 };
 
 /* tokenizer_config.json: the names of the special tokens. */
-static json_t *config_of(const TextGgufVocab *vocab, const char *class_name)
-{
+static json_t *config_of(const TextGgufVocab *vocab, const char *class_name) {
     bool bert = strcmp(vocab->model, "bert") == 0, llama = strcmp(vocab->model, "llama") == 0;
     const struct {
         TextSpecial which;
         int32_t id, standard;
     } named[] = {
-        {TEXT_BOS, bert ? -1 : vocab->bos_id, llama ? 1 : -1}, {TEXT_EOS, bert ? -1 : vocab->eos_id, llama ? 2 : -1},
-        {TEXT_UNK, vocab->unk_id, bert ? 100 : llama ? 0 : -1}, {TEXT_SEP, vocab->sep_id, bert ? 102 : -1},
-        {TEXT_PAD, vocab->pad_id, bert ? 0 : -1}, {TEXT_CLS, bert && vocab->cls_id < 0 ? vocab->bos_id : vocab->cls_id, bert ? 101 : -1},
+        {TEXT_BOS, bert ? -1 : vocab->bos_id, llama ? 1 : -1},
+        {TEXT_EOS, bert ? -1 : vocab->eos_id, llama ? 2 : -1},
+        {TEXT_UNK, vocab->unk_id,
+         bert    ? 100
+         : llama ? 0
+                 : -1},
+        {TEXT_SEP, vocab->sep_id, bert ? 102 : -1},
+        {TEXT_PAD, vocab->pad_id, bert ? 0 : -1},
+        {TEXT_CLS, bert && vocab->cls_id < 0 ? vocab->bos_id : vocab->cls_id, bert ? 101 : -1},
         {TEXT_MASK, vocab->mask_id, bert ? 103 : -1},
     };
-    json_t *config = json_pack("{s:s, s:b}", "tokenizer_class", class_name, "clean_up_tokenization_spaces", bert);
+    json_t *config = json_pack("{s:s, s:b}", "tokenizer_class", class_name,
+                               "clean_up_tokenization_spaces", bert);
     for (size_t i = 0; i < BASE_COUNT(named); i++) {
         int32_t id = named[i].id >= 0 ? named[i].id : named[i].standard;
-        if (id < 0 || (size_t)id >= vocab->size)
-            continue;
+        if (id < 0 || (size_t)id >= vocab->size) continue;
         char *text = bert ? bert_text(vocab, (size_t)id) : token_text(vocab, (size_t)id);
         json_object_set_new(config, text_special_key(named[i].which), json_string(text));
         free(text);
@@ -527,20 +545,17 @@ static json_t *config_of(const TextGgufVocab *vocab, const char *class_name)
     return config;
 }
 
-json_t *text_tokenizer_json_from_gguf(const TextGgufVocab *vocab, json_t **config, Error *err)
-{
-    if (config)
-        *config = NULL;
-    if (!check_vocab(vocab, err))
-        return NULL;
+json_t *text_tokenizer_json_from_gguf(const TextGgufVocab *vocab, json_t **config, Error *err) {
+    if (config) *config = NULL;
+    if (!check_vocab(vocab, err)) return NULL;
     for (size_t i = 0; i < BASE_COUNT(kinds); i++) {
-        if (strcmp(vocab->model, kinds[i].model) != 0)
-            continue;
+        if (strcmp(vocab->model, kinds[i].model) != 0) continue;
         json_t *tree = kinds[i].build(vocab, err);
-        if (tree && config)
-            *config = config_of(vocab, kinds[i].class_name);
+        if (tree && config) *config = config_of(vocab, kinds[i].class_name);
         return tree;
     }
-    base_fail(err, ERROR_UNSUPPORTED, "tokenizer.ggml.model \"%.60s\" is not supported; gpt2, llama and bert are", vocab->model);
+    base_fail(err, ERROR_UNSUPPORTED,
+              "tokenizer.ggml.model \"%.60s\" is not supported; gpt2, llama and bert are",
+              vocab->model);
     return NULL;
 }

@@ -2,16 +2,16 @@
  * arrive from a file, and the tables made of them. */
 #include "text/tokenizer_parts.h"
 
-static bool load_bpe(const json_t *json, TextModel *model, Error *err)
-{
+static bool load_bpe(const json_t *json, TextModel *model, Error *err) {
     const char *where = "model BPE";
     /* dropout is for training; encoding here is deterministic. */
-    bool ok = text_json_string(json, "unk_token", NULL, where, &model->unk_token, err) &&
-              text_json_string(json, "continuing_subword_prefix", NULL, where, &model->prefix, err) &&
-              text_json_string(json, "end_of_word_suffix", NULL, where, &model->suffix, err) &&
-              text_json_bool(json, "fuse_unk", false, where, &model->fuse_unk, err) &&
-              text_json_bool(json, "byte_fallback", false, where, &model->byte_fallback, err) &&
-              text_json_bool(json, "ignore_merges", false, where, &model->ignore_merges, err);
+    bool ok =
+        text_json_string(json, "unk_token", NULL, where, &model->unk_token, err) &&
+        text_json_string(json, "continuing_subword_prefix", NULL, where, &model->prefix, err) &&
+        text_json_string(json, "end_of_word_suffix", NULL, where, &model->suffix, err) &&
+        text_json_bool(json, "fuse_unk", false, where, &model->fuse_unk, err) &&
+        text_json_bool(json, "byte_fallback", false, where, &model->byte_fallback, err) &&
+        text_json_bool(json, "ignore_merges", false, where, &model->ignore_merges, err);
     if (ok && model->prefix && !*model->prefix) {
         free(model->prefix);
         model->prefix = NULL;
@@ -23,16 +23,14 @@ static bool load_bpe(const json_t *json, TextModel *model, Error *err)
     return ok;
 }
 
-static bool load_wordpiece(const json_t *json, TextModel *model, Error *err)
-{
+static bool load_wordpiece(const json_t *json, TextModel *model, Error *err) {
     const char *where = "model WordPiece";
     return text_json_string(json, "unk_token", "[UNK]", where, &model->unk_token, err) &&
            text_json_string(json, "continuing_subword_prefix", "##", where, &model->prefix, err) &&
            text_json_size(json, "max_input_chars_per_word", 100, where, &model->max_chars, err);
 }
 
-static bool load_wordlevel(const json_t *json, TextModel *model, Error *err)
-{
+static bool load_wordlevel(const json_t *json, TextModel *model, Error *err) {
     return text_json_string(json, "unk_token", "<unk>", "model WordLevel", &model->unk_token, err);
 }
 
@@ -47,15 +45,12 @@ static const struct {
 };
 
 /* A file without "type": the first kind whose members it has. */
-static const char *guess_type(const json_t *json)
-{
-    if (json_object_get(json, "merges"))
-        return "BPE";
+static const char *guess_type(const json_t *json) {
+    if (json_object_get(json, "merges")) return "BPE";
     return json_object_get(json, "max_input_chars_per_word") ? "WordPiece" : "WordLevel";
 }
 
-bool text_model_load(const json_t *json, TextModel *model, Error *err)
-{
+bool text_model_load(const json_t *json, TextModel *model, Error *err) {
     if (!json_is_object(json))
         return base_fail(err, ERROR_INPUT, "\"model\" is missing or not an object");
     const json_t *member = json_object_get(json, "type");
@@ -71,8 +66,7 @@ bool text_model_load(const json_t *json, TextModel *model, Error *err)
     return base_fail(err, ERROR_UNSUPPORTED, "model of type \"%s\" is not supported", type);
 }
 
-static bool finish_wordpiece(TextModel *model, Error *err)
-{
+static bool finish_wordpiece(TextModel *model, Error *err) {
     size_t prefix = strlen(model->prefix), length;
     text_vocab_reserve(&model->continuing, model->vocab.blob_length, model->vocab.size);
     for (size_t id = 0; id < model->vocab.size; id++) {
@@ -84,8 +78,7 @@ static bool finish_wordpiece(TextModel *model, Error *err)
     return true;
 }
 
-static void finish_bpe(TextModel *model)
-{
+static void finish_bpe(TextModel *model) {
     model->all_fallback_bytes = true;
     bool all_bytes = true;
     for (unsigned byte = 0; byte < 256; byte++) {
@@ -102,20 +95,16 @@ static void finish_bpe(TextModel *model)
     model->raw_bytes = lenient && !model->prefix && !model->suffix;
 }
 
-bool text_model_finish(TextModel *model, Error *err)
-{
+bool text_model_finish(TextModel *model, Error *err) {
     model->unk_id = model->unk_token
                         ? text_vocab_find(&model->vocab, model->unk_token, strlen(model->unk_token))
                         : -1;
-    if (model->kind == MODEL_WORDPIECE)
-        return finish_wordpiece(model, err);
-    if (model->kind == MODEL_BPE)
-        finish_bpe(model);
+    if (model->kind == MODEL_WORDPIECE) return finish_wordpiece(model, err);
+    if (model->kind == MODEL_BPE) finish_bpe(model);
     return true;
 }
 
-void text_model_free(TextModel *model)
-{
+void text_model_free(TextModel *model) {
     text_vocab_free(&model->vocab);
     text_vocab_free(&model->continuing);
     free(model->unk_token);

@@ -4,40 +4,33 @@
 
 /* ---- BERT --------------------------------------------------------------- */
 
-static void bert_add(const TextNormalizer *part, TextBuffer *out, uint32_t code, TextSpan span)
-{
+static void bert_add(const TextNormalizer *part, TextBuffer *out, uint32_t code, TextSpan span) {
     uint32_t lower[2] = {code};
     int count = part->lowercase ? text_lower(code, lower) : 1;
-    for (int i = 0; i < count; i++)
-        text_buffer_add_code(out, lower[i], span);
+    for (int i = 0; i < count; i++) text_buffer_add_code(out, lower[i], span);
 }
 
 /* Length of the run at `from` that every BERT step leaves alone but for the
  * case of its letters: printable ASCII. */
-static size_t plain_ascii_run(const char *text, size_t length, size_t from)
-{
+static size_t plain_ascii_run(const char *text, size_t length, size_t from) {
     size_t i = from;
-    while (i < length && (uint8_t)text[i] >= 0x20 && (uint8_t)text[i] < 0x7F)
-        i++;
+    while (i < length && (uint8_t)text[i] >= 0x20 && (uint8_t)text[i] < 0x7F) i++;
     return i - from;
 }
 
-static void lower_ascii(char *text, size_t length)
-{
+static void lower_ascii(char *text, size_t length) {
     for (size_t i = 0; i < length; i++)
         text[i] = (char)(text[i] + ((text[i] >= 'A' && text[i] <= 'Z') << 5));
 }
 
 /* Clean, set Chinese apart, and lowercase, unless accents are to go first. */
-static void bert_rewrite(const TextNormalizer *part, TextView in, TextBuffer *out)
-{
+static void bert_rewrite(const TextNormalizer *part, TextView in, TextBuffer *out) {
     for (size_t i = 0; i < in.length;) {
         size_t run = plain_ascii_run(in.data, in.length, i);
         if (run) {
             size_t start = out->length;
             text_buffer_copy(out, in, i, i + run);
-            if (part->lowercase && !part->strip_accents)
-                lower_ascii(out->data + start, run);
+            if (part->lowercase && !part->strip_accents) lower_ascii(out->data + start, run);
             i += run;
             continue;
         }
@@ -46,10 +39,8 @@ static void bert_rewrite(const TextNormalizer *part, TextView in, TextBuffer *ou
         TextSpan span = text_view_span(in, i, i + length);
         unsigned kind = text_bert_class(code);
         i += length;
-        if (part->clean && (kind & BERT_DROPPED))
-            continue;
-        if (part->clean && (kind & BERT_SPACE))
-            code = ' ';
+        if (part->clean && (kind & BERT_DROPPED)) continue;
+        if (part->clean && (kind & BERT_SPACE)) code = ' ';
         if (part->chinese && (kind & BERT_CHINESE)) {
             text_buffer_add_code(out, ' ', span);
             text_buffer_add_code(out, code, span);
@@ -64,8 +55,7 @@ static void bert_rewrite(const TextNormalizer *part, TextView in, TextBuffer *ou
 
 /* Accents are the Mn of the canonical decomposition; lowercase comes after. The
  * texts in between use buffers of pre-tokenizers, which run later. */
-static void run_bert(const TextNormalizer *part, TextWork *work, TextView in, TextBuffer *out)
-{
+static void run_bert(const TextNormalizer *part, TextWork *work, TextView in, TextBuffer *out) {
     if (!part->strip_accents) {
         bert_rewrite(part, in, out);
         return;
@@ -81,8 +71,7 @@ static void run_bert(const TextNormalizer *part, TextWork *work, TextView in, Te
         if (run) {
             size_t start = out->length;
             text_buffer_copy(out, view, i, i + run);
-            if (part->lowercase)
-                lower_ascii(out->data + start, run);
+            if (part->lowercase) lower_ascii(out->data + start, run);
             i += run;
             continue;
         }
@@ -93,8 +82,7 @@ static void run_bert(const TextNormalizer *part, TextWork *work, TextView in, Te
     }
 }
 
-static bool load_bert(const json_t *json, TextNormalizer *part, Error *err)
-{
+static bool load_bert(const json_t *json, TextNormalizer *part, Error *err) {
     const char *where = "normalizer BertNormalizer";
     return text_json_bool(json, "clean_text", true, where, &part->clean, err) &&
            text_json_bool(json, "handle_chinese_chars", true, where, &part->chinese, err) &&
@@ -104,23 +92,21 @@ static bool load_bert(const json_t *json, TextNormalizer *part, Error *err)
 
 /* ---- character by character --------------------------------------------- */
 
-static void run_form(const TextNormalizer *part, TextWork *work, TextView in, TextBuffer *out)
-{
+static void run_form(const TextNormalizer *part, TextWork *work, TextView in, TextBuffer *out) {
     (void)work;
     text_normalize_form(in, part->compatible, part->compose, out);
 }
 
 static void run_strip_accents(const TextNormalizer *part, TextWork *work, TextView in,
-                              TextBuffer *out)
-{
+                              TextBuffer *out) {
     (void)part, (void)work;
     for (size_t i = 0, length; i < in.length; i += length)
         if (!text_in(&text_mark_9, text_decode((const uint8_t *)in.data + i, &length)))
             text_buffer_copy(out, in, i, i + length);
 }
 
-static void run_lowercase(const TextNormalizer *part, TextWork *work, TextView in, TextBuffer *out)
-{
+static void run_lowercase(const TextNormalizer *part, TextWork *work, TextView in,
+                          TextBuffer *out) {
     (void)part, (void)work;
     for (size_t i = 0, length; i < in.length; i += length) {
         uint32_t lower[2], code = text_decode((const uint8_t *)in.data + i, &length);
@@ -131,8 +117,7 @@ static void run_lowercase(const TextNormalizer *part, TextWork *work, TextView i
 }
 
 /* SentencePiece's nmt rules, as the Python package applies them. */
-static void run_nmt(const TextNormalizer *part, TextWork *work, TextView in, TextBuffer *out)
-{
+static void run_nmt(const TextNormalizer *part, TextWork *work, TextView in, TextBuffer *out) {
     static const TextRange dropped[] = {{0x1, 0x8},   {0xB, 0xB},   {0xE, 0x1F},
                                         {0x7F, 0x7F}, {0x8F, 0x8F}, {0x9F, 0x9F}};
     static const TextRange spaced[] = {{0x9, 0xA},       {0xC, 0xD},       {0x1680, 0x1680},
@@ -152,8 +137,7 @@ static void run_nmt(const TextNormalizer *part, TextWork *work, TextView in, Tex
 
 /* ---- strings ------------------------------------------------------------ */
 
-static void run_strip(const TextNormalizer *part, TextWork *work, TextView in, TextBuffer *out)
-{
+static void run_strip(const TextNormalizer *part, TextWork *work, TextView in, TextBuffer *out) {
     (void)work;
     size_t begin = 0, end = in.length, length;
     while (part->left && begin < end &&
@@ -165,32 +149,27 @@ static void run_strip(const TextNormalizer *part, TextWork *work, TextView in, T
     text_buffer_copy(out, in, begin, end);
 }
 
-static bool load_strip(const json_t *json, TextNormalizer *part, Error *err)
-{
+static bool load_strip(const json_t *json, TextNormalizer *part, Error *err) {
     const char *where = "normalizer Strip";
     return text_json_bool(json, "strip_left", true, where, &part->left, err) &&
            text_json_bool(json, "strip_right", true, where, &part->right, err);
 }
 
-static void run_prepend(const TextNormalizer *part, TextWork *work, TextView in, TextBuffer *out)
-{
+static void run_prepend(const TextNormalizer *part, TextWork *work, TextView in, TextBuffer *out) {
     (void)work;
     if (in.length) {
         size_t first = 1;
-        while (first < in.length && (in.data[first] & 0xC0) == 0x80)
-            first++;
+        while (first < in.length && (in.data[first] & 0xC0) == 0x80) first++;
         text_buffer_add(out, part->content, strlen(part->content), text_view_span(in, 0, first));
     }
     text_buffer_copy(out, in, 0, in.length);
 }
 
-static bool load_prepend(const json_t *json, TextNormalizer *part, Error *err)
-{
+static bool load_prepend(const json_t *json, TextNormalizer *part, Error *err) {
     return text_json_string(json, "prepend", "", "normalizer Prepend", &part->content, err);
 }
 
-static void run_replace(const TextNormalizer *part, TextWork *work, TextView in, TextBuffer *out)
-{
+static void run_replace(const TextNormalizer *part, TextWork *work, TextView in, TextBuffer *out) {
     TextMatch match = {0};
     size_t done = 0;
     while (text_pattern_next(part->pattern, work, in.data, in.length, &match)) {
@@ -202,22 +181,22 @@ static void run_replace(const TextNormalizer *part, TextWork *work, TextView in,
     text_buffer_copy(out, in, done, in.length);
 }
 
-static bool load_replace(const json_t *json, TextNormalizer *part, Error *err)
-{
+static bool load_replace(const json_t *json, TextNormalizer *part, Error *err) {
     const char *where = "normalizer Replace";
     const json_t *pattern = json_object_get(json, "pattern");
     const char *literal = json_string_value(json_object_get(pattern, "String"));
     const char *regex = json_string_value(json_object_get(pattern, "Regex"));
     if (!literal && !regex)
-        return base_fail(err, ERROR_INPUT, "%s: \"pattern\" needs a \"String\" or a \"Regex\"", where);
+        return base_fail(err, ERROR_INPUT, "%s: \"pattern\" needs a \"String\" or a \"Regex\"",
+                         where);
     part->pattern = literal ? text_pattern_literal(literal) : text_pattern_regex(regex, err);
     return part->pattern && text_json_string(json, "content", "", where, &part->content, err);
 }
 
 /* ---- bytes -------------------------------------------------------------- */
 
-static void run_byte_level(const TextNormalizer *part, TextWork *work, TextView in, TextBuffer *out)
-{
+static void run_byte_level(const TextNormalizer *part, TextWork *work, TextView in,
+                           TextBuffer *out) {
     (void)part, (void)work;
     for (size_t i = 0, length; i < in.length; i += length) {
         text_decode((const uint8_t *)in.data + i, &length);
@@ -229,22 +208,19 @@ static void run_byte_level(const TextNormalizer *part, TextWork *work, TextView 
 
 /* ---- loading ------------------------------------------------------------ */
 
-static bool load_nfc(const json_t *json, TextNormalizer *part, Error *err)
-{
+static bool load_nfc(const json_t *json, TextNormalizer *part, Error *err) {
     (void)json, (void)err;
     part->compose = true;
     return true;
 }
 
-static bool load_nfkd(const json_t *json, TextNormalizer *part, Error *err)
-{
+static bool load_nfkd(const json_t *json, TextNormalizer *part, Error *err) {
     (void)json, (void)err;
     part->compatible = true;
     return true;
 }
 
-static bool load_nfkc(const json_t *json, TextNormalizer *part, Error *err)
-{
+static bool load_nfkc(const json_t *json, TextNormalizer *part, Error *err) {
     return load_nfc(json, part, err) && load_nfkd(json, part, err);
 }
 
@@ -267,25 +243,24 @@ static const struct {
     {"ByteLevel", run_byte_level, NULL},
 };
 
-static bool load_one(const json_t *json, TextNormalizers *out, int depth, Error *err)
-{
+static bool load_one(const json_t *json, TextNormalizers *out, int depth, Error *err) {
     const char *type = text_json_type(json, "normalizer", err);
-    if (!type)
-        return false;
+    if (!type) return false;
     if (strcmp(type, "Sequence") == 0) {
         const json_t *list = json_object_get(json, "normalizers");
         if (!json_is_array(list) || depth >= TEXT_MAX_DEPTH)
-            return base_fail(err, ERROR_INPUT, "normalizer Sequence: \"normalizers\" must be a list, at most %d deep", TEXT_MAX_DEPTH);
+            return base_fail(err, ERROR_INPUT,
+                             "normalizer Sequence: \"normalizers\" must be a list, at most %d deep",
+                             TEXT_MAX_DEPTH);
         for (size_t i = 0; i < json_array_size(list); i++)
-            if (!load_one(json_array_get(list, i), out, depth + 1, err))
-                return false;
+            if (!load_one(json_array_get(list, i), out, depth + 1, err)) return false;
         return true;
     }
     for (size_t k = 0; k < BASE_COUNT(kinds); k++) {
-        if (strcmp(type, kinds[k].type) != 0)
-            continue;
+        if (strcmp(type, kinds[k].type) != 0) continue;
         if (out->count == TEXT_MAX_STAGES)
-            return base_fail(err, ERROR_UNSUPPORTED, "normalizer: more than %d steps", TEXT_MAX_STAGES);
+            return base_fail(err, ERROR_UNSUPPORTED, "normalizer: more than %d steps",
+                             TEXT_MAX_STAGES);
         out->parts = base_realloc(out->parts, (out->count + 1) * sizeof *out->parts);
         TextNormalizer *part = &out->parts[out->count++];
         *part = (TextNormalizer){.run = kinds[k].run};
@@ -294,13 +269,11 @@ static bool load_one(const json_t *json, TextNormalizers *out, int depth, Error 
     return base_fail(err, ERROR_UNSUPPORTED, "normalizer of type \"%s\" is not supported", type);
 }
 
-bool text_normalizers_load(const json_t *json, TextNormalizers *out, Error *err)
-{
+bool text_normalizers_load(const json_t *json, TextNormalizers *out, Error *err) {
     return !json || json_is_null(json) || load_one(json, out, 0, err);
 }
 
-TextView text_normalize(const TextNormalizers *chain, TextWork *work, TextView in)
-{
+TextView text_normalize(const TextNormalizers *chain, TextWork *work, TextView in) {
     for (size_t i = 0; i < chain->count; i++) {
         TextBuffer *out = &work->normal[i % 2];
         text_buffer_reset(out, work->track);
@@ -310,8 +283,7 @@ TextView text_normalize(const TextNormalizers *chain, TextWork *work, TextView i
     return in;
 }
 
-void text_normalizers_free(TextNormalizers *chain)
-{
+void text_normalizers_free(TextNormalizers *chain) {
     for (size_t i = 0; i < chain->count; i++) {
         free(chain->parts[i].content);
         text_pattern_free(chain->parts[i].pattern);

@@ -15,10 +15,10 @@
 #include <string.h>
 
 enum {
-    TEXT_MAX_STAGES = 64,        /* normalizers, pre-tokenizers or decoders in a chain */
-    TEXT_MAX_DEPTH = 16,         /* nested Sequences */
+    TEXT_MAX_STAGES = 64,         /* normalizers, pre-tokenizers or decoders in a chain */
+    TEXT_MAX_DEPTH = 16,          /* nested Sequences */
     TEXT_MAX_IDS = (1 << 24) - 1, /* ids a file may use */
-    TEXT_CACHED_KEY = 26,        /* bytes of a piece that the cache remembers */
+    TEXT_CACHED_KEY = 26,         /* bytes of a piece that the cache remembers */
     TEXT_CACHED_IDS = 8,
     TEXT_CACHE_SLOTS = 1 << 15
 };
@@ -78,7 +78,7 @@ typedef struct TextVocab {
     size_t blob_length, blob_capacity;
     struct TextVocabEntry {
         uint32_t offset, length; /* offset UINT32_MAX: no such id */
-    } *entries;
+    } * entries;
     size_t size, capacity; /* ids [0, size) */
     uint32_t *slots;       /* 8 bits of the hash << 24 | id + 1, or 0 */
     size_t slot_count;     /* a power of two */
@@ -87,8 +87,7 @@ typedef struct TextVocab {
 } TextVocab;
 
 #define TEXT_HASH_START 0xcbf29ce484222325ull
-static inline uint64_t text_hash_step(uint64_t hash, uint8_t byte)
-{
+static inline uint64_t text_hash_step(uint64_t hash, uint8_t byte) {
     return (hash ^ byte) * 0x100000001b3ull;
 }
 /* Makes room for `bytes` of text and `tokens` ids, so that adding is cheap. */
@@ -154,7 +153,10 @@ void text_normalize_form(TextView in, bool compatible, bool compose, TextBuffer 
 /* ---- pre-tokenizers ----------------------------------------------------- */
 
 typedef enum {
-    SPLIT_REMOVED, SPLIT_ISOLATED, SPLIT_CONTIGUOUS, SPLIT_MERGED_WITH_PREVIOUS,
+    SPLIT_REMOVED,
+    SPLIT_ISOLATED,
+    SPLIT_CONTIGUOUS,
+    SPLIT_MERGED_WITH_PREVIOUS,
     SPLIT_MERGED_WITH_NEXT
 } TextSplitBehavior;
 
@@ -162,7 +164,7 @@ typedef struct TextPreTokenizer TextPreTokenizer;
 struct TextPreTokenizer {
     /* Cuts `in` and hands each piece to text_work_piece(work, stage + 1, piece). */
     void (*run)(const TextPreTokenizer *part, TextWork *work, size_t stage, TextView in);
-    bool add_prefix_space, use_regex, map_bytes; /* ByteLevel */
+    bool add_prefix_space, use_regex, map_bytes;               /* ByteLevel */
     enum { SCHEME_ALWAYS, SCHEME_FIRST, SCHEME_NEVER } scheme; /* Metaspace */
     char *replacement;
     bool split, individual, invert;
@@ -195,13 +197,13 @@ typedef struct TextModel {
     TextModelKind kind;
     TextVocab vocab;
     char *unk_token;
-    int32_t unk_id; /* -1 when not in the vocabulary */
+    int32_t unk_id;        /* -1 when not in the vocabulary */
     char *prefix, *suffix; /* NULL when absent */
     size_t max_chars;      /* WordPiece */
     bool fuse_unk, byte_fallback, ignore_merges;
-    bool all_fallback_bytes;  /* every <0xHH> is in the vocabulary */
+    bool all_fallback_bytes; /* every <0xHH> is in the vocabulary */
     int32_t fallback_ids[256];
-    bool raw_bytes;           /* pieces come as bytes; byte_ids stand for GPT-2's alphabet */
+    bool raw_bytes; /* pieces come as bytes; byte_ids stand for GPT-2's alphabet */
     int32_t byte_ids[256];
     TextPair *pairs; /* open addressing */
     size_t pair_slots, pair_count;
@@ -213,8 +215,8 @@ typedef struct TextModel {
 bool text_model_load(const json_t *json, TextModel *model, Error *err);
 /* Called with the vocabulary complete, then once a merge in order of rank. */
 void text_model_start_merges(TextModel *model, size_t expected);
-bool text_model_add_merge(TextModel *model, const char *left, size_t left_length,
-                          const char *right, size_t right_length, uint32_t rank, Error *err);
+bool text_model_add_merge(TextModel *model, const char *left, size_t left_length, const char *right,
+                          size_t right_length, uint32_t rank, Error *err);
 bool text_model_finish(TextModel *model, Error *err);
 void text_model_free(TextModel *model);
 /* Appends the ids of one piece to the work. False and the work's error on failure. */
@@ -245,7 +247,7 @@ typedef struct TextTrie {
 typedef struct TextAddedSet {
     TextAdded *tokens;
     size_t count, capacity;
-    TextTrie tries[2]; /* not normalized, normalized */
+    TextTrie tries[2];    /* not normalized, normalized */
     bool any_plain[2];    /* some token of that trie is not special */
     int32_t *by_id;       /* indices of tokens, sorted by id; made by _finish */
     uint32_t *by_content; /* open addressing: index + 1, or 0 */
@@ -290,14 +292,22 @@ void text_post_free(TextPost *post);
 /* ---- decoders ----------------------------------------------------------- */
 
 typedef enum {
-    DECODE_BYTE_LEVEL, DECODE_BYTE_FALLBACK, DECODE_FUSE, DECODE_REPLACE, DECODE_STRIP,
-    DECODE_METASPACE, DECODE_WORDPIECE, DECODE_BPE, DECODE_CTC
+    DECODE_BYTE_LEVEL,
+    DECODE_BYTE_FALLBACK,
+    DECODE_FUSE,
+    DECODE_REPLACE,
+    DECODE_STRIP,
+    DECODE_METASPACE,
+    DECODE_WORDPIECE,
+    DECODE_BPE,
+    DECODE_CTC
 } TextDecoderKind;
 typedef struct TextDecoder {
     TextDecoderKind kind;
-    char *content, *other; /* Replace: content; Strip, Metaspace, WordPiece, BPE: what to look for */
-    TextPattern *pattern;  /* Replace */
-    size_t start, stop;    /* Strip */
+    char *content,
+        *other;           /* Replace: content; Strip, Metaspace, WordPiece, BPE: what to look for */
+    TextPattern *pattern; /* Replace */
+    size_t start, stop;   /* Strip */
     bool cleanup, keep_first_space;
 } TextDecoder;
 typedef struct TextDecoders {

@@ -2,8 +2,7 @@
  * by one. Each hands its pieces to the next stage at once (depth first). */
 #include "text/tokenizer_parts.h"
 
-static void hand_on(TextWork *work, size_t stage, TextView in, size_t begin, size_t end)
-{
+static void hand_on(TextWork *work, size_t stage, TextView in, size_t begin, size_t end) {
     if (end > begin && !work->failed)
         text_work_piece(work, stage + 1, text_view_slice(in, begin, end));
 }
@@ -23,24 +22,18 @@ typedef struct Cutter {
     size_t begin, end;
 } Cutter;
 
-static void cutter_flush(Cutter *c)
-{
-    if (c->pending)
-        hand_on(c->work, c->stage, c->in, c->begin, c->end);
+static void cutter_flush(Cutter *c) {
+    if (c->pending) hand_on(c->work, c->stage, c->in, c->begin, c->end);
     c->pending = false;
 }
 
-static void cutter_segment(Cutter *c, size_t begin, size_t end, bool match)
-{
+static void cutter_segment(Cutter *c, size_t begin, size_t end, bool match) {
     match = match != c->invert;
     switch (c->behavior) {
     case SPLIT_REMOVED:
-        if (!match)
-            hand_on(c->work, c->stage, c->in, begin, end);
+        if (!match) hand_on(c->work, c->stage, c->in, begin, end);
         return;
-    case SPLIT_ISOLATED:
-        hand_on(c->work, c->stage, c->in, begin, end);
-        return;
+    case SPLIT_ISOLATED: hand_on(c->work, c->stage, c->in, begin, end); return;
     case SPLIT_CONTIGUOUS:
         if (c->pending && c->pending_match == match) {
             c->end = end;
@@ -70,45 +63,40 @@ static void cutter_segment(Cutter *c, size_t begin, size_t end, bool match)
 }
 
 /* Cuts by a test of single characters: each that passes is a match. */
-static void cut_by_character(Cutter *c, bool (*test)(uint32_t code, uint32_t argument), uint32_t argument)
-{
+static void cut_by_character(Cutter *c, bool (*test)(uint32_t code, uint32_t argument),
+                             uint32_t argument) {
     size_t gap = 0;
     for (size_t i = 0, length; i < c->in.length; i += length) {
-        if (!test(text_decode((const uint8_t *)c->in.data + i, &length), argument))
-            continue;
-        if (i > gap)
-            cutter_segment(c, gap, i, false);
+        if (!test(text_decode((const uint8_t *)c->in.data + i, &length), argument)) continue;
+        if (i > gap) cutter_segment(c, gap, i, false);
         cutter_segment(c, i, i + length, true);
         gap = i + length;
     }
-    if (c->in.length > gap)
-        cutter_segment(c, gap, c->in.length, false);
+    if (c->in.length > gap) cutter_segment(c, gap, c->in.length, false);
     cutter_flush(c);
 }
 
-static bool test_digit(uint32_t code, uint32_t unused)
-{
+static bool test_digit(uint32_t code, uint32_t unused) {
     (void)unused;
     return code < 0x80 ? code >= '0' && code <= '9' : text_is_numeric(code);
 }
 
-static bool test_punctuation(uint32_t code, uint32_t unused)
-{
+static bool test_punctuation(uint32_t code, uint32_t unused) {
     (void)unused;
     return (text_bert_class(code) & BERT_PUNCTUATION) != 0;
 }
 
-static bool test_same(uint32_t code, uint32_t wanted) { return code == wanted; }
+static bool test_same(uint32_t code, uint32_t wanted) {
+    return code == wanted;
+}
 
 static bool load_behavior(const json_t *json, TextSplitBehavior standard, const char *where,
-                          TextSplitBehavior *out, Error *err)
-{
+                          TextSplitBehavior *out, Error *err) {
     static const char *const names[] = {"Removed", "Isolated", "Contiguous", "MergedWithPrevious",
                                         "MergedWithNext"};
     const json_t *value = json_object_get(json, "behavior");
     *out = standard;
-    if (!value || json_is_null(value))
-        return true;
+    if (!value || json_is_null(value)) return true;
     for (size_t i = 0; json_is_string(value) && i < BASE_COUNT(names); i++) {
         if (strcmp(json_string_value(value), names[i]) == 0) {
             *out = (TextSplitBehavior)i;
@@ -121,8 +109,7 @@ static bool load_behavior(const json_t *json, TextSplitBehavior standard, const 
 /* ---- ByteLevel ---------------------------------------------------------- */
 
 static void byte_level_piece(const TextPreTokenizer *part, TextWork *work, size_t stage,
-                             TextView in, TextBuffer *mapped)
-{
+                             TextView in, TextBuffer *mapped) {
     if (!part->map_bytes) {
         text_work_piece(work, stage + 1, in);
         return;
@@ -137,15 +124,16 @@ static void byte_level_piece(const TextPreTokenizer *part, TextWork *work, size_
     text_work_piece(work, stage + 1, text_buffer_view(mapped));
 }
 
-static void run_byte_level(const TextPreTokenizer *part, TextWork *work, size_t stage, TextView in)
-{
+static void run_byte_level(const TextPreTokenizer *part, TextWork *work, size_t stage,
+                           TextView in) {
     /* The two texts this may need live in the buffers of this stage and of one
      * past the last, where no stage is. */
     TextBuffer *prefixed = &work->stages[stage];
     TextBuffer mapped = {0};
     if (part->add_prefix_space && in.data[0] != ' ') {
         text_buffer_reset(prefixed, work->track);
-        text_buffer_add(prefixed, " ", 1, (TextSpan){text_view_span(in, 0, 0).begin, text_view_span(in, 0, 0).begin});
+        text_buffer_add(prefixed, " ", 1,
+                        (TextSpan){text_view_span(in, 0, 0).begin, text_view_span(in, 0, 0).begin});
         text_buffer_copy(prefixed, in, 0, in.length);
         in = text_buffer_view(prefixed);
     }
@@ -161,8 +149,7 @@ static void run_byte_level(const TextPreTokenizer *part, TextWork *work, size_t 
     text_buffer_free(&mapped);
 }
 
-static bool load_byte_level(const json_t *json, TextPreTokenizer *part, Error *err)
-{
+static bool load_byte_level(const json_t *json, TextPreTokenizer *part, Error *err) {
     const char *where = "pre_tokenizer ByteLevel";
     bool trim;
     part->map_bytes = true;
@@ -173,20 +160,20 @@ static bool load_byte_level(const json_t *json, TextPreTokenizer *part, Error *e
 
 /* ---- Metaspace ---------------------------------------------------------- */
 
-static void run_metaspace(const TextPreTokenizer *part, TextWork *work, size_t stage, TextView in)
-{
+static void run_metaspace(const TextPreTokenizer *part, TextWork *work, size_t stage, TextView in) {
     TextBuffer *out = &work->stages[stage];
     const char *mark = part->replacement;
     size_t mark_length = strlen(mark);
     text_buffer_reset(out, work->track);
-    bool starts = in.data[0] == ' ' || (in.length >= mark_length && memcmp(in.data, mark, mark_length) == 0);
+    bool starts =
+        in.data[0] == ' ' || (in.length >= mark_length && memcmp(in.data, mark, mark_length) == 0);
     bool first = part->scheme == SCHEME_FIRST && text_view_span(in, 0, in.length).begin == 0;
     if (!starts && (part->scheme == SCHEME_ALWAYS || first))
-        text_buffer_add(out, mark, mark_length, (TextSpan){text_view_span(in, 0, 0).begin, text_view_span(in, 0, 0).begin});
+        text_buffer_add(out, mark, mark_length,
+                        (TextSpan){text_view_span(in, 0, 0).begin, text_view_span(in, 0, 0).begin});
     for (size_t i = 0; i < in.length;) {
         size_t end = i;
-        while (end < in.length && in.data[end] != ' ')
-            end++;
+        while (end < in.length && in.data[end] != ' ') end++;
         text_buffer_copy(out, in, i, end);
         if (end < in.length) {
             text_buffer_add(out, mark, mark_length, text_view_span(in, end, end + 1));
@@ -211,17 +198,14 @@ static void run_metaspace(const TextPreTokenizer *part, TextWork *work, size_t s
     hand_on(work, stage, view, begin, view.length);
 }
 
-static bool one_character(const char *text, uint32_t *code)
-{
+static bool one_character(const char *text, uint32_t *code) {
     size_t length;
-    if (!text || !*text)
-        return false;
+    if (!text || !*text) return false;
     *code = text_decode((const uint8_t *)text, &length);
     return text[length] == '\0';
 }
 
-static bool load_metaspace(const json_t *json, TextPreTokenizer *part, Error *err)
-{
+static bool load_metaspace(const json_t *json, TextPreTokenizer *part, Error *err) {
     static const char *const schemes[] = {"always", "first", "never"};
     const char *where = "pre_tokenizer Metaspace";
     uint32_t code;
@@ -233,14 +217,15 @@ static bool load_metaspace(const json_t *json, TextPreTokenizer *part, Error *er
         !text_json_string(json, "prepend_scheme", "always", where, &scheme, err))
         return false;
     size_t found = 0;
-    while (found < BASE_COUNT(schemes) && strcmp(scheme, schemes[found]) != 0)
-        found++;
+    while (found < BASE_COUNT(schemes) && strcmp(scheme, schemes[found]) != 0) found++;
     free(scheme);
     if (found == BASE_COUNT(schemes))
-        return base_fail(err, ERROR_INPUT, "%s: \"prepend_scheme\" must be always, first or never", where);
+        return base_fail(err, ERROR_INPUT, "%s: \"prepend_scheme\" must be always, first or never",
+                         where);
     part->scheme = (int)found == 0 ? SCHEME_ALWAYS : (int)found == 1 ? SCHEME_FIRST : SCHEME_NEVER;
     if (!legacy && part->scheme != SCHEME_NEVER)
-        return base_fail(err, ERROR_INPUT, "%s: add_prefix_space false contradicts the prepend_scheme", where);
+        return base_fail(err, ERROR_INPUT,
+                         "%s: add_prefix_space false contradicts the prepend_scheme", where);
     return one_character(part->replacement, &code) ||
            base_fail(err, ERROR_INPUT, "%s: \"replacement\" must be one character", where);
 }
@@ -248,73 +233,65 @@ static bool load_metaspace(const json_t *json, TextPreTokenizer *part, Error *er
 /* ---- words and spaces --------------------------------------------------- */
 
 /* \w+|[^\w\s]+ by Rust's regex; the rest is dropped. */
-static void run_whitespace(const TextPreTokenizer *part, TextWork *work, size_t stage, TextView in)
-{
+static void run_whitespace(const TextPreTokenizer *part, TextWork *work, size_t stage,
+                           TextView in) {
     (void)part;
     enum { SPACE, WORD, SYMBOL } kind = SPACE, next;
     size_t begin = 0, length;
     for (size_t i = 0; i < in.length; i += length) {
         uint32_t code = text_decode((const uint8_t *)in.data + i, &length);
         next = text_is_space(code) ? SPACE : text_is_rust_word(code) ? WORD : SYMBOL;
-        if (next == kind)
-            continue;
-        if (kind != SPACE)
-            hand_on(work, stage, in, begin, i);
+        if (next == kind) continue;
+        if (kind != SPACE) hand_on(work, stage, in, begin, i);
         begin = i;
         kind = next;
     }
-    if (kind != SPACE)
-        hand_on(work, stage, in, begin, in.length);
+    if (kind != SPACE) hand_on(work, stage, in, begin, in.length);
 }
 
-static void run_whitespace_split(const TextPreTokenizer *part, TextWork *work, size_t stage, TextView in)
-{
+static void run_whitespace_split(const TextPreTokenizer *part, TextWork *work, size_t stage,
+                                 TextView in) {
     (void)part;
     size_t begin = 0, length;
     for (size_t i = 0; i < in.length; i += length) {
-        if (!text_is_space(text_decode((const uint8_t *)in.data + i, &length)))
-            continue;
+        if (!text_is_space(text_decode((const uint8_t *)in.data + i, &length))) continue;
         hand_on(work, stage, in, begin, i);
         begin = i + length;
     }
     hand_on(work, stage, in, begin, in.length);
 }
 
-static void run_bert(const TextPreTokenizer *part, TextWork *work, size_t stage, TextView in)
-{
+static void run_bert(const TextPreTokenizer *part, TextWork *work, size_t stage, TextView in) {
     (void)part;
     size_t begin = 0, length;
     for (size_t i = 0; i < in.length; i += length) {
         unsigned kind = text_bert_class(text_decode((const uint8_t *)in.data + i, &length));
-        if (!(kind & (BERT_SPACE | BERT_PUNCTUATION)))
-            continue;
+        if (!(kind & (BERT_SPACE | BERT_PUNCTUATION))) continue;
         hand_on(work, stage, in, begin, i);
-        if (kind & BERT_PUNCTUATION)
-            hand_on(work, stage, in, i, i + length);
+        if (kind & BERT_PUNCTUATION) hand_on(work, stage, in, i, i + length);
         begin = i + length;
     }
     hand_on(work, stage, in, begin, in.length);
 }
 
-static void run_punctuation(const TextPreTokenizer *part, TextWork *work, size_t stage, TextView in)
-{
+static void run_punctuation(const TextPreTokenizer *part, TextWork *work, size_t stage,
+                            TextView in) {
     Cutter cutter = {.work = work, .stage = stage, .in = in, .behavior = part->behavior};
     cut_by_character(&cutter, test_punctuation, 0);
 }
 
-static bool load_punctuation(const json_t *json, TextPreTokenizer *part, Error *err)
-{
+static bool load_punctuation(const json_t *json, TextPreTokenizer *part, Error *err) {
     return load_behavior(json, SPLIT_ISOLATED, "pre_tokenizer Punctuation", &part->behavior, err);
 }
 
 /* Digits one by one, the commonest step before ByteLevel, without the machinery. */
-static void isolate_digits(TextWork *work, size_t stage, TextView in)
-{
+static void isolate_digits(TextWork *work, size_t stage, TextView in) {
     size_t gap = 0;
     for (size_t i = 0, length; i < in.length; i += length) {
         uint8_t byte = (uint8_t)in.data[i];
         length = 1;
-        if (byte < 0x80 ? (unsigned)(byte - '0') > 9 : !text_is_numeric(text_decode((const uint8_t *)in.data + i, &length)))
+        if (byte < 0x80 ? (unsigned)(byte - '0') > 9
+                        : !text_is_numeric(text_decode((const uint8_t *)in.data + i, &length)))
             continue;
         hand_on(work, stage, in, gap, i);
         hand_on(work, stage, in, i, i + length);
@@ -323,8 +300,7 @@ static void isolate_digits(TextWork *work, size_t stage, TextView in)
     hand_on(work, stage, in, gap, in.length);
 }
 
-static void run_digits(const TextPreTokenizer *part, TextWork *work, size_t stage, TextView in)
-{
+static void run_digits(const TextPreTokenizer *part, TextWork *work, size_t stage, TextView in) {
     if (part->individual) {
         isolate_digits(work, stage, in);
         return;
@@ -333,25 +309,24 @@ static void run_digits(const TextPreTokenizer *part, TextWork *work, size_t stag
     cut_by_character(&cutter, test_digit, 0);
 }
 
-static bool load_digits(const json_t *json, TextPreTokenizer *part, Error *err)
-{
-    return text_json_bool(json, "individual_digits", false, "pre_tokenizer Digits", &part->individual, err);
+static bool load_digits(const json_t *json, TextPreTokenizer *part, Error *err) {
+    return text_json_bool(json, "individual_digits", false, "pre_tokenizer Digits",
+                          &part->individual, err);
 }
 
-static void run_delimiter(const TextPreTokenizer *part, TextWork *work, size_t stage, TextView in)
-{
+static void run_delimiter(const TextPreTokenizer *part, TextWork *work, size_t stage, TextView in) {
     Cutter cutter = {.work = work, .stage = stage, .in = in, .behavior = SPLIT_REMOVED};
     cut_by_character(&cutter, test_same, part->delimiter);
 }
 
-static bool load_delimiter(const json_t *json, TextPreTokenizer *part, Error *err)
-{
+static bool load_delimiter(const json_t *json, TextPreTokenizer *part, Error *err) {
     return one_character(json_string_value(json_object_get(json, "delimiter")), &part->delimiter) ||
-           base_fail(err, ERROR_INPUT, "pre_tokenizer CharDelimiterSplit: \"delimiter\" must be one character");
+           base_fail(err, ERROR_INPUT,
+                     "pre_tokenizer CharDelimiterSplit: \"delimiter\" must be one character");
 }
 
-static void run_fixed_length(const TextPreTokenizer *part, TextWork *work, size_t stage, TextView in)
-{
+static void run_fixed_length(const TextPreTokenizer *part, TextWork *work, size_t stage,
+                             TextView in) {
     size_t begin = 0, held = 0, length;
     for (size_t i = 0; i < in.length; i += length) {
         text_decode((const uint8_t *)in.data + i, &length);
@@ -365,18 +340,18 @@ static void run_fixed_length(const TextPreTokenizer *part, TextWork *work, size_
     hand_on(work, stage, in, begin, in.length);
 }
 
-static bool load_fixed_length(const json_t *json, TextPreTokenizer *part, Error *err)
-{
+static bool load_fixed_length(const json_t *json, TextPreTokenizer *part, Error *err) {
     const char *where = "pre_tokenizer FixedLength";
     return text_json_size(json, "length", 5, where, &part->chunk, err) &&
-           (part->chunk > 0 || base_fail(err, ERROR_INPUT, "%s: \"length\" must be 1 or more", where));
+           (part->chunk > 0 ||
+            base_fail(err, ERROR_INPUT, "%s: \"length\" must be 1 or more", where));
 }
 
 /* ---- Split -------------------------------------------------------------- */
 
-static void run_split(const TextPreTokenizer *part, TextWork *work, size_t stage, TextView in)
-{
-    Cutter cutter = {.work = work, .stage = stage, .in = in, .behavior = part->behavior, .invert = part->invert};
+static void run_split(const TextPreTokenizer *part, TextWork *work, size_t stage, TextView in) {
+    Cutter cutter = {
+        .work = work, .stage = stage, .in = in, .behavior = part->behavior, .invert = part->invert};
     if (part->splitter) {
         for (size_t at = 0, end; at < in.length && !work->failed; at = end) {
             end = part->splitter((const uint8_t *)in.data, in.length, at);
@@ -388,24 +363,22 @@ static void run_split(const TextPreTokenizer *part, TextWork *work, size_t stage
     TextMatch match = {0};
     size_t gap = 0;
     while (text_pattern_next(part->pattern, work, in.data, in.length, &match)) {
-        if (match.begin > gap)
-            cutter_segment(&cutter, gap, match.begin, false);
+        if (match.begin > gap) cutter_segment(&cutter, gap, match.begin, false);
         cutter_segment(&cutter, match.begin, match.end, true);
         gap = match.end;
     }
-    if (in.length > gap)
-        cutter_segment(&cutter, gap, in.length, false);
+    if (in.length > gap) cutter_segment(&cutter, gap, in.length, false);
     cutter_flush(&cutter);
 }
 
-static bool load_split(const json_t *json, TextPreTokenizer *part, Error *err)
-{
+static bool load_split(const json_t *json, TextPreTokenizer *part, Error *err) {
     const char *where = "pre_tokenizer Split";
     const json_t *pattern = json_object_get(json, "pattern");
     const char *literal = json_string_value(json_object_get(pattern, "String"));
     const char *regex = json_string_value(json_object_get(pattern, "Regex"));
     if (!literal && !regex)
-        return base_fail(err, ERROR_INPUT, "%s: \"pattern\" needs a \"String\" or a \"Regex\"", where);
+        return base_fail(err, ERROR_INPUT, "%s: \"pattern\" needs a \"String\" or a \"Regex\"",
+                         where);
     part->splitter = regex ? text_splitter_for(regex) : NULL;
     if (!part->splitter)
         part->pattern = literal ? text_pattern_literal(literal) : text_pattern_regex(regex, err);
@@ -433,46 +406,41 @@ static const struct {
     {"Split", run_split, load_split},
 };
 
-static bool load_one(const json_t *json, TextPreTokenizers *out, int depth, Error *err)
-{
+static bool load_one(const json_t *json, TextPreTokenizers *out, int depth, Error *err) {
     const char *type = text_json_type(json, "pre_tokenizer", err);
-    if (!type)
-        return false;
+    if (!type) return false;
     if (strcmp(type, "Sequence") == 0) {
         const json_t *list = json_object_get(json, "pretokenizers");
         if (!json_is_array(list) || depth >= TEXT_MAX_DEPTH)
-            return base_fail(err, ERROR_INPUT,
-                             "pre_tokenizer Sequence: \"pretokenizers\" must be a list, at most %d deep",
-                             TEXT_MAX_DEPTH);
+            return base_fail(
+                err, ERROR_INPUT,
+                "pre_tokenizer Sequence: \"pretokenizers\" must be a list, at most %d deep",
+                TEXT_MAX_DEPTH);
         for (size_t i = 0; i < json_array_size(list); i++)
-            if (!load_one(json_array_get(list, i), out, depth + 1, err))
-                return false;
+            if (!load_one(json_array_get(list, i), out, depth + 1, err)) return false;
         return true;
     }
     for (size_t k = 0; k < BASE_COUNT(kinds); k++) {
-        if (strcmp(type, kinds[k].type) != 0)
-            continue;
+        if (strcmp(type, kinds[k].type) != 0) continue;
         if (out->count == TEXT_MAX_STAGES)
-            return base_fail(err, ERROR_UNSUPPORTED, "pre_tokenizer: more than %d steps", TEXT_MAX_STAGES);
+            return base_fail(err, ERROR_UNSUPPORTED, "pre_tokenizer: more than %d steps",
+                             TEXT_MAX_STAGES);
         out->parts = base_realloc(out->parts, (out->count + 1) * sizeof *out->parts);
         TextPreTokenizer *part = &out->parts[out->count++];
         *part = (TextPreTokenizer){.run = kinds[k].run};
         out->ends_in_bytes = part->run == run_byte_level;
-        if (kinds[k].load && !kinds[k].load(json, part, err))
-            return false;
+        if (kinds[k].load && !kinds[k].load(json, part, err)) return false;
         out->needs_origins |= part->run == run_metaspace && part->scheme == SCHEME_FIRST;
         return true;
     }
     return base_fail(err, ERROR_UNSUPPORTED, "pre_tokenizer of type \"%s\" is not supported", type);
 }
 
-bool text_pre_tokenizers_load(const json_t *json, TextPreTokenizers *out, Error *err)
-{
+bool text_pre_tokenizers_load(const json_t *json, TextPreTokenizers *out, Error *err) {
     return !json || json_is_null(json) || load_one(json, out, 0, err);
 }
 
-void text_pre_tokenizers_free(TextPreTokenizers *chain)
-{
+void text_pre_tokenizers_free(TextPreTokenizers *chain) {
     for (size_t i = 0; i < chain->count; i++) {
         free(chain->parts[i].replacement);
         text_pattern_free(chain->parts[i].pattern);

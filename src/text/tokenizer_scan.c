@@ -8,65 +8,52 @@ typedef struct Cursor {
     size_t at, end;
 } Cursor;
 
-static void skip_space(Cursor *c)
-{
-    while (c->at < c->end && (c->text[c->at] == ' ' || c->text[c->at] == '\n' || c->text[c->at] == '\r' ||
-                              c->text[c->at] == '\t'))
+static void skip_space(Cursor *c) {
+    while (c->at < c->end && (c->text[c->at] == ' ' || c->text[c->at] == '\n' ||
+                              c->text[c->at] == '\r' || c->text[c->at] == '\t'))
         c->at++;
 }
 
-static bool take(Cursor *c, char wanted)
-{
+static bool take(Cursor *c, char wanted) {
     skip_space(c);
-    if (c->at >= c->end || c->text[c->at] != wanted)
-        return false;
+    if (c->at >= c->end || c->text[c->at] != wanted) return false;
     c->at++;
     return true;
 }
 
 /* Past a string whose opening quote is next. */
-static bool skip_string(Cursor *c)
-{
-    if (!take(c, '"'))
-        return false;
+static bool skip_string(Cursor *c) {
+    if (!take(c, '"')) return false;
     size_t start = c->at;
     for (;;) {
         const char *quote = memchr(c->text + c->at, '"', c->end - c->at);
-        if (!quote)
-            return false;
+        if (!quote) return false;
         size_t at = (size_t)(quote - c->text), slashes = 0;
-        while (at - slashes > start && c->text[at - slashes - 1] == '\\')
-            slashes++;
+        while (at - slashes > start && c->text[at - slashes - 1] == '\\') slashes++;
         c->at = at + 1;
-        if (slashes % 2 == 0)
-            return true;
+        if (slashes % 2 == 0) return true;
     }
 }
 
-static bool skip_value(Cursor *c)
-{
+static bool skip_value(Cursor *c) {
     size_t depth = 0;
     skip_space(c);
     do {
-        if (c->at >= c->end)
-            return false;
+        if (c->at >= c->end) return false;
         char next = c->text[c->at];
         if (next == '"') {
-            if (!skip_string(c))
-                return false;
+            if (!skip_string(c)) return false;
         } else if (next == '{' || next == '[') {
             depth++;
             c->at++;
         } else if (next == '}' || next == ']') {
-            if (!depth)
-                return false;
+            if (!depth) return false;
             depth--;
             c->at++;
         } else if (depth) {
             c->at++;
         } else {
-            while (c->at < c->end && !strchr(",]} \n\r\t", c->text[c->at]))
-                c->at++;
+            while (c->at < c->end && !strchr(",]} \n\r\t", c->text[c->at])) c->at++;
             return true;
         }
     } while (depth);
@@ -74,36 +61,29 @@ static bool skip_value(Cursor *c)
 }
 
 /* Past the key and the colon; a key with escapes matches nothing. */
-static bool take_key(Cursor *c, const char **key, size_t *length)
-{
+static bool take_key(Cursor *c, const char **key, size_t *length) {
     skip_space(c);
     size_t start = c->at + 1;
-    if (!skip_string(c))
-        return false;
+    if (!skip_string(c)) return false;
     *key = c->text + start;
     *length = c->at - 1 - start;
     return take(c, ':');
 }
 
-static bool is_key(const char *key, size_t length, const char *wanted)
-{
+static bool is_key(const char *key, size_t length, const char *wanted) {
     return length == strlen(wanted) && memcmp(key, wanted, length) == 0;
 }
 
-static bool find_in_model(Cursor *c, TextScan *scan)
-{
-    if (!take(c, '{'))
-        return false;
+static bool find_in_model(Cursor *c, TextScan *scan) {
+    if (!take(c, '{')) return false;
     do {
         const char *key;
         size_t length;
-        if (!take_key(c, &key, &length))
-            return false;
+        if (!take_key(c, &key, &length)) return false;
         skip_space(c);
         size_t begin = c->at;
         char opens = begin < c->end ? c->text[begin] : '\0';
-        if (!skip_value(c))
-            return false;
+        if (!skip_value(c)) return false;
         if (opens == '{' && is_key(key, length, "vocab")) {
             scan->vocab_begin = begin;
             scan->vocab_end = c->at;
@@ -115,37 +95,32 @@ static bool find_in_model(Cursor *c, TextScan *scan)
     return take(c, '}');
 }
 
-bool text_scan_find(const char *json, size_t length, TextScan *scan)
-{
+bool text_scan_find(const char *json, size_t length, TextScan *scan) {
     Cursor c = {json, 0, length};
     size_t models = 0;
     *scan = (TextScan){0};
-    if (!take(&c, '{'))
-        return false;
+    if (!take(&c, '{')) return false;
     do {
         const char *key;
         size_t key_length;
-        if (!take_key(&c, &key, &key_length))
-            return false;
+        if (!take_key(&c, &key, &key_length)) return false;
         bool model = is_key(key, key_length, "model");
         models += model;
-        if (model ? !find_in_model(&c, scan) : !skip_value(&c))
-            return false;
+        if (model ? !find_in_model(&c, scan) : !skip_value(&c)) return false;
     } while (take(&c, ','));
     return models == 1 && scan->vocab_end > scan->vocab_begin && take(&c, '}');
 }
 
-void text_scan_rest(const char *json, size_t length, const TextScan *scan, StrBuf *out)
-{
+void text_scan_rest(const char *json, size_t length, const TextScan *scan, StrBuf *out) {
     struct {
         size_t begin, end;
         const char *instead;
-    } cuts[2] = {{scan->vocab_begin, scan->vocab_end, "{}"}, {scan->merges_begin, scan->merges_end, "[]"}};
+    } cuts[2] = {{scan->vocab_begin, scan->vocab_end, "{}"},
+                 {scan->merges_begin, scan->merges_end, "[]"}};
     size_t first = cuts[1].end && cuts[1].begin < cuts[0].begin, done = 0;
     for (size_t i = 0; i < 2; i++) {
         size_t k = i ? !first : first;
-        if (!cuts[k].end)
-            continue;
+        if (!cuts[k].end) continue;
         base_str_append_n(out, json + done, cuts[k].begin - done);
         base_str_append(out, cuts[k].instead);
         done = cuts[k].end;
@@ -155,33 +130,29 @@ void text_scan_rest(const char *json, size_t length, const TextScan *scan, StrBu
 
 /* ---- strict reading ----------------------------------------------------- */
 
-static int hex4(const char *text)
-{
+static int hex4(const char *text) {
     int value = 0;
     for (size_t i = 0; i < 4; i++) {
         char c = text[i];
-        int digit = c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
-        if (digit < 0)
-            return -1;
+        int digit = c >= '0' && c <= '9'                 ? c - '0'
+                    : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+                                                         : -1;
+        if (digit < 0) return -1;
         value = value << 4 | digit;
     }
     return value;
 }
 
 /* \uXXXX, as a pair where it needs to be; the cursor is past "\u". */
-static bool read_unicode_escape(Cursor *c, StrBuf *out)
-{
+static bool read_unicode_escape(Cursor *c, StrBuf *out) {
     int high = c->end - c->at >= 4 ? hex4(c->text + c->at) : -1;
-    if (high < 0 || (high >= 0xDC00 && high <= 0xDFFF))
-        return false;
+    if (high < 0 || (high >= 0xDC00 && high <= 0xDFFF)) return false;
     c->at += 4;
     uint32_t code = (uint32_t)high;
     if (high >= 0xD800 && high <= 0xDBFF) {
-        if (c->end - c->at < 6 || c->text[c->at] != '\\' || c->text[c->at + 1] != 'u')
-            return false;
+        if (c->end - c->at < 6 || c->text[c->at] != '\\' || c->text[c->at + 1] != 'u') return false;
         int low = hex4(c->text + c->at + 2);
-        if (low < 0xDC00 || low > 0xDFFF)
-            return false;
+        if (low < 0xDC00 || low > 0xDFFF) return false;
         code = 0x10000 + ((uint32_t)(high - 0xD800) << 10) + (uint32_t)(low - 0xDC00);
         c->at += 6;
     }
@@ -190,14 +161,13 @@ static bool read_unicode_escape(Cursor *c, StrBuf *out)
 }
 
 /* A string's text: in place when it has no escapes, else in *scratch. */
-static bool read_string(Cursor *c, StrBuf *scratch, const char **text, size_t *length)
-{
+static bool read_string(Cursor *c, StrBuf *scratch, const char **text, size_t *length) {
     static const char escapes[] = "\"\"\\\\//b\bf\fn\nr\rt\t";
-    if (!take(c, '"'))
-        return false;
+    if (!take(c, '"')) return false;
     size_t start = c->at;
     bool ascii = true;
-    while (c->at < c->end && c->text[c->at] != '"' && c->text[c->at] != '\\' && (uint8_t)c->text[c->at] >= 0x20) {
+    while (c->at < c->end && c->text[c->at] != '"' && c->text[c->at] != '\\' &&
+           (uint8_t)c->text[c->at] >= 0x20) {
         ascii &= (uint8_t)c->text[c->at] < 0x80;
         c->at++;
     }
@@ -210,25 +180,20 @@ static bool read_string(Cursor *c, StrBuf *scratch, const char **text, size_t *l
     base_str_append_n(scratch, c->text + start, c->at - start);
     while (c->at < c->end && c->text[c->at] != '"') {
         char next = c->text[c->at++];
-        if ((uint8_t)next < 0x20)
-            return false;
+        if ((uint8_t)next < 0x20) return false;
         if (next != '\\') {
             base_str_append_char(scratch, next);
             continue;
         }
-        if (c->at >= c->end)
-            return false;
+        if (c->at >= c->end) return false;
         next = c->text[c->at++];
         if (next == 'u') {
-            if (!read_unicode_escape(c, scratch))
-                return false;
+            if (!read_unicode_escape(c, scratch)) return false;
             continue;
         }
         size_t i = 0;
-        while (i + 1 < sizeof escapes && escapes[i] != next)
-            i += 2;
-        if (i + 1 >= sizeof escapes)
-            return false;
+        while (i + 1 < sizeof escapes && escapes[i] != next) i += 2;
+        if (i + 1 >= sizeof escapes) return false;
         base_str_append_char(scratch, escapes[i + 1]);
     }
     *text = scratch->data;
@@ -236,8 +201,7 @@ static bool read_string(Cursor *c, StrBuf *scratch, const char **text, size_t *l
     return take(c, '"') && base_utf8_valid(*text, *length);
 }
 
-static bool read_id(Cursor *c, int64_t *id)
-{
+static bool read_id(Cursor *c, int64_t *id) {
     skip_space(c);
     size_t start = c->at;
     *id = 0;
@@ -246,32 +210,26 @@ static bool read_id(Cursor *c, int64_t *id)
     return c->at > start;
 }
 
-static bool bad(const Cursor *c, const char *what, Error *err)
-{
+static bool bad(const Cursor *c, const char *what, Error *err) {
     return base_fail(err, ERROR_INPUT, "model: byte %zu: %s", c->at, what);
 }
 
-static bool read_vocab(Cursor *c, TextModel *model, StrBuf *scratch, Error *err)
-{
+static bool read_vocab(Cursor *c, TextModel *model, StrBuf *scratch, Error *err) {
     take(c, '{');
-    if (take(c, '}'))
-        return true;
+    if (take(c, '}')) return true;
     do {
         const char *text;
         size_t length;
         int64_t id;
         if (!read_string(c, scratch, &text, &length) || !take(c, ':'))
             return bad(c, "broken string in \"vocab\"", err);
-        if (!read_id(c, &id))
-            return bad(c, "an id in \"vocab\" is not a whole number", err);
-        if (!text_vocab_add(&model->vocab, text, length, id, err))
-            return false;
+        if (!read_id(c, &id)) return bad(c, "an id in \"vocab\" is not a whole number", err);
+        if (!text_vocab_add(&model->vocab, text, length, id, err)) return false;
     } while (take(c, ','));
     return take(c, '}') || bad(c, "\"vocab\" is not an object of token to id", err);
 }
 
-bool text_scan_vocab(const char *json, const TextScan *scan, TextModel *model, Error *err)
-{
+bool text_scan_vocab(const char *json, const TextScan *scan, TextModel *model, Error *err) {
     Cursor c = {json, scan->vocab_begin, scan->vocab_end};
     StrBuf scratch = {0};
     /* "token": 12345, takes 13 to 25 bytes; a guess only spares growing. */
@@ -284,9 +242,8 @@ bool text_scan_vocab(const char *json, const TextScan *scan, TextModel *model, E
 
 /* Two strings, or one with a space. The left part is copied: both may need the
  * scratch. */
-static bool read_merge(Cursor *c, StrBuf *scratch, StrBuf *left, const char **right, size_t *right_length,
-                       bool *version, Error *err)
-{
+static bool read_merge(Cursor *c, StrBuf *scratch, StrBuf *left, const char **right,
+                       size_t *right_length, bool *version, Error *err) {
     const char *text;
     size_t length, space;
     left->length = 0;
@@ -301,8 +258,7 @@ static bool read_merge(Cursor *c, StrBuf *scratch, StrBuf *left, const char **ri
     if (!read_string(c, scratch, &text, &length))
         return bad(c, "a merge is neither a pair of strings nor a string", err);
     *version = length >= 8 && memcmp(text, "#version", 8) == 0;
-    if (*version)
-        return true;
+    if (*version) return true;
     if (!text_merge_cut(text, length, &space))
         return bad(c, "a merge is not two parts with a space between", err);
     base_str_append_n(left, text, space);
@@ -311,26 +267,23 @@ static bool read_merge(Cursor *c, StrBuf *scratch, StrBuf *left, const char **ri
     return true;
 }
 
-static bool read_merges(Cursor *c, TextModel *model, StrBuf *scratch, StrBuf *left, Error *err)
-{
+static bool read_merges(Cursor *c, TextModel *model, StrBuf *scratch, StrBuf *left, Error *err) {
     uint32_t rank = 0;
     take(c, '[');
-    if (take(c, ']'))
-        return true;
+    if (take(c, ']')) return true;
     do {
         const char *right = NULL;
         size_t right_length = 0;
         bool version;
-        if (!read_merge(c, scratch, left, &right, &right_length, &version, err))
-            return false;
-        if (!version && !text_model_add_merge(model, left->data ? left->data : "", left->length, right, right_length, rank++, err))
+        if (!read_merge(c, scratch, left, &right, &right_length, &version, err)) return false;
+        if (!version && !text_model_add_merge(model, left->data ? left->data : "", left->length,
+                                              right, right_length, rank++, err))
             return false;
     } while (take(c, ','));
     return take(c, ']') || bad(c, "\"merges\" is not a list", err);
 }
 
-bool text_scan_merges(const char *json, const TextScan *scan, TextModel *model, Error *err)
-{
+bool text_scan_merges(const char *json, const TextScan *scan, TextModel *model, Error *err) {
     Cursor c = {json, scan->merges_begin, scan->merges_end};
     StrBuf scratch = {0}, left = {0};
     if (c.at == c.end)

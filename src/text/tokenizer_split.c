@@ -5,8 +5,7 @@
 #include "text/tokenizer_parts.h"
 #include "text/tokenizer_patterns.h"
 
-static inline unsigned class_at(const uint8_t *text, size_t at, size_t *length)
-{
+static inline unsigned class_at(const uint8_t *text, size_t at, size_t *length) {
     if (text[at] < 0x80) {
         *length = 1;
         return text_class_ascii[text[at]];
@@ -16,25 +15,20 @@ static inline unsigned class_at(const uint8_t *text, size_t at, size_t *length)
 
 /* The end of the run of characters of these classes (or, with negated, of none
  * of them). */
-static size_t run_of(const uint8_t *text, size_t length, size_t at, unsigned classes)
-{
+static size_t run_of(const uint8_t *text, size_t length, size_t at, unsigned classes) {
     size_t step;
-    while (at < length && (class_at(text, at, &step) & classes))
-        at += step;
+    while (at < length && (class_at(text, at, &step) & classes)) at += step;
     return at;
 }
 
-static size_t run_of_none(const uint8_t *text, size_t length, size_t at, unsigned classes)
-{
+static size_t run_of_none(const uint8_t *text, size_t length, size_t at, unsigned classes) {
     size_t step;
-    while (at < length && !(class_at(text, at, &step) & classes))
-        at += step;
+    while (at < length && !(class_at(text, at, &step) & classes)) at += step;
     return at;
 }
 
 /* \s+(?!\S)|\s+ : a run of spaces leaves its last one to what follows. */
-static size_t spaces(const uint8_t *text, size_t length, size_t from)
-{
+static size_t spaces(const uint8_t *text, size_t length, size_t from) {
     size_t at = from, last = from, step;
     while (at < length && (class_at(text, at, &step) & CLASS_SPACE)) {
         last = at;
@@ -44,33 +38,25 @@ static size_t spaces(const uint8_t *text, size_t length, size_t from)
 }
 
 /* \s*[\r\n]+|\s+(?!\S)|\s+ : the run up to its last line end, if it has one. */
-static size_t spaces_or_lines(const uint8_t *text, size_t length, size_t from)
-{
+static size_t spaces_or_lines(const uint8_t *text, size_t length, size_t from) {
     size_t at = from, last = from, line_end = from, step;
     unsigned classes;
     while (at < length && ((classes = class_at(text, at, &step)) & CLASS_SPACE)) {
         last = at;
         at += step;
-        if (classes & CLASS_NEWLINE)
-            line_end = at;
+        if (classes & CLASS_NEWLINE) line_end = at;
     }
-    if (line_end > from)
-        return line_end;
+    if (line_end > from) return line_end;
     return at < length && last > from ? last : at;
 }
 
 /* 's 't 're 've 'm 'll 'd; ignoring case, U+017F folds to s. 0 when none. */
-static size_t contraction(const uint8_t *text, size_t length, size_t at, bool any_case)
-{
-    if (at + 1 >= length || text[at] != '\'')
-        return 0;
+static size_t contraction(const uint8_t *text, size_t length, size_t at, bool any_case) {
+    if (at + 1 >= length || text[at] != '\'') return 0;
     uint8_t fold = any_case ? 32 : 0, first = text[at + 1] | fold;
-    if (first == 's' || first == 't' || first == 'm' || first == 'd')
-        return 2;
-    if (any_case && text[at + 1] == 0xC5 && at + 2 < length && text[at + 2] == 0xBF)
-        return 3;
-    if (at + 2 >= length)
-        return 0;
+    if (first == 's' || first == 't' || first == 'm' || first == 'd') return 2;
+    if (any_case && text[at + 1] == 0xC5 && at + 2 < length && text[at + 2] == 0xBF) return 3;
+    if (at + 2 >= length) return 0;
     uint8_t second = text[at + 2] | fold;
     bool two = (first == 'r' && second == 'e') || (first == 'v' && second == 'e') ||
                (first == 'l' && second == 'l');
@@ -78,25 +64,19 @@ static size_t contraction(const uint8_t *text, size_t length, size_t at, bool an
 }
 
 /* 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+ */
-size_t text_split_gpt2(const uint8_t *text, size_t length, size_t from)
-{
+size_t text_split_gpt2(const uint8_t *text, size_t length, size_t from) {
     size_t step, at = from, suffix = contraction(text, length, from, false);
-    if (suffix)
-        return from + suffix;
-    if (text[at] == ' ' && at + 1 < length)
-        at++;
+    if (suffix) return from + suffix;
+    if (text[at] == ' ' && at + 1 < length) at++;
     unsigned classes = class_at(text, at, &step);
-    if (classes & CLASS_LETTER)
-        return run_of(text, length, at + step, CLASS_LETTER);
-    if (classes & CLASS_NUMBER)
-        return run_of(text, length, at + step, CLASS_NUMBER);
+    if (classes & CLASS_LETTER) return run_of(text, length, at + step, CLASS_LETTER);
+    if (classes & CLASS_NUMBER) return run_of(text, length, at + step, CLASS_NUMBER);
     if (!(classes & CLASS_SPACE))
         return run_of_none(text, length, at + step, CLASS_SPACE | CLASS_LETTER | CLASS_NUMBER);
     return spaces(text, length, from);
 }
 
-static size_t digits(const uint8_t *text, size_t length, size_t at, int most)
-{
+static size_t digits(const uint8_t *text, size_t length, size_t at, int most) {
     size_t step;
     for (int i = 0; i < most && at < length && (class_at(text, at, &step) & CLASS_NUMBER); i++)
         at += step;
@@ -106,102 +86,81 @@ static size_t digits(const uint8_t *text, size_t length, size_t at, int most)
 /* (?:...contractions)|[^\r\n\p{L}\p{N}]?W+|\p{N}{1,most}| ?[^\sW\p{N}]+[\r\n]*
  * then spaces_or_lines, where W is L, or L and M. */
 static size_t split_llama(const uint8_t *text, size_t length, size_t from, unsigned word,
-                          int most_digits)
-{
+                          int most_digits) {
     size_t step, next_step, suffix = contraction(text, length, from, true);
-    if (suffix)
-        return from + suffix;
+    if (suffix) return from + suffix;
     unsigned classes = class_at(text, from, &step);
     size_t next = from + step;
     if (!(classes & (CLASS_NEWLINE | CLASS_LETTER | CLASS_NUMBER)) && next < length &&
         (class_at(text, next, &next_step) & word))
         return run_of(text, length, next, word);
-    if (classes & word)
-        return run_of(text, length, next, word);
-    if (classes & CLASS_NUMBER)
-        return digits(text, length, from, most_digits);
+    if (classes & word) return run_of(text, length, next, word);
+    if (classes & CLASS_NUMBER) return digits(text, length, from, most_digits);
     unsigned plain = CLASS_SPACE | CLASS_NUMBER | word;
     size_t at = text[from] == ' ' ? next : from, end = run_of_none(text, length, at, plain);
-    if (end > at)
-        return run_of(text, length, end, CLASS_NEWLINE);
+    if (end > at) return run_of(text, length, end, CLASS_NEWLINE);
     return spaces_or_lines(text, length, from);
 }
 
-static size_t split_llama3(const uint8_t *text, size_t length, size_t from)
-{
+static size_t split_llama3(const uint8_t *text, size_t length, size_t from) {
     return split_llama(text, length, from, CLASS_LETTER, 3);
 }
 
-static size_t split_qwen2(const uint8_t *text, size_t length, size_t from)
-{
+static size_t split_qwen2(const uint8_t *text, size_t length, size_t from) {
     return split_llama(text, length, from, CLASS_LETTER, 1);
 }
 
-static size_t split_qwen35(const uint8_t *text, size_t length, size_t from)
-{
+static size_t split_qwen35(const uint8_t *text, size_t length, size_t from) {
     return split_llama(text, length, from, CLASS_LETTER | CLASS_MARK, 1);
 }
 
 /* U*L+ from `at`, where U and L share Lm, Lo and M: the U run may give back
  * characters until one of them is an L. 0 when it does not match. */
-static size_t upper_then_lower(const uint8_t *text, size_t length, size_t at)
-{
+static size_t upper_then_lower(const uint8_t *text, size_t length, size_t at) {
     size_t step, shared = 0;
     unsigned classes;
     while (at < length && ((classes = class_at(text, at, &step)) & CLASS_UPPERISH)) {
         at += step;
-        if (classes & CLASS_LOWERISH)
-            shared = at;
+        if (classes & CLASS_LOWERISH) shared = at;
     }
     size_t end = run_of(text, length, at, CLASS_LOWERISH);
     return end > at ? end : shared;
 }
 
 /* U+L* from `at`; 0 when it does not match. */
-static size_t upper_or_more(const uint8_t *text, size_t length, size_t at)
-{
+static size_t upper_or_more(const uint8_t *text, size_t length, size_t at) {
     size_t end = run_of(text, length, at, CLASS_UPPERISH);
     return end > at ? run_of(text, length, end, CLASS_LOWERISH) : 0;
 }
 
 /* [^\r\n\p{L}\p{N}]?U*L+(contraction)?|[^\r\n\p{L}\p{N}]?U+L*(contraction)?|
  * \p{N}{1,most}| ?[^\s\p{L}\p{N}]+[\r\n/]* then spaces_or_lines */
-static size_t split_o200k_family(const uint8_t *text, size_t length, size_t from,
-                                 bool contractions, int most_digits)
-{
+static size_t split_o200k_family(const uint8_t *text, size_t length, size_t from, bool contractions,
+                                 int most_digits) {
     size_t step, end = 0;
     unsigned classes = class_at(text, from, &step);
     size_t next = from + step;
     bool led = !(classes & (CLASS_NEWLINE | CLASS_LETTER | CLASS_NUMBER));
-    if (led)
-        end = upper_then_lower(text, length, next);
-    if (!end)
-        end = upper_then_lower(text, length, from);
-    if (!end && led)
-        end = upper_or_more(text, length, next);
-    if (!end)
-        end = upper_or_more(text, length, from);
-    if (end)
-        return contractions ? end + contraction(text, length, end, true) : end;
-    if (classes & CLASS_NUMBER)
-        return digits(text, length, from, most_digits);
+    if (led) end = upper_then_lower(text, length, next);
+    if (!end) end = upper_then_lower(text, length, from);
+    if (!end && led) end = upper_or_more(text, length, next);
+    if (!end) end = upper_or_more(text, length, from);
+    if (end) return contractions ? end + contraction(text, length, end, true) : end;
+    if (classes & CLASS_NUMBER) return digits(text, length, from, most_digits);
     size_t at = text[from] == ' ' ? next : from;
     end = run_of_none(text, length, at, CLASS_SPACE | CLASS_LETTER | CLASS_NUMBER);
     if (end > at) {
-        while (end < length && (text[end] == '\r' || text[end] == '\n' || text[end] == '/'))
-            end++;
+        while (end < length && (text[end] == '\r' || text[end] == '\n' || text[end] == '/')) end++;
         return end;
     }
     return spaces_or_lines(text, length, from);
 }
 
-static size_t split_o200k(const uint8_t *text, size_t length, size_t from)
-{
+static size_t split_o200k(const uint8_t *text, size_t length, size_t from) {
     return split_o200k_family(text, length, from, true, 3);
 }
 
-static size_t split_tekken(const uint8_t *text, size_t length, size_t from)
-{
+static size_t split_tekken(const uint8_t *text, size_t length, size_t from) {
     return split_o200k_family(text, length, from, false, 1);
 }
 
@@ -213,10 +172,8 @@ static const struct {
     {QWEN35, split_qwen35},  {O200K, split_o200k},   {TEKKEN, split_tekken},
 };
 
-TextSplitter text_splitter_for(const char *regex)
-{
+TextSplitter text_splitter_for(const char *regex) {
     for (size_t i = 0; i < BASE_COUNT(known); i++)
-        if (strcmp(regex, known[i].regex) == 0)
-            return known[i].split;
+        if (strcmp(regex, known[i].regex) == 0) return known[i].split;
     return NULL;
 }

@@ -12,13 +12,11 @@ struct TextStop {
     const char *found;
 };
 
-TextStop *text_stop_new(const char *const *strings, size_t count)
-{
+TextStop *text_stop_new(const char *const *strings, size_t count) {
     TextStop *stop = base_calloc(1, sizeof *stop);
     stop->strings = base_calloc(count + 1, sizeof *stop->strings);
     for (size_t i = 0; i < count; i++) {
-        if (!strings[i] || !*strings[i])
-            continue;
+        if (!strings[i] || !*strings[i]) continue;
         stop->strings[stop->count++] = base_strdup(strings[i]);
         stop->longest = BASE_MAX(stop->longest, strlen(strings[i]));
     }
@@ -27,8 +25,7 @@ TextStop *text_stop_new(const char *const *strings, size_t count)
 
 /* The first place in the held text where a stop string stands whole; among
  * those that start there, the longest. */
-static bool find_stop(TextStop *stop, size_t *at)
-{
+static bool find_stop(TextStop *stop, size_t *at) {
     for (size_t i = 0; i < stop->held.length; i++) {
         size_t best = 0;
         for (size_t k = 0; k < stop->count; k++) {
@@ -47,9 +44,9 @@ static bool find_stop(TextStop *stop, size_t *at)
     return false;
 }
 
-static size_t longest_open_tail(const TextStop *stop)
-{
-    for (size_t tail = BASE_MIN(stop->held.length, stop->longest ? stop->longest - 1 : 0); tail > 0; tail--) {
+static size_t longest_open_tail(const TextStop *stop) {
+    for (size_t tail = BASE_MIN(stop->held.length, stop->longest ? stop->longest - 1 : 0); tail > 0;
+         tail--) {
         const char *start = stop->held.data + stop->held.length - tail;
         for (size_t k = 0; k < stop->count; k++)
             if (strlen(stop->strings[k]) > tail && memcmp(start, stop->strings[k], tail) == 0)
@@ -58,11 +55,9 @@ static size_t longest_open_tail(const TextStop *stop)
     return 0;
 }
 
-bool text_stop_push(TextStop *stop, const char *text, size_t length, StrBuf *out)
-{
+bool text_stop_push(TextStop *stop, const char *text, size_t length, StrBuf *out) {
     size_t at;
-    if (stop->found)
-        return true;
+    if (stop->found) return true;
     base_str_append_n(&stop->held, text, length);
     if (find_stop(stop, &at)) {
         base_str_append_n(out, stop->held.data, at);
@@ -78,22 +73,20 @@ bool text_stop_push(TextStop *stop, const char *text, size_t length, StrBuf *out
     return false;
 }
 
-void text_stop_finish(TextStop *stop, StrBuf *out)
-{
+void text_stop_finish(TextStop *stop, StrBuf *out) {
     if (!stop->found && stop->held.length)
         base_str_append_n(out, stop->held.data, stop->held.length);
     stop->held.length = 0;
     stop->found = NULL;
 }
 
-const char *text_stop_found(const TextStop *stop) { return stop->found; }
+const char *text_stop_found(const TextStop *stop) {
+    return stop->found;
+}
 
-void text_stop_free(TextStop *stop)
-{
-    if (!stop)
-        return;
-    for (size_t i = 0; i < stop->count; i++)
-        free(stop->strings[i]);
+void text_stop_free(TextStop *stop) {
+    if (!stop) return;
+    for (size_t i = 0; i < stop->count; i++) free(stop->strings[i]);
     free(stop->strings);
     base_str_free(&stop->held);
     free(stop);

@@ -8,9 +8,9 @@
 typedef struct Stage {
     StrBuf held;
     StrBuf scratch;
-    size_t seen;     /* tokens so far */
-    bool fused;      /* what comes in is text in any portions, not tokens */
-    bool settled;    /* Strip on fused text: past the leading copies */
+    size_t seen;  /* tokens so far */
+    bool fused;   /* what comes in is text in any portions, not tokens */
+    bool settled; /* Strip on fused text: past the leading copies */
 } Stage;
 
 struct TextStream {
@@ -27,37 +27,32 @@ static void stage_token(TextStream *stream, size_t at, const char *text, size_t 
 
 /* Bytes at the start of s that may yet become a character: 0 when they are a
  * whole one or can never be one. */
-static bool is_cut_character(const uint8_t *s, size_t length)
-{
+static bool is_cut_character(const uint8_t *s, size_t length) {
     size_t needed = s[0] >= 0xF0 && s[0] <= 0xF4   ? 4
                     : s[0] >= 0xE0 && s[0] <= 0xEF ? 3
                     : s[0] >= 0xC2 && s[0] <= 0xDF ? 2
                                                    : 0;
-    if (length >= needed)
-        return false;
+    if (length >= needed) return false;
     for (size_t i = 1; i < length; i++) {
         uint8_t low = 0x80, high = 0xBF;
         if (i == 1) {
             low = s[0] == 0xE0 ? 0xA0 : s[0] == 0xF0 ? 0x90 : 0x80;
             high = s[0] == 0xED ? 0x9F : s[0] == 0xF4 ? 0x8F : 0xBF;
         }
-        if (s[i] < low || s[i] > high)
-            return false;
+        if (s[i] < low || s[i] > high) return false;
     }
     return true;
 }
 
 /* Passes on the whole characters of stage->held, at the end all of it. */
-static void settle_bytes(TextStream *stream, size_t at, bool end)
-{
+static void settle_bytes(TextStream *stream, size_t at, bool end) {
     Stage *stage = &stream->stages[at];
     StrBuf *held = &stage->held;
     size_t i = 0;
     stage->scratch.length = 0;
     while (i < held->length) {
         uint32_t code;
-        if (!end && is_cut_character((const uint8_t *)held->data + i, held->length - i))
-            break;
+        if (!end && is_cut_character((const uint8_t *)held->data + i, held->length - i)) break;
         i += base_utf8_decode(held->data + i, held->length - i, &code, NULL);
         base_str_append_codepoint(&stage->scratch, code);
     }
@@ -69,27 +64,25 @@ static void settle_bytes(TextStream *stream, size_t at, bool end)
         stage_token(stream, at + 1, stage->scratch.data, stage->scratch.length);
 }
 
-static void settle_run(TextStream *stream, size_t at)
-{
+static void settle_run(TextStream *stream, size_t at) {
     StrBuf *run = &stream->stages[at].held;
-    if (!run->length)
-        return;
+    if (!run->length) return;
     if (base_utf8_valid(run->data, run->length)) {
         stage_token(stream, at + 1, run->data, run->length);
     } else {
-        for (size_t i = 0; i < run->length; i++)
-            stage_token(stream, at + 1, "\xEF\xBF\xBD", 3);
+        for (size_t i = 0; i < run->length; i++) stage_token(stream, at + 1, "\xEF\xBF\xBD", 3);
     }
     run->length = 0;
 }
 
 /* Leading copies of one character vanish from fused text, `start` at most. */
-static void strip_fused(TextStream *stream, size_t at, const TextDecoder *decoder, const char *text, size_t length)
-{
+static void strip_fused(TextStream *stream, size_t at, const TextDecoder *decoder, const char *text,
+                        size_t length) {
     Stage *stage = &stream->stages[at];
     size_t content = strlen(decoder->content);
     while (!stage->settled && length) {
-        if (stage->seen < decoder->start && length >= content && memcmp(text, decoder->content, content) == 0) {
+        if (stage->seen < decoder->start && length >= content &&
+            memcmp(text, decoder->content, content) == 0) {
             text += content;
             length -= content;
             stage->seen++;
@@ -97,12 +90,10 @@ static void strip_fused(TextStream *stream, size_t at, const TextDecoder *decode
             stage->settled = true;
         }
     }
-    if (length)
-        stage_token(stream, at + 1, text, length);
+    if (length) stage_token(stream, at + 1, text, length);
 }
 
-static void stage_token(TextStream *stream, size_t at, const char *text, size_t length)
-{
+static void stage_token(TextStream *stream, size_t at, const char *text, size_t length) {
     const TextDecoders *chain = &stream->tokenizer->decoders;
     if (at == chain->count) {
         base_str_append_n(stream->out, text, length);
@@ -125,20 +116,19 @@ static void stage_token(TextStream *stream, size_t at, const char *text, size_t 
         stage_token(stream, at + 1, text, length);
         return;
     }
-    case DECODE_FUSE:
-        stage_token(stream, at + 1, text, length);
-        return;
+    case DECODE_FUSE: stage_token(stream, at + 1, text, length); return;
     case DECODE_BPE: /* the last token differs, so one is held */
         if (stage->seen++) {
             stage->scratch.length = 0;
-            text_decode_suffix(decoder, false, stage->held.data ? stage->held.data : "", stage->held.length, &stage->scratch);
-            stage_token(stream, at + 1, stage->scratch.data ? stage->scratch.data : "", stage->scratch.length);
+            text_decode_suffix(decoder, false, stage->held.data ? stage->held.data : "",
+                               stage->held.length, &stage->scratch);
+            stage_token(stream, at + 1, stage->scratch.data ? stage->scratch.data : "",
+                        stage->scratch.length);
         }
         stage->held.length = 0;
         base_str_append_n(&stage->held, text, length);
         return;
-    default:
-        break;
+    default: break;
     }
     if (stage->fused) {
         strip_fused(stream, at, decoder, text, length);
@@ -146,11 +136,11 @@ static void stage_token(TextStream *stream, size_t at, const char *text, size_t 
     }
     stage->scratch.length = 0;
     text_decode_token(decoder, stream->work, stage->seen++ == 0, text, length, &stage->scratch);
-    stage_token(stream, at + 1, stage->scratch.data ? stage->scratch.data : "", stage->scratch.length);
+    stage_token(stream, at + 1, stage->scratch.data ? stage->scratch.data : "",
+                stage->scratch.length);
 }
 
-static void stage_end(TextStream *stream, size_t at)
-{
+static void stage_end(TextStream *stream, size_t at) {
     const TextDecoder *decoder = &stream->tokenizer->decoders.parts[at];
     Stage *stage = &stream->stages[at];
     if (decoder->kind == DECODE_BYTE_LEVEL)
@@ -159,32 +149,32 @@ static void stage_end(TextStream *stream, size_t at)
         settle_run(stream, at);
     else if (decoder->kind == DECODE_BPE && stage->seen) {
         stage->scratch.length = 0;
-        text_decode_suffix(decoder, true, stage->held.data ? stage->held.data : "", stage->held.length, &stage->scratch);
-        stage_token(stream, at + 1, stage->scratch.data ? stage->scratch.data : "", stage->scratch.length);
+        text_decode_suffix(decoder, true, stage->held.data ? stage->held.data : "",
+                           stage->held.length, &stage->scratch);
+        stage_token(stream, at + 1, stage->scratch.data ? stage->scratch.data : "",
+                    stage->scratch.length);
     }
     stage->held.length = stage->seen = 0;
     stage->settled = false;
 }
 
 /* Marks the stages that get fused text; false when one of them cannot. */
-static bool plan(TextStream *stream)
-{
+static bool plan(TextStream *stream) {
     const TextDecoders *chain = &stream->tokenizer->decoders;
     bool fused = false;
     for (size_t i = 0; i < chain->count; i++) {
         const TextDecoder *decoder = &chain->parts[i];
         stream->stages[i].fused = fused;
-        if (decoder->kind == DECODE_CTC)
-            return false;
-        if (fused && decoder->kind != DECODE_FUSE && !(decoder->kind == DECODE_STRIP && decoder->stop == 0))
+        if (decoder->kind == DECODE_CTC) return false;
+        if (fused && decoder->kind != DECODE_FUSE &&
+            !(decoder->kind == DECODE_STRIP && decoder->stop == 0))
             return false;
         fused |= decoder->kind == DECODE_FUSE || decoder->kind == DECODE_BYTE_LEVEL;
     }
     return true;
 }
 
-TextStream *text_stream_new(const TextTokenizer *tokenizer, bool skip_special)
-{
+TextStream *text_stream_new(const TextTokenizer *tokenizer, bool skip_special) {
     TextStream *stream = base_calloc(1, sizeof *stream);
     stream->tokenizer = tokenizer;
     stream->skip_special = skip_special;
@@ -192,19 +182,16 @@ TextStream *text_stream_new(const TextTokenizer *tokenizer, bool skip_special)
     return stream;
 }
 
-void text_stream_push(TextStream *stream, int32_t id, StrBuf *out)
-{
+void text_stream_push(TextStream *stream, int32_t id, StrBuf *out) {
     size_t length;
     if (stream->wait) {
         text_ids_append(&stream->ids, id);
         return;
     }
     const char *text = text_shown_token(stream->tokenizer, id, stream->skip_special, &length);
-    if (!text)
-        return;
+    if (!text) return;
     stream->out = out;
-    if (stream->tokenizer->decoders.none && stream->seen)
-        base_str_append_char(out, ' ');
+    if (stream->tokenizer->decoders.none && stream->seen) base_str_append_char(out, ' ');
     stream->seen++;
     stream->work = text_work_take(stream->tokenizer);
     stream->work->err = NULL;
@@ -212,11 +199,11 @@ void text_stream_push(TextStream *stream, int32_t id, StrBuf *out)
     text_work_give(stream->tokenizer, stream->work);
 }
 
-void text_stream_finish(TextStream *stream, StrBuf *out)
-{
+void text_stream_finish(TextStream *stream, StrBuf *out) {
     if (stream->wait) {
         size_t length;
-        char *text = text_tokenizer_decode(stream->tokenizer, stream->ids.data, stream->ids.length, stream->skip_special, &length);
+        char *text = text_tokenizer_decode(stream->tokenizer, stream->ids.data, stream->ids.length,
+                                           stream->skip_special, &length);
         base_str_append_n(out, text, length);
         free(text);
         stream->ids.length = 0;
@@ -225,16 +212,13 @@ void text_stream_finish(TextStream *stream, StrBuf *out)
     stream->out = out;
     stream->work = text_work_take(stream->tokenizer);
     stream->work->err = NULL;
-    for (size_t i = 0; i < stream->tokenizer->decoders.count; i++)
-        stage_end(stream, i);
+    for (size_t i = 0; i < stream->tokenizer->decoders.count; i++) stage_end(stream, i);
     text_work_give(stream->tokenizer, stream->work);
     stream->seen = 0;
 }
 
-void text_stream_free(TextStream *stream)
-{
-    if (!stream)
-        return;
+void text_stream_free(TextStream *stream) {
+    if (!stream) return;
     for (size_t i = 0; i < TEXT_MAX_STAGES; i++) {
         base_str_free(&stream->stages[i].held);
         base_str_free(&stream->stages[i].scratch);

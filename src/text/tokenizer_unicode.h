@@ -21,18 +21,44 @@ typedef struct TextCaseRun {
 
 /* In the order of the categories in text_category_starts. */
 typedef enum {
-    CATEGORY_Cn, CATEGORY_Lu, CATEGORY_Ll, CATEGORY_Lt, CATEGORY_Lm, CATEGORY_Lo, CATEGORY_Mn,
-    CATEGORY_Mc, CATEGORY_Me, CATEGORY_Nd, CATEGORY_Nl, CATEGORY_No, CATEGORY_Pc, CATEGORY_Pd,
-    CATEGORY_Ps, CATEGORY_Pe, CATEGORY_Pi, CATEGORY_Pf, CATEGORY_Po, CATEGORY_Sm, CATEGORY_Sc,
-    CATEGORY_Sk, CATEGORY_So, CATEGORY_Zs, CATEGORY_Zl, CATEGORY_Zp, CATEGORY_Cc, CATEGORY_Cf,
-    CATEGORY_Co, CATEGORY_Cs, CATEGORY_COUNT
+    CATEGORY_Cn,
+    CATEGORY_Lu,
+    CATEGORY_Ll,
+    CATEGORY_Lt,
+    CATEGORY_Lm,
+    CATEGORY_Lo,
+    CATEGORY_Mn,
+    CATEGORY_Mc,
+    CATEGORY_Me,
+    CATEGORY_Nd,
+    CATEGORY_Nl,
+    CATEGORY_No,
+    CATEGORY_Pc,
+    CATEGORY_Pd,
+    CATEGORY_Ps,
+    CATEGORY_Pe,
+    CATEGORY_Pi,
+    CATEGORY_Pf,
+    CATEGORY_Po,
+    CATEGORY_Sm,
+    CATEGORY_Sc,
+    CATEGORY_Sk,
+    CATEGORY_So,
+    CATEGORY_Zs,
+    CATEGORY_Zl,
+    CATEGORY_Zp,
+    CATEGORY_Cc,
+    CATEGORY_Cf,
+    CATEGORY_Co,
+    CATEGORY_Cs,
+    CATEGORY_COUNT
 } TextCategory;
 
 extern const uint32_t text_category_starts[];
 extern const size_t text_category_start_count;
 extern const TextRanges text_assigned_9, text_mark_9, text_bert_mark, text_bert_punctuation,
-    text_bert_dropped, text_word_extra, text_numeric_extra, text_script_han,
-    text_script_hiragana, text_script_katakana, text_script_hangul;
+    text_bert_dropped, text_word_extra, text_numeric_extra, text_script_han, text_script_hiragana,
+    text_script_katakana, text_script_hangul;
 extern const TextCaseRun text_lower_runs[];
 extern const size_t text_lower_run_count;
 
@@ -60,25 +86,24 @@ void text_unicode_prepare(void);
 
 extern uint8_t text_class_ascii[128];
 
-static inline unsigned text_class(uint32_t code)
-{
+static inline unsigned text_class(uint32_t code) {
     return text_class_pages[text_class_index[code >> 8]][code & 255];
 }
-static inline unsigned text_bert_class(uint32_t code)
-{
+static inline unsigned text_bert_class(uint32_t code) {
     return text_bert_pages[text_bert_index[code >> 8]][code & 255];
 }
 TextCategory text_category(uint32_t code);
 bool text_in(const TextRanges *set, uint32_t code);
-static inline bool text_is_space(uint32_t code) { return (text_class(code) & CLASS_SPACE) != 0; }
+static inline bool text_is_space(uint32_t code) {
+    return (text_class(code) & CLASS_SPACE) != 0;
+}
 bool text_is_numeric(uint32_t code);   /* Nd Nl No, 17.0 */
 bool text_is_rust_word(uint32_t code); /* \w of Rust's regex: joiners too, fractions not */
 /* Full lowercase mapping of one code point, 1 or 2 of them. */
 int text_lower(uint32_t code, uint32_t out[2]);
 
 /* The code point at s, which is valid UTF-8, and its length. */
-static inline uint32_t text_decode(const uint8_t *s, size_t *length)
-{
+static inline uint32_t text_decode(const uint8_t *s, size_t *length) {
     if (s[0] < 0x80) {
         *length = 1;
         return s[0];
@@ -96,11 +121,9 @@ static inline uint32_t text_decode(const uint8_t *s, size_t *length)
            (s[3] & 63);
 }
 /* The code point that ends at s + end (end > 0), and its length. */
-static inline uint32_t text_decode_before(const uint8_t *s, size_t end, size_t *length)
-{
+static inline uint32_t text_decode_before(const uint8_t *s, size_t end, size_t *length) {
     size_t start = end - 1;
-    while (start > 0 && (s[start] & 0xC0) == 0x80)
-        start--;
+    while (start > 0 && (s[start] & 0xC0) == 0x80) start--;
     uint32_t code = text_decode(s + start, length);
     *length = end - start;
     return code;

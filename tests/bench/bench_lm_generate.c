@@ -82,7 +82,8 @@ int main(int argc, char **argv) {
     }
     double limit = bandwidth / (double)lm_model_bytes(model);
     double prefill_tps = median(prefill, runs), decode_tps = median(decode, runs);
-    printf("memory read                 %8.1f GB/s (%d threads)\n", bandwidth / 1e9, base_threads());
+    printf("memory read                 %8.1f GB/s (%d threads)\n", bandwidth / 1e9,
+           base_threads());
     printf("weights touched a token     %8.1f MB\n", (double)lm_model_bytes(model) / 1e6);
     printf("decode, read limit          %8.1f tokens/s\n", limit);
     printf("decode, mlx-rag             %8.1f tokens/s = %.0f %% of the limit\n", decode_tps,

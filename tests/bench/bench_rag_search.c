@@ -30,9 +30,10 @@ static int zipf(void) {
 }
 
 static void append_word(StrBuf *out, int rank) {
-    static const char *const syllables[] = {"ba", "ko", "ri", "ten", "su", "lo", "mar", "pi", "do", "ve", "gan", "tu"};
+    static const char *const syllables[] = {"ba",  "ko", "ri", "ten", "su",  "lo",
+                                            "mar", "pi", "do", "ve",  "gan", "tu"};
     base_str_append_char(out, ' ');
-    for (int r = rank; ; r /= 12) {
+    for (int r = rank;; r /= 12) {
         base_str_append(out, syllables[r % 12]);
         if (r < 12) break;
     }
@@ -47,7 +48,8 @@ static void random_vector(float *out) {
     for (size_t i = 0; i < DIM; i++) out[i] /= (float)sqrt(sum);
 }
 
-static bool embed(void *context, const char *const *texts, size_t count, RagTextRole role, float *out, Error *err) {
+static bool embed(void *context, const char *const *texts, size_t count, RagTextRole role,
+                  float *out, Error *err) {
     (void)context, (void)texts, (void)role, (void)err;
     for (size_t i = 0; i < count; i++) random_vector(out + i * DIM);
     return true;
@@ -67,11 +69,16 @@ static bool make_index(RagIndex *index, size_t n_chunks, Error *err) {
             rag_document_add(&document, RAG_BLOCK_PARAGRAPH, 0, 0, text.data, text.length);
             base_str_free(&text);
             RagBlock block = document.blocks[i];
-            items[i] = (RagChunk){.start = block.start, .end = block.end, .heading = "", .header = "bench"};
+            items[i] = (RagChunk){
+                .start = block.start, .end = block.end, .heading = "", .header = "bench"};
             random_vector(vectors + i * DIM);
         }
         RagChunks chunks = {.items = items, .count = CHUNKS_A_DOCUMENT};
-        RagNewDocument new = {.path = path, .root = "/bench", .document = &document, .chunks = &chunks, .vectors = vectors};
+        RagNewDocument new = {.path = path,
+                              .root = "/bench",
+                              .document = &document,
+                              .chunks = &chunks,
+                              .vectors = vectors};
         ok = rag_store_put(index, &new, NULL, err);
         document.title = NULL;
         rag_document_free(&document);
@@ -95,7 +102,12 @@ int main(int count, char **arguments) {
     size_t n_chunks = count > 1 ? (size_t)atoll(arguments[1]) : 100000;
     char folder[] = "/tmp/mlx-rag-bench-XXXXXX";
     Error err = {0};
-    RagEmbedder embedder = {.name = "bench", .hash = "0", .pooling = "none", .dim = DIM, .max_tokens = 256, .embed = embed};
+    RagEmbedder embedder = {.name = "bench",
+                            .hash = "0",
+                            .pooling = "none",
+                            .dim = DIM,
+                            .max_tokens = 256,
+                            .embed = embed};
     if (!mkdtemp(folder)) return 1;
     char *path = base_path_join(folder, "index.db");
     double started = base_now();
@@ -104,10 +116,13 @@ int main(int count, char **arguments) {
     rag_index_close(index);
     struct stat status = {0};
     stat(path, &status);
-    printf("index of %zu chunks: made in %.1f s, %.0f MB\n", n_chunks, base_now() - started, (double)status.st_size / 1e6);
+    printf("index of %zu chunks: made in %.1f s, %.0f MB\n", n_chunks, base_now() - started,
+           (double)status.st_size / 1e6);
     print_memory_speed();
-    static const int kinds[][4] = {{900, 4000, 20000, 31000}, {40, 300, 2500, 9000}, {2, 15, 60, 200}, {1, 2, 3, 5}};
-    static const char *const names[] = {"rare words", "usual words", "frequent words", "very frequent words"};
+    static const int kinds[][4] = {
+        {900, 4000, 20000, 31000}, {40, 300, 2500, 9000}, {2, 15, 60, 200}, {1, 2, 3, 5}};
+    static const char *const names[] = {"rare words", "usual words", "frequent words",
+                                        "very frequent words"};
     for (size_t k = 0; ok && k < BASE_COUNT(names); k++) {
         double best = 1e9, worst = 0;
         for (int round = 0; ok && round < 5; round++) {
@@ -117,14 +132,17 @@ int main(int count, char **arguments) {
             started = base_now();
             index = rag_index_open(path, RAG_READ, &embedder, &err);
             double opened = base_now();
-            ok = index && rag_search(index, &embedder, question.data, &(RagSearchOptions){0}, &found, &err);
+            ok = index &&
+                 rag_search(index, &embedder, question.data, &(RagSearchOptions){0}, &found, &err);
             double total = base_now() - started;
             if (!ok) break;
             best = fmin(best, total);
             worst = fmax(worst, total);
             if (round == 4)
-                printf("%-20s %5.1f ms best, %5.1f worst (last: open %.1f, dense %.1f, words %.1f, all %.1f)\n", names[k], best * 1e3,
-                       worst * 1e3, (opened - started) * 1e3, found.dense_seconds * 1e3, found.lexical_seconds * 1e3, total * 1e3);
+                printf("%-20s %5.1f ms best, %5.1f worst (last: open %.1f, dense %.1f, words %.1f, "
+                       "all %.1f)\n",
+                       names[k], best * 1e3, worst * 1e3, (opened - started) * 1e3,
+                       found.dense_seconds * 1e3, found.lexical_seconds * 1e3, total * 1e3);
             rag_search_free(&found);
             rag_index_close(index);
             base_str_free(&question);

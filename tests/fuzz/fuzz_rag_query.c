@@ -15,8 +15,13 @@ static sqlite3_stmt *statement(void) {
     Error err = {0};
     sqlite3_open(":memory:", &db);
     if (!rag_words_register(db, &err)) __builtin_trap();
-    sqlite3_exec(db, "CREATE VIRTUAL TABLE words USING fts5(text, tokenize='porter mlxrag'); INSERT INTO words VALUES ('a b')", 0, 0, 0);
-    if (sqlite3_prepare_v2(db, "SELECT rowid FROM words WHERE words MATCH ?1", -1, &match, NULL) != SQLITE_OK) __builtin_trap();
+    sqlite3_exec(db,
+                 "CREATE VIRTUAL TABLE words USING fts5(text, tokenize='porter mlxrag'); INSERT "
+                 "INTO words VALUES ('a b')",
+                 0, 0, 0);
+    if (sqlite3_prepare_v2(db, "SELECT rowid FROM words WHERE words MATCH ?1", -1, &match, NULL) !=
+        SQLITE_OK)
+        __builtin_trap();
     return match;
 }
 

@@ -20,8 +20,7 @@ enum { DIM = 64, POSITIONS = 128 };
 
 /* ---- folders made for a test ----------------------------------------------------------- */
 
-static void put(const char *folder, const char *name, const char *text)
-{
+static void put(const char *folder, const char *name, const char *text) {
     Error err = {0};
     char *path = base_path_join(folder, name);
     if (!base_file_write(path, text, strlen(text), &err)) fail_msg("%s", err.message);
@@ -29,36 +28,45 @@ static void put(const char *folder, const char *name, const char *text)
 }
 
 /* [PAD] [UNK] [CLS] [SEP] w4 w5 ... */
-static char *tokenizer_text(int size)
-{
+static char *tokenizer_text(int size) {
     StrBuf text = {0};
-    base_str_append(&text, "{\"version\": \"1.0\", \"truncation\": null, \"padding\": null, \"added_tokens\": [");
+    base_str_append(
+        &text,
+        "{\"version\": \"1.0\", \"truncation\": null, \"padding\": null, \"added_tokens\": [");
     const char *const special[] = {"[PAD]", "[UNK]", "[CLS]", "[SEP]"};
     for (int i = 0; i < 4; i++) {
-        base_str_appendf(&text, "%s{\"id\": %d, \"content\": \"%s\", \"single_word\": false, \"lstrip\": false,"
-                                "\"rstrip\": false, \"normalized\": false, \"special\": true}", i ? ", " : "", i, special[i]);
+        base_str_appendf(
+            &text,
+            "%s{\"id\": %d, \"content\": \"%s\", \"single_word\": false, \"lstrip\": false,"
+            "\"rstrip\": false, \"normalized\": false, \"special\": true}",
+            i ? ", " : "", i, special[i]);
     }
-    base_str_append(&text, "], \"normalizer\": null, \"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"},"
-                           "\"post_processor\": {\"type\": \"BertProcessing\", \"sep\": [\"[SEP]\", 3], \"cls\": [\"[CLS]\", 2]},"
-                           "\"decoder\": {\"type\": \"WordPiece\", \"prefix\": \"##\", \"cleanup\": true},"
-                           "\"model\": {\"type\": \"WordPiece\", \"unk_token\": \"[UNK]\","
-                           "\"continuing_subword_prefix\": \"##\", \"max_input_chars_per_word\": 100, \"vocab\": {");
+    base_str_append(
+        &text,
+        "], \"normalizer\": null, \"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"},"
+        "\"post_processor\": {\"type\": \"BertProcessing\", \"sep\": [\"[SEP]\", 3], \"cls\": "
+        "[\"[CLS]\", 2]},"
+        "\"decoder\": {\"type\": \"WordPiece\", \"prefix\": \"##\", \"cleanup\": true},"
+        "\"model\": {\"type\": \"WordPiece\", \"unk_token\": \"[UNK]\","
+        "\"continuing_subword_prefix\": \"##\", \"max_input_chars_per_word\": 100, \"vocab\": {");
     for (int i = 0; i < size; i++) {
-        if (i < 4) base_str_appendf(&text, "%s\"%s\": %d", i ? ", " : "", special[i], i);
-        else base_str_appendf(&text, ", \"w%d\": %d", i, i);
+        if (i < 4)
+            base_str_appendf(&text, "%s\"%s\": %d", i ? ", " : "", special[i], i);
+        else
+            base_str_appendf(&text, ", \"w%d\": %d", i, i);
     }
     base_str_append(&text, "}}}");
     return base_str_detach(&text);
 }
 
 /* The golden model `name` with a tokenizer of `size` words beside it. */
-static char *make_folder(const char *name, int size)
-{
+static char *make_folder(const char *name, int size) {
     char *folder = base_strdup("/tmp/test_lm_embed_XXXXXX");
     assert_non_null(mkdtemp(folder));
     const char *const files[] = {"config.json", "model.safetensors"};
     for (size_t i = 0; i < BASE_COUNT(files); i++) {
-        char *from = base_format(GOLDEN "/hf/%s/%s", name, files[i]), *to = base_path_join(folder, files[i]);
+        char *from = base_format(GOLDEN "/hf/%s/%s", name, files[i]),
+             *to = base_path_join(folder, files[i]);
         assert_int_equal(symlink(from, to), 0);
         free(from);
         free(to);
@@ -69,8 +77,7 @@ static char *make_folder(const char *name, int size)
     return folder;
 }
 
-static void remove_folder(char *folder)
-{
+static void remove_folder(char *folder) {
     Error err = {0};
     char **names;
     size_t count;
@@ -90,23 +97,21 @@ static void remove_folder(char *folder)
     free(folder);
 }
 
-static LmEmbedder *open_embedder(const char *folder)
-{
+static LmEmbedder *open_embedder(const char *folder) {
     Error err = {0};
     LmEmbedder *embedder = lm_embedder_open(folder, NULL, &err);
     if (!embedder) fail_msg("%s", err.message);
     return embedder;
 }
 
-static void encode(LmEmbedder *embedder, const char *const *texts, size_t count, LmEmbedKind kind, float *out,
-                   size_t *truncated)
-{
+static void encode(LmEmbedder *embedder, const char *const *texts, size_t count, LmEmbedKind kind,
+                   float *out, size_t *truncated) {
     Error err = {0};
-    if (!lm_embedder_encode(embedder, texts, count, kind, out, truncated, &err)) fail_msg("%s", err.message);
+    if (!lm_embedder_encode(embedder, texts, count, kind, out, truncated, &err))
+        fail_msg("%s", err.message);
 }
 
-static double distance(const float *a, const float *b)
-{
+static double distance(const float *a, const float *b) {
     double most = 0;
     for (int i = 0; i < DIM; i++) most = fmax(most, fabs((double)a[i] - b[i]));
     return most;
@@ -115,12 +120,13 @@ static double distance(const float *a, const float *b)
 /* ---- embedders ---------------------------------------------------------------------------- */
 
 static const char *const texts[] = {
-    "w5 w6 w7", "w9", "", "w10 w11 w12 w13 w14 w15 w16 w17 w18 w19 w20 w21", "w5 w6 w7", "w30 nonsense w31 w32",
+    "w5 w6 w7", "w9",
+    "",         "w10 w11 w12 w13 w14 w15 w16 w17 w18 w19 w20 w21",
+    "w5 w6 w7", "w30 nonsense w31 w32",
 };
 enum { TEXTS = BASE_COUNT(texts) };
 
-static void test_a_batch_equals_its_texts_one_by_one(void **state)
-{
+static void test_a_batch_equals_its_texts_one_by_one(void **state) {
     (void)state;
     char *folder = make_folder("bert", 160);
     LmEmbedder *embedder = open_embedder(folder);
@@ -142,14 +148,14 @@ static void test_a_batch_equals_its_texts_one_by_one(void **state)
     remove_folder(folder);
 }
 
-static void test_vectors_match_the_golden_mean(void **state)
-{
+static void test_vectors_match_the_golden_mean(void **state) {
     (void)state;
     Error err = {0};
     mlx_array embedding, hidden, logits;
     const int ids[] = {2, 5, 6, 7, 3};
     char *folder = make_folder("bert", 160);
-    if (!lm_inspect(folder, "float32", ids, 5, &logits, &hidden, &embedding, &err)) fail_msg("%s", err.message);
+    if (!lm_inspect(folder, "float32", ids, 5, &logits, &hidden, &embedding, &err))
+        fail_msg("%s", err.message);
     LmEmbedder *embedder = open_embedder(folder);
     float vector[DIM], inspected[DIM];
     encode(embedder, texts, 1, LM_EMBED_PLAIN, vector, NULL);
@@ -165,8 +171,7 @@ static void test_vectors_match_the_golden_mean(void **state)
     remove_folder(folder);
 }
 
-static void test_long_texts_are_cut_and_counted(void **state)
-{
+static void test_long_texts_are_cut_and_counted(void **state) {
     (void)state;
     char *folder = make_folder("bert", 160);
     put(folder, "sentence_bert_config.json", "{\"max_seq_length\": 8}");
@@ -182,11 +187,11 @@ static void test_long_texts_are_cut_and_counted(void **state)
     remove_folder(folder);
 }
 
-static void test_prompts_go_before_queries_and_documents(void **state)
-{
+static void test_prompts_go_before_queries_and_documents(void **state) {
     (void)state;
     char *folder = make_folder("bert", 160);
-    put(folder, "config_sentence_transformers.json", "{\"prompts\": {\"query\": \"w40 \", \"passage\": \"w41 \"}}");
+    put(folder, "config_sentence_transformers.json",
+        "{\"prompts\": {\"query\": \"w40 \", \"passage\": \"w41 \"}}");
     LmEmbedder *embedder = open_embedder(folder);
     const char *const word[] = {"w5"}, *const asked[] = {"w40 w5"}, *const told[] = {"w41 w5"};
     float got[DIM], expected[DIM];
@@ -200,25 +205,27 @@ static void test_prompts_go_before_queries_and_documents(void **state)
     remove_folder(folder);
 }
 
-static char *module_folder(const char *pooling, const char *tail)
-{
+static char *module_folder(const char *pooling, const char *tail) {
     char *folder = make_folder("bert", 160), *inner = base_path_join(folder, "1_Pooling");
     Error err = {0};
     assert_true(base_make_dirs(inner, &err));
     put(inner, "config.json", pooling);
-    char *modules = base_format("[{\"idx\": 0, \"name\": \"0\", \"path\": \"\", \"type\": \"x.Transformer\"},"
-                                "{\"idx\": 1, \"name\": \"1\", \"path\": \"1_Pooling\", \"type\": \"x.Pooling\"}%s]", tail);
+    char *modules = base_format(
+        "[{\"idx\": 0, \"name\": \"0\", \"path\": \"\", \"type\": \"x.Transformer\"},"
+        "{\"idx\": 1, \"name\": \"1\", \"path\": \"1_Pooling\", \"type\": \"x.Pooling\"}%s]",
+        tail);
     put(folder, "modules.json", modules);
     free(modules);
     free(inner);
     return folder;
 }
 
-static void test_pooling_and_normalising_follow_the_folder(void **state)
-{
+static void test_pooling_and_normalising_follow_the_folder(void **state) {
     (void)state;
-    char *folder = module_folder("{\"word_embedding_dimension\": 64, \"pooling_mode_cls_token\": true,"
-                                 "\"pooling_mode_mean_tokens\": false, \"pooling_mode_max_tokens\": true}", "");
+    char *folder =
+        module_folder("{\"word_embedding_dimension\": 64, \"pooling_mode_cls_token\": true,"
+                      "\"pooling_mode_mean_tokens\": false, \"pooling_mode_max_tokens\": true}",
+                      "");
     LmEmbedder *embedder = open_embedder(folder);
     assert_int_equal(lm_embedder_dim(embedder), 2 * DIM);
     assert_string_equal(lm_embedder_pooling(embedder), "cls+max");
@@ -228,8 +235,9 @@ static void test_pooling_and_normalising_follow_the_folder(void **state)
     lm_embedder_close(embedder);
     remove_folder(folder);
 
-    folder = module_folder("{\"pooling_mode\": \"lasttoken\"}",
-                           ", {\"idx\": 2, \"name\": \"2\", \"path\": \"2_Normalize\", \"type\": \"x.Normalize\"}");
+    folder = module_folder(
+        "{\"pooling_mode\": \"lasttoken\"}",
+        ", {\"idx\": 2, \"name\": \"2\", \"path\": \"2_Normalize\", \"type\": \"x.Normalize\"}");
     embedder = open_embedder(folder);
     assert_string_equal(lm_embedder_pooling(embedder), "lasttoken");
     encode(embedder, texts, 1, LM_EMBED_PLAIN, out, NULL);
@@ -240,8 +248,7 @@ static void test_pooling_and_normalising_follow_the_folder(void **state)
     remove_folder(folder);
 }
 
-static void test_identity_tells_models_apart(void **state)
-{
+static void test_identity_tells_models_apart(void **state) {
     (void)state;
     char *one = make_folder("bert", 160), *two = make_folder("bert-reranker", 160);
     LmEmbedder *a = open_embedder(one), *b = open_embedder(one), *c = open_embedder(two);
@@ -257,8 +264,7 @@ static void test_identity_tells_models_apart(void **state)
 
 /* ---- rerankers ------------------------------------------------------------------------------ */
 
-static void test_scores_of_a_batch_equal_single_ones(void **state)
-{
+static void test_scores_of_a_batch_equal_single_ones(void **state) {
     (void)state;
     Error err = {0};
     char *folder = make_folder("bert-reranker", 160);
@@ -280,32 +286,35 @@ static void test_scores_of_a_batch_equal_single_ones(void **state)
     remove_folder(folder);
 }
 
-/* ---- bad folders ------------------------------------------------------------------------------ */
+/* ---- bad folders ------------------------------------------------------------------------------
+ */
 
-static void expect_refusal(char *folder, bool reranker, const char *part)
-{
+static void expect_refusal(char *folder, bool reranker, const char *part) {
     Error err = {0};
-    assert_null(reranker ? (void *)lm_reranker_open(folder, NULL, &err) : (void *)lm_embedder_open(folder, NULL, &err));
+    assert_null(reranker ? (void *)lm_reranker_open(folder, NULL, &err)
+                         : (void *)lm_embedder_open(folder, NULL, &err));
     if (!strstr(err.message, part)) fail_msg("\"%s\" lacks \"%s\"", err.message, part);
     remove_folder(folder);
 }
 
-static void test_bad_folders_are_refused_with_one_line(void **state)
-{
+static void test_bad_folders_are_refused_with_one_line(void **state) {
     (void)state;
-    expect_refusal(make_folder("bert", 161), false, "the tokenizer knows 161 ids, the model has 160");
-    expect_refusal(make_folder("bert", 100), false, "the tokenizer knows 100 ids, the model has 160");
+    expect_refusal(make_folder("bert", 161), false,
+                   "the tokenizer knows 161 ids, the model has 160");
+    expect_refusal(make_folder("bert", 100), false,
+                   "the tokenizer knows 100 ids, the model has 160");
     expect_refusal(make_folder("llama", 160), false, "\"llama\" is not an encoder");
     expect_refusal(make_folder("bert", 160), true, "a reranker has one label, this model has 0");
-    expect_refusal(module_folder("{\"pooling_mode\": \"median\"}", ""), false, "pooling_mode \"median\"");
-    expect_refusal(module_folder("{}", ", {\"type\": \"x.Mystery\", \"path\": \"2\"}"), false, "\"Mystery\"");
+    expect_refusal(module_folder("{\"pooling_mode\": \"median\"}", ""), false,
+                   "pooling_mode \"median\"");
+    expect_refusal(module_folder("{}", ", {\"type\": \"x.Mystery\", \"path\": \"2\"}"), false,
+                   "\"Mystery\"");
     char *folder = make_folder("bert", 160);
     put(folder, "sentence_bert_config.json", "{broken");
     expect_refusal(folder, false, "sentence_bert_config.json");
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_batch_equals_its_texts_one_by_one),
         cmocka_unit_test(test_vectors_match_the_golden_mean),

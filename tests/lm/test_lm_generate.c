@@ -9,18 +9,17 @@
 
 enum { PROMPT = 12, NEW = 16 };
 
-static LmModel *open_model(const char *name)
-{
+static LmModel *open_model(const char *name) {
     Error err = {0};
     char *path = base_format(GOLDEN "/hf/%s", name);
-    LmModel *model = lm_model_open(path, &(LmOpenOptions){.dtype = "float32", .no_tokenizer = true}, &err);
+    LmModel *model =
+        lm_model_open(path, &(LmOpenOptions){.dtype = "float32", .no_tokenizer = true}, &err);
     if (!model) fail_msg("%s", err.message);
     free(path);
     return model;
 }
 
-static void golden_ids(const char *name, int *ids)
-{
+static void golden_ids(const char *name, int *ids) {
     mx_scope s = mx_open();
     char *path = base_format(GOLDEN "/hf/%s", name);
     Golden golden = golden_open(path);
@@ -38,8 +37,7 @@ typedef struct Heard {
     int stop_after;
 } Heard;
 
-static bool hear(void *context, const LmToken *token)
-{
+static bool hear(void *context, const LmToken *token) {
     Heard *heard = context;
     heard->ids[heard->count++] = token->id;
     heard->last_index = token->index;
@@ -48,16 +46,14 @@ static bool hear(void *context, const LmToken *token)
     return heard->stop_after == 0 || heard->count < heard->stop_after;
 }
 
-static void hear_prefill(void *context, size_t done, size_t total)
-{
+static void hear_prefill(void *context, size_t done, size_t total) {
     Heard *heard = context;
     heard->prefills++;
     heard->prefilled = done;
     assert_true(done <= total);
 }
 
-static LmGenerateOptions options_for(Heard *heard, int max_tokens)
-{
+static LmGenerateOptions options_for(Heard *heard, int max_tokens) {
     LmGenerateOptions options = lm_generate_defaults();
     *heard = (Heard){0};
     options.max_tokens = max_tokens;
@@ -68,16 +64,15 @@ static LmGenerateOptions options_for(Heard *heard, int max_tokens)
     return options;
 }
 
-static LmStats generate(LmModel *model, const int *ids, size_t count, const LmGenerateOptions *options)
-{
+static LmStats generate(LmModel *model, const int *ids, size_t count,
+                        const LmGenerateOptions *options) {
     Error err = {0};
     LmStats stats;
     if (!lm_generate(model, ids, count, options, &stats, &err)) fail_msg("%s", err.message);
     return stats;
 }
 
-static void test_greedy_tokens_match_transformers(void **state)
-{
+static void test_greedy_tokens_match_transformers(void **state) {
     (void)state;
     const char *const names[] = {"llama", "llama-bias", "llama3-rope"};
     for (size_t i = 0; i < BASE_COUNT(names); i++) {
@@ -97,8 +92,7 @@ static void test_greedy_tokens_match_transformers(void **state)
     }
 }
 
-static void test_prompt_chunks_do_not_matter(void **state)
-{
+static void test_prompt_chunks_do_not_matter(void **state) {
     (void)state;
     LmModel *model = open_model("llama");
     int ids[PROMPT + NEW];
@@ -114,8 +108,7 @@ static void test_prompt_chunks_do_not_matter(void **state)
     lm_model_close(model);
 }
 
-static void test_a_draft_model_changes_nothing_but_speed(void **state)
-{
+static void test_a_draft_model_changes_nothing_but_speed(void **state) {
     (void)state;
     LmModel *model = open_model("llama"), *other = open_model("llama-bias");
     int ids[PROMPT + NEW];
@@ -138,8 +131,7 @@ static void test_a_draft_model_changes_nothing_but_speed(void **state)
     lm_model_close(model);
 }
 
-static void test_a_continued_cache_equals_one_run(void **state)
-{
+static void test_a_continued_cache_equals_one_run(void **state) {
     (void)state;
     Error err = {0};
     LmModel *model = open_model("llama");
@@ -169,8 +161,7 @@ static void test_a_continued_cache_equals_one_run(void **state)
     lm_model_close(model);
 }
 
-static void test_a_saved_cache_goes_on(void **state)
-{
+static void test_a_saved_cache_goes_on(void **state) {
     (void)state;
     Error err = {0};
     LmModel *model = open_model("llama3-rope"), *other = open_model("llama");
@@ -214,8 +205,7 @@ static void test_a_saved_cache_goes_on(void **state)
     lm_model_close(other);
 }
 
-static void test_a_rotating_cache_that_never_turns_changes_nothing(void **state)
-{
+static void test_a_rotating_cache_that_never_turns_changes_nothing(void **state) {
     (void)state;
     LmModel *model = open_model("llama");
     int ids[PROMPT + NEW];
@@ -232,8 +222,7 @@ static void test_a_rotating_cache_that_never_turns_changes_nothing(void **state)
     lm_model_close(model);
 }
 
-static void test_stopping(void **state)
-{
+static void test_stopping(void **state) {
     (void)state;
     LmModel *model = open_model("llama");
     int ids[PROMPT + NEW];
@@ -264,8 +253,7 @@ static void test_stopping(void **state)
     lm_model_close(model);
 }
 
-static void test_seeds_reproduce_and_logprobs_are_given(void **state)
-{
+static void test_seeds_reproduce_and_logprobs_are_given(void **state) {
     (void)state;
     LmModel *model = open_model("llama");
     int ids[PROMPT + NEW];
@@ -285,20 +273,19 @@ static void test_seeds_reproduce_and_logprobs_are_given(void **state)
 }
 
 static void expect_failure(LmModel *model, const int *ids, size_t count, LmGenerateOptions options,
-                           const char *part)
-{
+                           const char *part) {
     Error err = {0};
     assert_false(lm_generate(model, ids, count, &options, NULL, &err));
     if (!strstr(err.message, part)) fail_msg("\"%s\" lacks \"%s\"", err.message, part);
 }
 
-static void test_bad_requests_are_refused(void **state)
-{
+static void test_bad_requests_are_refused(void **state) {
     (void)state;
     LmModel *model = open_model("llama");
     LmGenerateOptions options = lm_generate_defaults();
     expect_failure(model, NULL, 0, options, "the prompt is empty");
-    expect_failure(model, (const int[]){1, 160}, 2, options, "token 1 of the prompt is 160, the model has 160 ids");
+    expect_failure(model, (const int[]){1, 160}, 2, options,
+                   "token 1 of the prompt is 160, the model has 160 ids");
     options.sampling.temp = -1;
     expect_failure(model, (const int[]){1}, 1, options, "temp");
     options = lm_generate_defaults();
@@ -309,8 +296,7 @@ static void test_bad_requests_are_refused(void **state)
     lm_model_close(model);
 }
 
-static void test_bad_folders_are_refused(void **state)
-{
+static void test_bad_folders_are_refused(void **state) {
     (void)state;
     Error err = {0};
     assert_null(lm_model_open("/nonexistent", NULL, &err));
@@ -323,8 +309,7 @@ static void test_bad_folders_are_refused(void **state)
     assert_non_null(strstr(err.message, "int8"));
 }
 
-static void test_inspection_gives_golden_logits(void **state)
-{
+static void test_inspection_gives_golden_logits(void **state) {
     (void)state;
     Error err = {0};
     mx_scope s = mx_open();
@@ -333,7 +318,8 @@ static void test_inspection_gives_golden_logits(void **state)
     int ids[24];
     assert_true(mx_copy_i32(row, ids, 24));
     mlx_array logits, hidden;
-    if (!lm_inspect(GOLDEN "/hf/llama", "float32", ids, 24, &logits, &hidden, NULL, &err)) fail_msg("%s", err.message);
+    if (!lm_inspect(GOLDEN "/hf/llama", "float32", ids, 24, &logits, &hidden, NULL, &err))
+        fail_msg("%s", err.message);
     assert_true(mx_empty(hidden));
     assert_int_equal(mx_dim(logits, 0), 1);
     assert_true(golden_difference(logits, mx_slice(golden_get(&golden, "logits"), 0, 0, 1)) < 1e-4);
@@ -342,8 +328,7 @@ static void test_inspection_gives_golden_logits(void **state)
     mx_drop(s);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_greedy_tokens_match_transformers),
         cmocka_unit_test(test_prompt_chunks_do_not_matter),

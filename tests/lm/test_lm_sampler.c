@@ -15,15 +15,13 @@
 enum { SIZE = 8, DRAWS = 400 };
 
 /* Probabilities .4 .3 .15 .1 .03 .01 .007 .003 */
-static void fill(float *logits)
-{
+static void fill(float *logits) {
     const float p[SIZE] = {.4f, .3f, .15f, .1f, .03f, .01f, .007f, .003f};
     for (int i = 0; i < SIZE; i++) logits[i] = logf(p[i]) + 2;
 }
 
 /* The ids that ever come out, as bits. */
-static unsigned survivors(LmSampling options)
-{
+static unsigned survivors(LmSampling options) {
     Error err = {0};
     LmSampler sampler;
     unsigned seen = 0;
@@ -42,42 +40,36 @@ static unsigned survivors(LmSampling options)
     return seen;
 }
 
-static void test_zero_temperature_takes_the_largest(void **state)
-{
+static void test_zero_temperature_takes_the_largest(void **state) {
     (void)state;
     assert_int_equal(survivors((LmSampling){.temp = 0, .top_p = 0.1f, .xtc_probability = 1}), 1);
 }
 
-static void test_top_p_keeps_the_smallest_set_that_holds_p(void **state)
-{
+static void test_top_p_keeps_the_smallest_set_that_holds_p(void **state) {
     (void)state;
     assert_int_equal(survivors((LmSampling){.temp = 1, .top_p = 0.3f}), 0x01);
     assert_int_equal(survivors((LmSampling){.temp = 1, .top_p = 0.5f}), 0x03);
     assert_int_equal(survivors((LmSampling){.temp = 1, .top_p = 0.8f}), 0x07);
 }
 
-static void test_top_p_ignores_temperature(void **state)
-{
+static void test_top_p_ignores_temperature(void **state) {
     (void)state;
     assert_int_equal(survivors((LmSampling){.temp = 50, .top_p = 0.5f}), 0x03);
 }
 
-static void test_min_p_is_relative_to_the_largest(void **state)
-{
+static void test_min_p_is_relative_to_the_largest(void **state) {
     (void)state;
     assert_int_equal(survivors((LmSampling){.temp = 5, .min_p = 0.3f}), 0x07);
     assert_int_equal(survivors((LmSampling){.temp = 5, .min_p = 1, .min_tokens_to_keep = 4}), 0x0f);
 }
 
-static void test_top_k_keeps_k(void **state)
-{
+static void test_top_k_keeps_k(void **state) {
     (void)state;
     assert_int_equal(survivors((LmSampling){.temp = 5, .top_k = 1}), 0x01);
     assert_int_equal(survivors((LmSampling){.temp = 5, .top_k = 3}), 0x07);
 }
 
-static void test_xtc_removes_top_choices_but_special_ones(void **state)
-{
+static void test_xtc_removes_top_choices_but_special_ones(void **state) {
     (void)state;
     /* Above .12 are 0, 1, 2: the least likely of them stays, and 1 is protected. */
     LmSampling always = {.temp = 1, .top_k = 4, .xtc_probability = 1, .xtc_threshold = 0.12f};
@@ -86,8 +78,7 @@ static void test_xtc_removes_top_choices_but_special_ones(void **state)
     assert_int_equal(survivors(always) & 0x01, 0x01);
 }
 
-static void test_draws_follow_the_probabilities(void **state)
-{
+static void test_draws_follow_the_probabilities(void **state) {
     (void)state;
     Error err = {0};
     LmSampler sampler;
@@ -106,8 +97,7 @@ static void test_draws_follow_the_probabilities(void **state)
     mx_drop(s);
 }
 
-static void test_a_seed_gives_the_same_tokens(void **state)
-{
+static void test_a_seed_gives_the_same_tokens(void **state) {
     (void)state;
     Error err = {0};
     LmSampler sampler;
@@ -128,8 +118,7 @@ static void test_a_seed_gives_the_same_tokens(void **state)
 }
 
 /* Logits after penalties, history 2 5 5 1. */
-static void penalised(LmSampling options, float *logits)
-{
+static void penalised(LmSampling options, float *logits) {
     Error err = {0};
     LmSampler sampler;
     const int history[] = {2, 5, 5, 1};
@@ -141,8 +130,7 @@ static void penalised(LmSampling options, float *logits)
     lm_sampler_free(&sampler);
 }
 
-static void test_penalties(void **state)
-{
+static void test_penalties(void **state) {
     (void)state;
     float x[SIZE];
     penalised((LmSampling){.repetition_penalty = 2}, x);
@@ -157,27 +145,27 @@ static void test_penalties(void **state)
     penalised((LmSampling){.frequency_penalty = 1, .frequency_context = 2}, x);
     const float recent[SIZE] = {-4, -4, -2, -1, 0, 0, 2, 3};
     assert_memory_equal(x, recent, sizeof x);
-    penalised((LmSampling){.bias_ids = (const int[]){3}, .biases = (const float[]){9}, .n_biases = 1}, x);
+    penalised(
+        (LmSampling){.bias_ids = (const int[]){3}, .biases = (const float[]){9}, .n_biases = 1}, x);
     assert_float_equal(x[3], 8, 0);
 }
 
-static void test_logprobs_are_before_temperature(void **state)
-{
+static void test_logprobs_are_before_temperature(void **state) {
     (void)state;
     Error err = {0};
     LmSampler sampler;
     float logits[SIZE], logprob;
     fill(logits);
     mx_scope s = mx_open();
-    assert_true(lm_sampler_init(&sampler, &(LmSampling){.temp = 3, .top_k = 1}, SIZE, NULL, 0, &err));
+    assert_true(
+        lm_sampler_init(&sampler, &(LmSampling){.temp = 3, .top_k = 1}, SIZE, NULL, 0, &err));
     assert_int_equal(lm_sampler_choose(&sampler, logits, &logprob), 0);
     assert_float_equal(logprob, logf(.4f), 1e-5);
     lm_sampler_free(&sampler);
     mx_drop(s);
 }
 
-static void test_bad_options_are_refused(void **state)
-{
+static void test_bad_options_are_refused(void **state) {
     (void)state;
     const struct {
         LmSampling options;
@@ -201,8 +189,7 @@ static void test_bad_options_are_refused(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_zero_temperature_takes_the_largest),
         cmocka_unit_test(test_top_p_keeps_the_smallest_set_that_holds_p),

@@ -20,13 +20,11 @@ typedef struct Golden {
     NnParams *params, *expected;
 } Golden;
 
-static inline void golden_add(void *context, const char *name, mlx_array array)
-{
+static inline void golden_add(void *context, const char *name, mlx_array array) {
     nn_params_add(context, name, array);
 }
 
-static inline Golden golden_open(const char *folder)
-{
+static inline Golden golden_open(const char *folder) {
     Error err = {0};
     Golden golden = {.folder = hub_model_open(folder, &err)};
     if (!golden.folder) fail_msg("%s", err.message);
@@ -34,30 +32,28 @@ static inline Golden golden_open(const char *folder)
     nn_params_cast(golden.params, MLX_FLOAT32);
     golden.expected = nn_params_new("golden", NULL, NULL);
     char *path = base_path_join(folder, "golden.safetensors");
-    if (!mx_load_safetensors(path, (MxFileVisitor){.tensor = golden_add, .context = golden.expected}, &err)) {
+    if (!mx_load_safetensors(
+            path, (MxFileVisitor){.tensor = golden_add, .context = golden.expected}, &err)) {
         fail_msg("%s", err.message);
     }
     free(path);
     return golden;
 }
 
-static inline void golden_close(Golden *golden)
-{
+static inline void golden_close(Golden *golden) {
     nn_params_free(golden->params);
     nn_params_free(golden->expected);
     hub_model_free(golden->folder);
 }
 
-static inline mlx_array golden_get(const Golden *golden, const char *name)
-{
+static inline mlx_array golden_get(const Golden *golden, const char *name) {
     mlx_array array = nn_params_peek(golden->expected, name);
     if (mx_empty(array)) fail_msg("no golden %s", name);
     return array;
 }
 
 /* Largest difference as a share of the standard deviation of what is expected. */
-static inline double golden_difference(mlx_array got, mlx_array expected)
-{
+static inline double golden_difference(mlx_array got, mlx_array expected) {
     size_t count = mx_size(expected);
     float *a = malloc(count * sizeof *a), *b = malloc(count * sizeof *b);
     Error err = {0};
@@ -78,8 +74,7 @@ static inline double golden_difference(mlx_array got, mlx_array expected)
 }
 
 /* Folders of golden models: the suite's, or those under $MLX_RAG_GOLDEN_HF. */
-static inline const char *golden_root(void)
-{
+static inline const char *golden_root(void) {
     const char *other = getenv("MLX_RAG_GOLDEN_HF");
     return other ? other : GOLDEN "/hf";
 }

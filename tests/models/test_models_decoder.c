@@ -5,8 +5,7 @@
 static const double tolerance = 1e-4;
 
 /* Greedy ids: the first 12 given, the rest chosen one at a time with a cache. */
-static void expect_greedy(const Decoder *decoder, mlx_array golden_ids)
-{
+static void expect_greedy(const Decoder *decoder, mlx_array golden_ids) {
     int count = (int)mx_size(golden_ids), ids[64], layers = model_decoder_layers(decoder);
     assert_true(mx_copy_i32(golden_ids, ids, (size_t)count));
     KvCache *caches = calloc((size_t)layers, sizeof *caches);
@@ -25,8 +24,7 @@ static void expect_greedy(const Decoder *decoder, mlx_array golden_ids)
 }
 
 /* Row 0 through caches in pieces of 5, then one at a time. */
-static void expect_pieces(const Decoder *decoder, mlx_array ids, mlx_array logits)
-{
+static void expect_pieces(const Decoder *decoder, mlx_array ids, mlx_array logits) {
     int layers = model_decoder_layers(decoder), length = mx_dim(ids, 1);
     KvCache *caches = calloc((size_t)layers, sizeof *caches);
     model_decoder_caches(decoder, caches, 0);
@@ -44,8 +42,7 @@ static void expect_pieces(const Decoder *decoder, mlx_array ids, mlx_array logit
     free(caches);
 }
 
-static void expect_folder(const char *path, const char *name)
-{
+static void expect_folder(const char *path, const char *name) {
     Error err = {0};
     mx_scope s = mx_open();
     Golden golden = golden_open(path);
@@ -55,7 +52,8 @@ static void expect_folder(const char *path, const char *name)
     mlx_array expected = golden_get(&golden, "logits");
     mlx_array logits = model_decoder_head(decoder, model_decoder_hidden(decoder, ids, NULL));
     double difference = golden_difference(logits, expected);
-    if (!(difference < tolerance)) fail_msg("%s: logits differ by %g standard deviations", name, difference);
+    if (!(difference < tolerance))
+        fail_msg("%s: logits differ by %g standard deviations", name, difference);
     print_message("%s: %.2e of a standard deviation\n", name, difference);
     expect_greedy(decoder, golden_get(&golden, "greedy_ids"));
     expect_pieces(decoder, ids, expected);
@@ -63,8 +61,7 @@ static void expect_folder(const char *path, const char *name)
     golden_close(&golden);
 }
 
-static void test_decoders_match_transformers(void **state)
-{
+static void test_decoders_match_transformers(void **state) {
     (void)state;
     Error err = {0};
     char **names;
@@ -89,8 +86,7 @@ static void test_decoders_match_transformers(void **state)
 
 /* ---- bad folders ------------------------------------------------------------------------- */
 
-static void expect_refusal(void (*spoil)(NnParams *params, json_t *config), const char *part)
-{
+static void expect_refusal(void (*spoil)(NnParams *params, json_t *config), const char *part) {
     Error err = {0};
     mx_scope s = mx_open();
     Golden golden = golden_open(GOLDEN "/hf/llama");
@@ -103,59 +99,53 @@ static void expect_refusal(void (*spoil)(NnParams *params, json_t *config), cons
     golden_close(&golden);
 }
 
-static void lose_a_tensor(NnParams *params, json_t *config)
-{
+static void lose_a_tensor(NnParams *params, json_t *config) {
     (void)config;
     nn_params_remove(params, "model.layers.1.mlp.up_proj.weight");
 }
-static void change_width(NnParams *params, json_t *config)
-{
+static void change_width(NnParams *params, json_t *config) {
     (void)params;
     json_object_set_new(config, "intermediate_size", json_integer(96));
 }
-static void change_vocabulary(NnParams *params, json_t *config)
-{
+static void change_vocabulary(NnParams *params, json_t *config) {
     (void)params;
     json_object_set_new(config, "vocab_size", json_integer(161));
 }
-static void add_a_tensor(NnParams *params, json_t *config)
-{
+static void add_a_tensor(NnParams *params, json_t *config) {
     (void)config;
-    nn_params_add(params, "model.layers.0.self_attn.q_norm.weight", mx_zeros(MX_SHAPE(16), MLX_FLOAT32));
+    nn_params_add(params, "model.layers.0.self_attn.q_norm.weight",
+                  mx_zeros(MX_SHAPE(16), MLX_FLOAT32));
 }
-static void lose_layers(NnParams *params, json_t *config)
-{
+static void lose_layers(NnParams *params, json_t *config) {
     (void)params;
     json_object_set_new(config, "num_hidden_layers", json_integer(1));
 }
-static void lose_a_key(NnParams *params, json_t *config)
-{
+static void lose_a_key(NnParams *params, json_t *config) {
     (void)params;
     json_object_del(config, "num_attention_heads");
 }
-static void odd_heads(NnParams *params, json_t *config)
-{
+static void odd_heads(NnParams *params, json_t *config) {
     (void)params;
     json_object_set_new(config, "num_key_value_heads", json_integer(3));
 }
-static void absurd_sizes(NnParams *params, json_t *config)
-{
+static void absurd_sizes(NnParams *params, json_t *config) {
     (void)params;
     json_object_set_new(config, "head_dim", json_integer(16777216));
 }
-static void unknown_rope(NnParams *params, json_t *config)
-{
+static void unknown_rope(NnParams *params, json_t *config) {
     (void)params;
     json_object_set_new(config, "rope_parameters", json_pack("{s:s}", "rope_type", "spiral"));
 }
 
-static void test_bad_models_are_refused_with_one_line(void **state)
-{
+static void test_bad_models_are_refused_with_one_line(void **state) {
     (void)state;
     expect_refusal(lose_a_tensor, "tensor model.layers.1.mlp.up_proj.weight is missing");
-    expect_refusal(change_width, "tensor model.layers.0.mlp.gate_proj.weight is 128x64, the model needs 96x64");
-    expect_refusal(change_vocabulary, "tensor model.embed_tokens.weight is 160x64, the model needs 161x64");
-    expect_refusal(add_a_tensor, "tensor model.layers.0.self_attn.q_norm.weight is not part of this model");
+    expect_refusal(change_width,
+                   "tensor model.layers.0.mlp.gate_proj.weight is 128x64, the model needs 96x64");
+    expect_refusal(change_vocabulary,
+                   "tensor model.embed_tokens.weight is 160x64, the model needs 161x64");
+    expect_refusal(add_a_tensor,
+                   "tensor model.layers.0.self_attn.q_norm.weight is not part of this model");
     expect_refusal(lose_layers, "and 8 more are not part of this model");
     expect_refusal(lose_a_key, "num_attention_heads is missing");
     expect_refusal(odd_heads, "4 attention heads cannot share 3 key-value heads");
@@ -163,8 +153,7 @@ static void test_bad_models_are_refused_with_one_line(void **state)
     expect_refusal(unknown_rope, "rope type \"spiral\" is not supported");
 }
 
-static void test_an_unknown_architecture_is_named(void **state)
-{
+static void test_an_unknown_architecture_is_named(void **state) {
     (void)state;
     Error err = {0};
     json_t *config = json_pack("{s:s}", "model_type", "perceptron");
@@ -174,8 +163,7 @@ static void test_an_unknown_architecture_is_named(void **state)
     json_decref(config);
 }
 
-static void test_both_spellings_of_a_config_load(void **state)
-{
+static void test_both_spellings_of_a_config_load(void **state) {
     (void)state;
     Error err = {0};
     mx_scope s = mx_open();
@@ -196,8 +184,7 @@ static void test_both_spellings_of_a_config_load(void **state)
     golden_close(&golden);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_decoders_match_transformers),
         cmocka_unit_test(test_bad_models_are_refused_with_one_line),

@@ -3,14 +3,12 @@
 #include "golden.h"
 
 /* Real tokens a row, from the attention mask. */
-static void row_lengths(mlx_array mask, int *lengths)
-{
+static void row_lengths(mlx_array mask, int *lengths) {
     mlx_array sums = mx_sum(mx_cast(mask, MLX_INT32), 1, false);
     assert_true(mx_copy_i32(sums, lengths, mx_size(sums)));
 }
 
-static void expect_folder(const char *path, const char *name)
-{
+static void expect_folder(const char *path, const char *name) {
     Error err = {0};
     mx_scope s = mx_open();
     Golden golden = golden_open(path);
@@ -22,15 +20,15 @@ static void expect_folder(const char *path, const char *name)
     mlx_array hidden = model_encoder_hidden(encoder, ids, (mlx_array){0}, lengths);
     bool scores = model_encoder_labels(encoder) > 0;
     mlx_array got = scores ? model_encoder_classify(encoder, hidden) : hidden;
-    double difference = golden_difference(got, golden_get(&golden, scores ? "logits" : "last_hidden_state"));
+    double difference =
+        golden_difference(got, golden_get(&golden, scores ? "logits" : "last_hidden_state"));
     if (!(difference < 1e-4)) fail_msg("%s: differs by %g standard deviations", name, difference);
     print_message("%s: %.2e\n", name, difference);
     mx_drop(s);
     golden_close(&golden);
 }
 
-static void test_encoders_match_transformers(void **state)
-{
+static void test_encoders_match_transformers(void **state) {
     (void)state;
     Error err = {0};
     char **names;
@@ -53,8 +51,7 @@ static void test_encoders_match_transformers(void **state)
     assert_true(seen >= 2);
 }
 
-static void test_token_types_matter(void **state)
-{
+static void test_token_types_matter(void **state) {
     (void)state;
     Error err = {0};
     mx_scope s = mx_open();
@@ -66,14 +63,15 @@ static void test_token_types_matter(void **state)
     mlx_array second = mx_from_i32((const int[]){0, 0, 1, 1}, MX_SHAPE(1, 4));
     int length = 4;
     mlx_array without = model_encoder_hidden(encoder, ids, (mlx_array){0}, &length);
-    assert_true(golden_difference(model_encoder_hidden(encoder, ids, zeros, &length), without) < 1e-6);
-    assert_true(golden_difference(model_encoder_hidden(encoder, ids, second, &length), without) > 1e-3);
+    assert_true(golden_difference(model_encoder_hidden(encoder, ids, zeros, &length), without) <
+                1e-6);
+    assert_true(golden_difference(model_encoder_hidden(encoder, ids, second, &length), without) >
+                1e-3);
     mx_drop(s);
     golden_close(&golden);
 }
 
-static void test_more_tokens_than_positions_are_refused(void **state)
-{
+static void test_more_tokens_than_positions_are_refused(void **state) {
     (void)state;
     Error err = {0};
     mx_scope s = mx_open();
@@ -89,8 +87,7 @@ static void test_more_tokens_than_positions_are_refused(void **state)
     golden_close(&golden);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_encoders_match_transformers),
         cmocka_unit_test(test_token_types_matter),

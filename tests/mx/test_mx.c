@@ -11,15 +11,13 @@
 
 #include "mx/mx.h"
 
-static mlx_array numbers(int count)
-{
+static mlx_array numbers(int count) {
     float values[16];
     for (int i = 0; i < count; i++) values[i] = (float)i;
     return mx_from_f32(values, MX_SHAPE(count));
 }
 
-static void test_a_scope_hands_its_result_to_the_scope_around_it(void **state)
-{
+static void test_a_scope_hands_its_result_to_the_scope_around_it(void **state) {
     (void)state;
     mx_scope outer = mx_open();
     mx_scope inner = mx_open();
@@ -31,8 +29,7 @@ static void test_a_scope_hands_its_result_to_the_scope_around_it(void **state)
     assert_true(mx_empty(mx_close(outer, sum)));
 }
 
-static void test_several_results_leave_a_scope(void **state)
-{
+static void test_several_results_leave_a_scope(void **state) {
     (void)state;
     mx_scope outer = mx_open();
     mx_scope inner = mx_open();
@@ -45,8 +42,7 @@ static void test_several_results_leave_a_scope(void **state)
     mx_drop(outer);
 }
 
-static void test_kept_and_stored_arrays_outlive_scopes(void **state)
-{
+static void test_kept_and_stored_arrays_outlive_scopes(void **state) {
     (void)state;
     mlx_array slot = {0};
     mx_scope s = mx_open();
@@ -65,8 +61,7 @@ static void test_kept_and_stored_arrays_outlive_scopes(void **state)
     assert_true(mx_empty(slot));
 }
 
-static void test_the_first_failure_sticks_and_names_operation_and_shapes(void **state)
-{
+static void test_the_first_failure_sticks_and_names_operation_and_shapes(void **state) {
     (void)state;
     mx_scope s = mx_open();
     mlx_array bad = mx_add(numbers(2), numbers(3));
@@ -81,8 +76,7 @@ static void test_the_first_failure_sticks_and_names_operation_and_shapes(void **
     mx_drop(s);
 }
 
-static void test_calls_outside_a_scope_fail(void **state)
-{
+static void test_calls_outside_a_scope_fail(void **state) {
     (void)state;
     Error err = {0};
     assert_true(mx_empty(mx_zeros(MX_SHAPE(2), MLX_FLOAT32)));
@@ -90,8 +84,7 @@ static void test_calls_outside_a_scope_fail(void **state)
     assert_non_null(strstr(err.message, "scope"));
 }
 
-static void test_scalars_take_the_dtype_beside_them(void **state)
-{
+static void test_scalars_take_the_dtype_beside_them(void **state) {
     (void)state;
     mx_scope s = mx_open();
     mlx_array half = mx_cast(numbers(3), MLX_BFLOAT16);
@@ -102,8 +95,7 @@ static void test_scalars_take_the_dtype_beside_them(void **state)
     mx_drop(s);
 }
 
-static void test_slices_clamp_and_count_from_the_end(void **state)
-{
+static void test_slices_clamp_and_count_from_the_end(void **state) {
     (void)state;
     mx_scope s = mx_open();
     mlx_array a = numbers(6);
@@ -116,8 +108,7 @@ static void test_slices_clamp_and_count_from_the_end(void **state)
     mx_drop(s);
 }
 
-static void test_a_slot_is_updated_along_an_axis(void **state)
-{
+static void test_a_slot_is_updated_along_an_axis(void **state) {
     (void)state;
     mlx_array slot = {0};
     mx_scope s = mx_open();
@@ -133,8 +124,7 @@ static void test_a_slot_is_updated_along_an_axis(void **state)
     mx_free(&slot);
 }
 
-static void test_copies_refuse_another_size(void **state)
-{
+static void test_copies_refuse_another_size(void **state) {
     (void)state;
     mx_scope s = mx_open();
     float host[4];
@@ -144,8 +134,7 @@ static void test_copies_refuse_another_size(void **state)
     mx_drop(s);
 }
 
-static void test_activations_match_their_formulas(void **state)
-{
+static void test_activations_match_their_formulas(void **state) {
     (void)state;
     mx_scope s = mx_open();
     float host[2];
@@ -159,8 +148,7 @@ static void test_activations_match_their_formulas(void **state)
     mx_drop(s);
 }
 
-static void test_seeds_reproduce_draws(void **state)
-{
+static void test_seeds_reproduce_draws(void **state) {
     (void)state;
     mx_scope s = mx_open();
     mx_seed(42);
@@ -171,8 +159,7 @@ static void test_seeds_reproduce_draws(void **state)
     mx_drop(s);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_scope_hands_its_result_to_the_scope_around_it),
         cmocka_unit_test(test_several_results_leave_a_scope),

@@ -15,13 +15,14 @@
 enum { HEADS = 4, KV_HEADS = 2, DIM = 32 };
 
 /* Some numbers without pattern, [1, heads, length, DIM], from row `first` on. */
-static mlx_array rows(int heads, int first, int length, unsigned salt)
-{
+static mlx_array rows(int heads, int first, int length, unsigned salt) {
     float *host = malloc((size_t)(heads * length * DIM) * sizeof *host);
     for (int h = 0; h < heads; h++) {
         for (int t = 0; t < length; t++) {
             for (int i = 0; i < DIM; i++) {
-                unsigned x = (unsigned)(h * 7919 + (first + t) * 104729 + i * 1299709) * 2654435761u + salt * 97u;
+                unsigned x =
+                    (unsigned)(h * 7919 + (first + t) * 104729 + i * 1299709) * 2654435761u +
+                    salt * 97u;
                 x ^= x >> 15;
                 x *= 2246822519u;
                 host[(h * length + t) * DIM + i] = (float)((x >> 16) & 1023) / 512 - 1;
@@ -34,19 +35,18 @@ static mlx_array rows(int heads, int first, int length, unsigned salt)
 }
 
 /* Attention of tokens [first, first + length) through a cache; out [HEADS][length][DIM]. */
-static void step(KvCache *cache, int first, int length, int window, float softcap, float *out)
-{
+static void step(KvCache *cache, int first, int length, int window, float softcap, float *out) {
     mx_scope s = mx_open();
     Mask mask = nn_kv_mask(cache, length, window);
-    mlx_array y = nn_attention(cache, rows(HEADS, first, length, 1), rows(KV_HEADS, first, length, 2),
-                               rows(KV_HEADS, first, length, 3), 0.3f, mask, softcap);
+    mlx_array y =
+        nn_attention(cache, rows(HEADS, first, length, 1), rows(KV_HEADS, first, length, 2),
+                     rows(KV_HEADS, first, length, 3), 0.3f, mask, softcap);
     assert_true(mx_copy_f32(y, out, (size_t)(HEADS * length * DIM)));
     mx_drop(s);
 }
 
 /* Attention computed in C: token t sees those for which visible(t, r) holds. */
-static void reference(int length, float softcap, bool (*visible)(int t, int r), float *out)
-{
+static void reference(int length, float softcap, bool (*visible)(int t, int r), float *out) {
     mx_scope s = mx_open();
     size_t queries = (size_t)(HEADS * length * DIM), keys = (size_t)(KV_HEADS * length * DIM);
     float *q = malloc(queries * 4), *k = malloc(keys * 4), *v = malloc(keys * 4);
@@ -60,7 +60,8 @@ static void reference(int length, float softcap, bool (*visible)(int t, int r), 
             for (int r = 0; r <= t; r++) {
                 if (!visible(t, r)) continue;
                 double score = 0;
-                for (int i = 0; i < DIM; i++) score += (double)q[(h * length + t) * DIM + i] * k[(g * length + r) * DIM + i];
+                for (int i = 0; i < DIM; i++)
+                    score += (double)q[(h * length + t) * DIM + i] * k[(g * length + r) * DIM + i];
                 score *= 0.3;
                 if (softcap > 0) score = softcap * tanh(score / softcap);
                 double weight = exp(score);
@@ -76,14 +77,19 @@ static void reference(int length, float softcap, bool (*visible)(int t, int r), 
     mx_drop(s);
 }
 
-static bool sees_all(int t, int r) { (void)t, (void)r; return true; }
-static bool sees_eight(int t, int r) { return t - r < 8; }
+static bool sees_all(int t, int r) {
+    (void)t, (void)r;
+    return true;
+}
+static bool sees_eight(int t, int r) {
+    return t - r < 8;
+}
 
 /* Feeds `length` tokens in pieces and compares each with the reference. */
 static void expect(KvCache *cache, int length, const int *pieces, int window, float softcap,
-                   bool (*visible)(int, int), double tolerance)
-{
-    float *whole = malloc((size_t)(HEADS * length * DIM) * 4), *part = malloc((size_t)(HEADS * length * DIM) * 4);
+                   bool (*visible)(int, int), double tolerance) {
+    float *whole = malloc((size_t)(HEADS * length * DIM) * 4),
+          *part = malloc((size_t)(HEADS * length * DIM) * 4);
     reference(length, softcap, visible, whole);
     for (int done = 0, p = 0; done < length; p++) {
         int n = pieces[p] ? pieces[p] : 1;
@@ -92,7 +98,8 @@ static void expect(KvCache *cache, int length, const int *pieces, int window, fl
         step(cache, done, n, window, softcap, part);
         for (int h = 0; h < HEADS; h++) {
             for (int i = 0; i < n * DIM; i++) {
-                assert_float_equal(part[h * n * DIM + i], whole[(h * length + done) * DIM + i], tolerance);
+                assert_float_equal(part[h * n * DIM + i], whole[(h * length + done) * DIM + i],
+                                   tolerance);
             }
         }
         done += n;
@@ -102,8 +109,7 @@ static void expect(KvCache *cache, int length, const int *pieces, int window, fl
     nn_kv_free(cache);
 }
 
-static void test_pieces_equal_the_whole(void **state)
-{
+static void test_pieces_equal_the_whole(void **state) {
     (void)state;
     const int splits[][6] = {{40, 0}, {1, 0}, {7, 1, 20, 0}, {3, 5, 1, 1, 30, 0}};
     for (size_t i = 0; i < BASE_COUNT(splits); i++) {
@@ -111,52 +117,50 @@ static void test_pieces_equal_the_whole(void **state)
     }
 }
 
-static void test_growing_past_a_step_keeps_everything(void **state)
-{
+static void test_growing_past_a_step_keeps_everything(void **state) {
     (void)state;
     expect(&(KvCache){.kind = KV_GROWING}, 300, (const int[]){250, 0}, 0, 0, sees_all, 2e-5);
 }
 
-static void test_softcapped_scores(void **state)
-{
+static void test_softcapped_scores(void **state) {
     (void)state;
     expect(&(KvCache){.kind = KV_GROWING}, 20, (const int[]){9, 0}, 0, 2, sees_all, 2e-5);
 }
 
-static void test_a_window_on_a_growing_cache(void **state)
-{
+static void test_a_window_on_a_growing_cache(void **state) {
     (void)state;
     expect(&(KvCache){.kind = KV_GROWING}, 30, (const int[]){30, 0}, 8, 0, sees_eight, 2e-5);
     expect(&(KvCache){.kind = KV_GROWING}, 30, (const int[]){5, 0}, 8, 0, sees_eight, 2e-5);
 }
 
-static void test_a_rotating_cache_equals_its_window(void **state)
-{
+static void test_a_rotating_cache_equals_its_window(void **state) {
     (void)state;
     const int splits[][6] = {{30, 0}, {1, 0}, {5, 0}, {12, 1, 1, 9, 0}, {8, 8, 8, 0}};
     for (size_t i = 0; i < BASE_COUNT(splits); i++) {
-        expect(&(KvCache){.kind = KV_ROTATING, .max_size = 8}, 30, splits[i], 8, 0, sees_eight, 2e-5);
+        expect(&(KvCache){.kind = KV_ROTATING, .max_size = 8}, 30, splits[i], 8, 0, sees_eight,
+               2e-5);
     }
 }
 
-static void test_a_ring_larger_than_the_window(void **state)
-{
+static void test_a_ring_larger_than_the_window(void **state) {
     (void)state;
-    expect(&(KvCache){.kind = KV_ROTATING, .max_size = 12}, 40, (const int[]){1, 0}, 8, 0, sees_eight, 2e-5);
-    expect(&(KvCache){.kind = KV_ROTATING, .max_size = 12}, 40, (const int[]){15, 0}, 8, 0, sees_eight, 2e-5);
+    expect(&(KvCache){.kind = KV_ROTATING, .max_size = 12}, 40, (const int[]){1, 0}, 8, 0,
+           sees_eight, 2e-5);
+    expect(&(KvCache){.kind = KV_ROTATING, .max_size = 12}, 40, (const int[]){15, 0}, 8, 0,
+           sees_eight, 2e-5);
 }
 
-static bool sees_kept_and_recent(int t, int r) { return t < 12 || r < 4 || t - r < 8; }
-
-static void test_the_first_rows_are_kept(void **state)
-{
-    (void)state;
-    expect(&(KvCache){.kind = KV_ROTATING, .max_size = 12, .keep = 4}, 40, (const int[]){1, 0}, 0, 0,
-           sees_kept_and_recent, 2e-5);
+static bool sees_kept_and_recent(int t, int r) {
+    return t < 12 || r < 4 || t - r < 8;
 }
 
-static void test_a_packed_cache_is_close(void **state)
-{
+static void test_the_first_rows_are_kept(void **state) {
+    (void)state;
+    expect(&(KvCache){.kind = KV_ROTATING, .max_size = 12, .keep = 4}, 40, (const int[]){1, 0}, 0,
+           0, sees_kept_and_recent, 2e-5);
+}
+
+static void test_a_packed_cache_is_close(void **state) {
     (void)state;
     KvCache cache = {.kind = KV_GROWING};
     float first[HEADS * 5 * DIM];
@@ -169,19 +173,20 @@ static void test_a_packed_cache_is_close(void **state)
     reference(12, 0, sees_all, whole);
     step(&cache, 5, 4, 0, 0, part);
     for (int h = 0; h < HEADS; h++) {
-        for (int i = 0; i < 4 * DIM; i++) assert_float_equal(part[h * 4 * DIM + i], whole[(h * 12 + 5) * DIM + i], 0.03);
+        for (int i = 0; i < 4 * DIM; i++)
+            assert_float_equal(part[h * 4 * DIM + i], whole[(h * 12 + 5) * DIM + i], 0.03);
     }
     for (int t = 9; t < 12; t++) {
         step(&cache, t, 1, 0, 0, part);
         for (int h = 0; h < HEADS; h++) {
-            for (int i = 0; i < DIM; i++) assert_float_equal(part[h * DIM + i], whole[(h * 12 + t) * DIM + i], 0.03);
+            for (int i = 0; i < DIM; i++)
+                assert_float_equal(part[h * DIM + i], whole[(h * 12 + t) * DIM + i], 0.03);
         }
     }
     nn_kv_free(&cache);
 }
 
-static void test_trimmed_tokens_never_happened(void **state)
-{
+static void test_trimmed_tokens_never_happened(void **state) {
     (void)state;
     KvCache cache = {.kind = KV_GROWING};
     float whole[HEADS * 10 * DIM], part[HEADS * 10 * DIM];
@@ -192,7 +197,8 @@ static void test_trimmed_tokens_never_happened(void **state)
     assert_false(nn_kv_trim(&cache, 7));
     step(&cache, 6, 4, 0, 0, part);
     for (int h = 0; h < HEADS; h++) {
-        for (int i = 0; i < 4 * DIM; i++) assert_float_equal(part[h * 4 * DIM + i], whole[(h * 10 + 6) * DIM + i], 2e-5);
+        for (int i = 0; i < 4 * DIM; i++)
+            assert_float_equal(part[h * 4 * DIM + i], whole[(h * 10 + 6) * DIM + i], 2e-5);
     }
     nn_kv_free(&cache);
 
@@ -204,8 +210,7 @@ static void test_trimmed_tokens_never_happened(void **state)
     nn_kv_free(&cache);
 }
 
-static void test_causal_masks_count_as_mlx_lm_does(void **state)
-{
+static void test_causal_masks_count_as_mlx_lm_does(void **state) {
     (void)state;
     const int expected[3][5] = {{1, 2, 3, 3, 3}, {2, 3, 3, 3, 3}, {3, 3, 3, 3, 3}};
     for (int offset = 0; offset < 3; offset++) {
@@ -219,8 +224,7 @@ static void test_causal_masks_count_as_mlx_lm_does(void **state)
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pieces_equal_the_whole),
         cmocka_unit_test(test_growing_past_a_step_keeps_everything),

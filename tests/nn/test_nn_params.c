@@ -11,15 +11,13 @@
 
 #include "nn/nn.h"
 
-static void add(NnParams *params, const char *name, int rows, int columns)
-{
+static void add(NnParams *params, const char *name, int rows, int columns) {
     float values[64 * 64];
     for (int i = 0; i < rows * columns; i++) values[i] = (float)((i * 7) % 13 - 6) / 8;
     nn_params_add(params, name, mx_from_f32(values, MX_SHAPE(rows, columns)));
 }
 
-static void test_a_complete_tree_is_accepted(void **state)
-{
+static void test_a_complete_tree_is_accepted(void **state) {
     (void)state;
     mx_scope s = mx_open();
     NnParams *params = nn_params_new("folder", NULL, NULL);
@@ -34,16 +32,14 @@ static void test_a_complete_tree_is_accepted(void **state)
     nn_params_free(params);
 }
 
-static void expect_message(NnParams *params, const char *part)
-{
+static void expect_message(NnParams *params, const char *part) {
     Error err = {0};
     assert_false(nn_params_check(params, &err));
     assert_non_null(strstr(err.message, part));
     nn_params_free(params);
 }
 
-static void test_a_missing_tensor_is_named(void **state)
-{
+static void test_a_missing_tensor_is_named(void **state) {
     (void)state;
     mx_scope s = mx_open();
     NnParams *params = nn_params_new("folder", NULL, NULL);
@@ -52,8 +48,7 @@ static void test_a_missing_tensor_is_named(void **state)
     mx_drop(s);
 }
 
-static void test_a_wrong_shape_is_named(void **state)
-{
+static void test_a_wrong_shape_is_named(void **state) {
     (void)state;
     mx_scope s = mx_open();
     NnParams *params = nn_params_new("folder", NULL, NULL);
@@ -63,8 +58,7 @@ static void test_a_wrong_shape_is_named(void **state)
     mx_drop(s);
 }
 
-static void test_extra_tensors_are_named(void **state)
-{
+static void test_extra_tensors_are_named(void **state) {
     (void)state;
     mx_scope s = mx_open();
     NnParams *params = nn_params_new("folder", NULL, NULL);
@@ -76,8 +70,7 @@ static void test_extra_tensors_are_named(void **state)
     mx_drop(s);
 }
 
-static void test_renaming_and_removing(void **state)
-{
+static void test_renaming_and_removing(void **state) {
     (void)state;
     mx_scope s = mx_open();
     NnParams *params = nn_params_new("folder", NULL, NULL);
@@ -96,15 +89,13 @@ static void test_renaming_and_removing(void **state)
     mx_drop(s);
 }
 
-static bool all_four_bit(const void *source, const char *path, MxQuant *quant)
-{
+static bool all_four_bit(const void *source, const char *path, MxQuant *quant) {
     (void)source;
     *quant = (MxQuant){32, 4, "affine"};
     return strcmp(path, "a") == 0;
 }
 
-static void test_packed_layers_equal_their_dequantised_selves(void **state)
-{
+static void test_packed_layers_equal_their_dequantised_selves(void **state) {
     (void)state;
     mx_scope s = mx_open();
     NnParams *params = nn_params_new("folder", all_four_bit, NULL);
@@ -120,7 +111,8 @@ static void test_packed_layers_equal_their_dequantised_selves(void **state)
     Error err = {0};
     assert_true(nn_params_check(params, &err));
 
-    mlx_array rows = nn_embedding(&embedding, mx_from_i32((const int[]){0, 1, 2, 3, 4, 5, 6, 7}, MX_SHAPE(8)));
+    mlx_array rows =
+        nn_embedding(&embedding, mx_from_i32((const int[]){0, 1, 2, 3, 4, 5, 6, 7}, MX_SHAPE(8)));
     mlx_array x = mx_full(MX_SHAPE(1, 64), 0.5, MLX_FLOAT32);
     float packed[8], plain[8], head[8];
     assert_true(mx_copy_f32(nn_linear(&linear, x), packed, 8));
@@ -134,11 +126,11 @@ static void test_packed_layers_equal_their_dequantised_selves(void **state)
     nn_params_free(params);
 }
 
-static void test_a_low_rank_adapter_adds_its_product(void **state)
-{
+static void test_a_low_rank_adapter_adds_its_product(void **state) {
     (void)state;
     mx_scope s = mx_open();
-    NnParams *params = nn_params_new("model", NULL, NULL), *adapter = nn_params_new("adapter", NULL, NULL);
+    NnParams *params = nn_params_new("model", NULL, NULL),
+             *adapter = nn_params_new("adapter", NULL, NULL);
     nn_params_add(params, "a.weight", mx_zeros(MX_SHAPE(3, 4), MLX_FLOAT32));
     nn_params_add(adapter, "a.lora_a", mx_full(MX_SHAPE(4, 2), 1, MLX_FLOAT32));
     nn_params_add(adapter, "a.lora_b", mx_full(MX_SHAPE(2, 3), 0.5, MLX_FLOAT32));
@@ -154,11 +146,11 @@ static void test_a_low_rank_adapter_adds_its_product(void **state)
     nn_params_free(adapter);
 }
 
-static void test_dora_rescales_rows(void **state)
-{
+static void test_dora_rescales_rows(void **state) {
     (void)state;
     mx_scope s = mx_open();
-    NnParams *params = nn_params_new("model", NULL, NULL), *adapter = nn_params_new("adapter", NULL, NULL);
+    NnParams *params = nn_params_new("model", NULL, NULL),
+             *adapter = nn_params_new("adapter", NULL, NULL);
     nn_params_add(params, "a.weight", mx_from_f32((const float[]){3, 4, 0, 2}, MX_SHAPE(2, 2)));
     nn_params_add(adapter, "a.lora_a", mx_zeros(MX_SHAPE(2, 1), MLX_FLOAT32));
     nn_params_add(adapter, "a.lora_b", mx_zeros(MX_SHAPE(1, 2), MLX_FLOAT32));
@@ -174,11 +166,11 @@ static void test_dora_rescales_rows(void **state)
     nn_params_free(adapter);
 }
 
-static void test_an_adapter_of_another_model_is_refused(void **state)
-{
+static void test_an_adapter_of_another_model_is_refused(void **state) {
     (void)state;
     mx_scope s = mx_open();
-    NnParams *params = nn_params_new("model", NULL, NULL), *adapter = nn_params_new("adapter", NULL, NULL);
+    NnParams *params = nn_params_new("model", NULL, NULL),
+             *adapter = nn_params_new("adapter", NULL, NULL);
     add(params, "a.weight", 3, 4);
     add(adapter, "a.lora_a", 5, 2);
     add(adapter, "a.lora_b", 2, 3);
@@ -189,8 +181,7 @@ static void test_an_adapter_of_another_model_is_refused(void **state)
     mx_drop(s);
 }
 
-static void test_config_values_are_checked(void **state)
-{
+static void test_config_values_are_checked(void **state) {
     (void)state;
     Error err = {0};
     json_t *config = json_pack("{s:i, s:s, s:f, s:n}", "good", 5, "text", "x", "half", 0.5, "none");
@@ -210,8 +201,7 @@ static void test_config_values_are_checked(void **state)
     json_decref(config);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_complete_tree_is_accepted),
         cmocka_unit_test(test_a_missing_tensor_is_named),

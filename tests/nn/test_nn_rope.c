@@ -13,8 +13,7 @@
 #include "nn/nn.h"
 
 /* Loads a rope from a config's text; *periods gets its table. */
-static Rope load(NnParams *params, const char *text, int dims, double theta, float *periods)
-{
+static Rope load(NnParams *params, const char *text, int dims, double theta, float *periods) {
     json_t *config = json_loads(text, 0, NULL);
     assert_non_null(config);
     Rope rope = nn_rope_load(params, config, nn_rope_config(config, NULL, theta, 1), dims, false);
@@ -23,14 +22,15 @@ static Rope load(NnParams *params, const char *text, int dims, double theta, flo
     return rope;
 }
 
-static void test_llama3_periods(void **state)
-{
+static void test_llama3_periods(void **state) {
     (void)state;
     mx_scope s = mx_open();
     NnParams *params = nn_params_new("m", NULL, NULL);
     float f[32];
-    load(params, "{\"rope_theta\": 500000, \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 32,"
-                 "\"low_freq_factor\": 1, \"high_freq_factor\": 4, \"original_max_position_embeddings\": 8192}}",
+    load(params,
+         "{\"rope_theta\": 500000, \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 32,"
+         "\"low_freq_factor\": 1, \"high_freq_factor\": 4, \"original_max_position_embeddings\": "
+         "8192}}",
          64, 1e4, f);
     const int at[] = {1, 14, 15, 16, 17, 31};
     const float expected[] = {1.50693f, 311.386f, 774.865f, 2327.98f, 10300.5f, 1.06176e7f};
@@ -43,14 +43,14 @@ static void test_llama3_periods(void **state)
     mx_drop(s);
 }
 
-static void test_yarn_periods_and_gain(void **state)
-{
+static void test_yarn_periods_and_gain(void **state) {
     (void)state;
     mx_scope s = mx_open();
     NnParams *params = nn_params_new("m", NULL, NULL);
     float f[32];
-    Rope rope = load(params, "{\"rope_parameters\": {\"rope_theta\": 150000, \"rope_type\": \"yarn\","
-                             "\"factor\": 32, \"original_max_position_embeddings\": 4096}}",
+    Rope rope = load(params,
+                     "{\"rope_parameters\": {\"rope_theta\": 150000, \"rope_type\": \"yarn\","
+                     "\"factor\": 32, \"original_max_position_embeddings\": 4096}}",
                      64, 1e4, f);
     assert_float_equal(f[8], 19.6799, 1e-3);
     assert_float_equal(f[12], 142.537, 1e-2);
@@ -60,16 +60,17 @@ static void test_yarn_periods_and_gain(void **state)
     mx_drop(s);
 }
 
-static void test_longrope_uses_long_factors_and_gain(void **state)
-{
+static void test_longrope_uses_long_factors_and_gain(void **state) {
     (void)state;
     mx_scope s = mx_open();
     NnParams *params = nn_params_new("m", NULL, NULL);
     float f[2];
-    Rope rope = load(params, "{\"rope_theta\": 10000, \"max_position_embeddings\": 131072,"
-                             "\"original_max_position_embeddings\": 4096,"
-                             "\"rope_scaling\": {\"type\": \"su\", \"long_factor\": [2, 3], \"short_factor\": [1, 1]}}",
-                     4, 1e4, f);
+    Rope rope = load(
+        params,
+        "{\"rope_theta\": 10000, \"max_position_embeddings\": 131072,"
+        "\"original_max_position_embeddings\": 4096,"
+        "\"rope_scaling\": {\"type\": \"su\", \"long_factor\": [2, 3], \"short_factor\": [1, 1]}}",
+        4, 1e4, f);
     assert_float_equal(rope.multiplier, 1.1902381, 1e-6);
     assert_float_equal(f[0], 2, 1e-6);
     assert_float_equal(f[1], 300, 1e-3);
@@ -77,14 +78,14 @@ static void test_longrope_uses_long_factors_and_gain(void **state)
     mx_drop(s);
 }
 
-static void test_proportional_rotates_some_pairs(void **state)
-{
+static void test_proportional_rotates_some_pairs(void **state) {
     (void)state;
     mx_scope s = mx_open();
     NnParams *params = nn_params_new("m", NULL, NULL);
     float f[8];
-    Rope rope = load(params, "{\"rope_parameters\": {\"rope_theta\": 100, \"rope_type\": \"proportional\","
-                             "\"partial_rotary_factor\": 0.5}}",
+    Rope rope = load(params,
+                     "{\"rope_parameters\": {\"rope_theta\": 100, \"rope_type\": \"proportional\","
+                     "\"partial_rotary_factor\": 0.5}}",
                      16, 1e4, f);
     assert_float_equal(f[1], powf(100, 2 / 16.0f), 1e-5);
     assert_true(isinf(f[4]));
@@ -101,12 +102,12 @@ static void test_proportional_rotates_some_pairs(void **state)
     mx_drop(s);
 }
 
-static void test_linear_scaling_divides_positions(void **state)
-{
+static void test_linear_scaling_divides_positions(void **state) {
     (void)state;
     mx_scope s = mx_open();
     NnParams *params = nn_params_new("m", NULL, NULL);
-    Rope stretched = load(params, "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 4}}", 4, 1e4, NULL);
+    Rope stretched =
+        load(params, "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 4}}", 4, 1e4, NULL);
     Rope plain = load(params, "{}", 4, 1e4, NULL);
     mlx_array x = mx_from_f32((const float[]){1, 2, 3, 4}, MX_SHAPE(1, 1, 1, 4));
     float a[4], b[4];
@@ -117,12 +118,12 @@ static void test_linear_scaling_divides_positions(void **state)
     mx_drop(s);
 }
 
-static void test_dynamic_is_plain_within_the_trained_length(void **state)
-{
+static void test_dynamic_is_plain_within_the_trained_length(void **state) {
     (void)state;
     mx_scope s = mx_open();
     NnParams *params = nn_params_new("m", NULL, NULL);
-    const char *text = "{\"max_position_embeddings\": 64, \"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}}";
+    const char *text = "{\"max_position_embeddings\": 64, \"rope_scaling\": {\"type\": "
+                       "\"dynamic\", \"factor\": 2}}";
     Rope dynamic = load(params, text, 4, 1e4, NULL), plain = load(params, "{}", 4, 1e4, NULL);
     mlx_array x = mx_from_f32((const float[]){1, 2, 3, 4}, MX_SHAPE(1, 1, 1, 4));
     float a[4], b[4], far[4], far_plain[4];
@@ -136,20 +137,20 @@ static void test_dynamic_is_plain_within_the_trained_length(void **state)
     mx_drop(s);
 }
 
-static void test_layer_types_have_their_own_parameters(void **state)
-{
+static void test_layer_types_have_their_own_parameters(void **state) {
     (void)state;
-    json_t *config = json_loads("{\"rope_parameters\": {\"full_attention\": {\"rope_theta\": 1000000,"
-                                "\"rope_type\": \"default\"}, \"sliding_attention\": {\"rope_theta\": 10000,"
-                                "\"rope_type\": \"default\", \"partial_rotary_factor\": 0.5}}}", 0, NULL);
+    json_t *config =
+        json_loads("{\"rope_parameters\": {\"full_attention\": {\"rope_theta\": 1000000,"
+                   "\"rope_type\": \"default\"}, \"sliding_attention\": {\"rope_theta\": 10000,"
+                   "\"rope_type\": \"default\", \"partial_rotary_factor\": 0.5}}}",
+                   0, NULL);
     assert_float_equal(nn_rope_config(config, "full_attention", 5, 1).theta, 1e6, 0);
     assert_float_equal(nn_rope_config(config, "sliding_attention", 5, 1).theta, 1e4, 0);
     assert_float_equal(nn_rope_config(config, "sliding_attention", 5, 1).partial, 0.5, 0);
     json_decref(config);
 }
 
-static void expect_failure(const char *text, const char *part)
-{
+static void expect_failure(const char *text, const char *part) {
     mx_scope s = mx_open();
     NnParams *params = nn_params_new("m", NULL, NULL);
     load(params, text, 4, 1e4, NULL);
@@ -160,19 +161,20 @@ static void expect_failure(const char *text, const char *part)
     mx_drop(s);
 }
 
-static void test_bad_configs_are_refused(void **state)
-{
+static void test_bad_configs_are_refused(void **state) {
     (void)state;
-    expect_failure("{\"rope_scaling\": {\"type\": \"spiral\"}}", "rope type \"spiral\" is not supported");
+    expect_failure("{\"rope_scaling\": {\"type\": \"spiral\"}}",
+                   "rope type \"spiral\" is not supported");
     expect_failure("{\"rope_scaling\": {\"type\": \"linear\"}}", "needs a number factor");
-    expect_failure("{\"rope_scaling\": {\"type\": \"longrope\", \"long_factor\": [1]}}", "long_factor");
-    expect_failure("{\"rope_scaling\": {\"type\": \"longrope\", \"long_factor\": [1, -1]}}", "positive");
+    expect_failure("{\"rope_scaling\": {\"type\": \"longrope\", \"long_factor\": [1]}}",
+                   "long_factor");
+    expect_failure("{\"rope_scaling\": {\"type\": \"longrope\", \"long_factor\": [1, -1]}}",
+                   "positive");
     expect_failure("{\"rope_scaling\": {\"type\": 5}}", "type must be a string");
     expect_failure("{\"rope_theta\": -1}", "impossible");
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_llama3_periods),
         cmocka_unit_test(test_yarn_periods_and_gain),

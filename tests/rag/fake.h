@@ -21,7 +21,8 @@ typedef struct FakeEmbedder {
     size_t calls, texts, longest_tokens;
 } FakeEmbedder;
 
-static bool fake_token_ends(void *context, const char *text, size_t length, size_t **ends, size_t *count, Error *err) {
+static bool fake_token_ends(void *context, const char *text, size_t length, size_t **ends,
+                            size_t *count, Error *err) {
     (void)context, (void)err;
     *ends = base_alloc((length + 1) * sizeof **ends);
     *count = 0;
@@ -38,7 +39,8 @@ static bool fake_token_ends(void *context, const char *text, size_t length, size
     return true;
 }
 
-static bool fake_embed(void *context, const char *const *texts, size_t count, RagTextRole role, float *out, Error *err) {
+static bool fake_embed(void *context, const char *const *texts, size_t count, RagTextRole role,
+                       float *out, Error *err) {
     (void)role;
     FakeEmbedder *fake = context;
     fake->calls++;
@@ -50,7 +52,8 @@ static bool fake_embed(void *context, const char *const *texts, size_t count, Ra
         RagWord word;
         row[0] = 0.01f; /* never a zero vector */
         while (rag_word_next(texts[t], strlen(texts[t]), &position, &word))
-            if (!rag_is_stop_word(word.folded, word.length)) row[base_hash(word.folded, word.length) % FAKE_DIM] += 1;
+            if (!rag_is_stop_word(word.folded, word.length))
+                row[base_hash(word.folded, word.length) % FAKE_DIM] += 1;
         float sum = 0;
         for (size_t i = 0; i < FAKE_DIM; i++) sum += row[i] * row[i];
         for (size_t i = 0; i < FAKE_DIM; i++) row[i] /= sqrtf(sum);
@@ -62,9 +65,16 @@ static bool fake_embed(void *context, const char *const *texts, size_t count, Ra
 }
 
 static inline RagEmbedder fake_embedder(FakeEmbedder *fake) {
-    return (RagEmbedder){.context = fake, .name = "fake", .hash = "00ff", .pooling = "mean", .dim = FAKE_DIM,
-                         .max_tokens = 256, .n_special = 2, .relevance_threshold = 0.30f,
-                         .embed = fake_embed, .token_ends = fake_token_ends};
+    return (RagEmbedder){.context = fake,
+                         .name = "fake",
+                         .hash = "00ff",
+                         .pooling = "mean",
+                         .dim = FAKE_DIM,
+                         .max_tokens = 256,
+                         .n_special = 2,
+                         .relevance_threshold = 0.30f,
+                         .embed = fake_embed,
+                         .token_ends = fake_token_ends};
 }
 
 /* Ids are bytes; with specials on, "<|x|>" is the one id 1000 + x. */
@@ -79,20 +89,23 @@ static char *fake_render(void *context, const char *system, const char *user, Er
     return base_format("<|s|>%s<|e|><|u|>%s<|e|><|a|>", system, user);
 }
 
-static bool fake_encode(void *context, const char *text, size_t length, bool specials, int32_t **ids, size_t *count, Error *err) {
+static bool fake_encode(void *context, const char *text, size_t length, bool specials,
+                        int32_t **ids, size_t *count, Error *err) {
     (void)context, (void)err;
     *ids = base_alloc((length + 1) * sizeof **ids);
     *count = 0;
     for (size_t i = 0; i < length; i++) {
-        bool special = specials && length - i >= 5 && memcmp(text + i, "<|", 2) == 0 && memcmp(text + i + 3, "|>", 2) == 0;
+        bool special = specials && length - i >= 5 && memcmp(text + i, "<|", 2) == 0 &&
+                       memcmp(text + i + 3, "|>", 2) == 0;
         (*ids)[(*count)++] = special ? 1000 + text[i + 2] : (unsigned char)text[i];
         if (special) i += 4;
     }
     return true;
 }
 
-static bool fake_generate(void *context, const int32_t *ids, size_t count, size_t max_tokens, RagOnText on_text,
-                          void *on_text_context, RagGeneration *statistics, Error *err) {
+static bool fake_generate(void *context, const int32_t *ids, size_t count, size_t max_tokens,
+                          RagOnText on_text, void *on_text_context, RagGeneration *statistics,
+                          Error *err) {
     (void)max_tokens, (void)err;
     FakeGenerator *fake = context;
     free(fake->ids);
@@ -106,8 +119,13 @@ static bool fake_generate(void *context, const int32_t *ids, size_t count, size_
 }
 
 static inline RagGenerator fake_generator(FakeGenerator *fake) {
-    return (RagGenerator){.context = fake, .name = "fake", .context_tokens = 8192, .n_parameters = 135000000,
-                          .render = fake_render, .encode = fake_encode, .generate = fake_generate};
+    return (RagGenerator){.context = fake,
+                          .name = "fake",
+                          .context_tokens = 8192,
+                          .n_parameters = 135000000,
+                          .render = fake_render,
+                          .encode = fake_encode,
+                          .generate = fake_generate};
 }
 
 /* A folder of its own for each test. */

@@ -23,15 +23,18 @@ static void check(const RagDocument *d, const RagChunks *chunks, const RagEmbedd
     size_t last = 0;
     for (size_t i = 0; i < chunks->count; i++) {
         const RagChunk *chunk = &chunks->items[i];
-        assert_true(chunk->start >= last && chunk->start < chunk->end && chunk->end <= d->text.length);
+        assert_true(chunk->start >= last && chunk->start < chunk->end &&
+                    chunk->end <= d->text.length);
         for (size_t k = last; k < chunk->start; k++) /* only white space between chunks */
-            assert_true(isspace((unsigned char)d->text.data[k]) || (unsigned char)d->text.data[k] >= 0x80);
+            assert_true(isspace((unsigned char)d->text.data[k]) ||
+                        (unsigned char)d->text.data[k] >= 0x80);
         assert_true(base_utf8_valid(d->text.data + chunk->start, chunk->end - chunk->start));
         assert_true(base_utf8_valid(chunk->header, strlen(chunk->header)));
         StrBuf whole = {0};
         base_str_appendf(&whole, "%s\n", chunk->header);
         base_str_append_n(&whole, d->text.data + chunk->start, chunk->end - chunk->start);
-        assert_true(tokens_of(whole.data, whole.length) + embedder->n_special <= embedder->max_tokens);
+        assert_true(tokens_of(whole.data, whole.length) + embedder->n_special <=
+                    embedder->max_tokens);
         base_str_free(&whole);
         last = chunk->end;
     }
@@ -139,7 +142,8 @@ static void test_a_cut_table_repeats_its_head_row(void **state) {
     RagDocument d = {0};
     rag_document_set_title(&d, "Tides", 5);
     add(&d, RAG_BLOCK_TABLE_HEADER, 0, "Day | High water | Low water");
-    for (int i = 0; i < 80; i++) add(&d, RAG_BLOCK_TABLE_ROW, 0, "Monday | 4.12 m at noon | 0.31 m");
+    for (int i = 0; i < 80; i++)
+        add(&d, RAG_BLOCK_TABLE_ROW, 0, "Monday | 4.12 m at noon | 0.31 m");
     RagEmbedder embedder = fake_embedder(&fake);
     RagChunks chunks;
     Error err = {0};
@@ -167,7 +171,8 @@ static void test_code_keeps_its_lines_and_indentation(void **state) {
     assert_true(rag_chunk_document(&d, &embedder, 0, &chunks, &err));
     check(&d, &chunks, &embedder);
     assert_true(chunks.count > 2);
-    for (size_t i = 0; i < chunks.count; i++) assert_memory_equal(d.text.data + chunks.items[i].start, "    call", 8);
+    for (size_t i = 0; i < chunks.count; i++)
+        assert_memory_equal(d.text.data + chunks.items[i].start, "    call", 8);
     rag_chunks_free(&chunks);
     rag_document_free(&d);
     free(code);
@@ -197,7 +202,9 @@ static void test_a_long_title_and_long_headings_leave_room_for_text(void **state
 static void test_random_documents(void **state) {
     (void)state;
     uint32_t seed = 7;
-    static const char *const pieces[] = {"word ", "東京タワー", "Sentence ends. ", "\n", "é", "x", "😀", "  ", "verylongwordwithoutanyend", "1.2.3 "};
+    static const char *const pieces[] = {
+        "word ", "東京タワー", "Sentence ends. ",           "\n",    "é", "x",
+        "😀",     "  ",         "verylongwordwithoutanyend", "1.2.3 "};
     RagEmbedder embedder = fake_embedder(&fake);
     embedder.max_tokens = 40;
     for (int round = 0; round < 200; round++) {
@@ -211,7 +218,9 @@ static void test_random_documents(void **state) {
                 base_str_append(&text, pieces[(seed >> 16) % BASE_COUNT(pieces)]);
             }
             seed = seed * 1664525 + 1013904223;
-            if (text.length) rag_document_add(&d, (RagBlockKind)((seed >> 16) % 6), (int)((seed >> 20) % 7), 0, text.data, text.length);
+            if (text.length)
+                rag_document_add(&d, (RagBlockKind)((seed >> 16) % 6), (int)((seed >> 20) % 7), 0,
+                                 text.data, text.length);
             base_str_free(&text);
         }
         RagChunks chunks;

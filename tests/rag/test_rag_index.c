@@ -45,13 +45,15 @@ static RagIngestReport ingest(const char *path) {
     RagIngestReport report;
     const char *paths[] = {path};
     RagIngestOptions options = {0};
-    if (!rag_ingest(index, &embedder, paths, 1, &options, &report, &err)) fail_msg("%s", err.message);
+    if (!rag_ingest(index, &embedder, paths, 1, &options, &report, &err))
+        fail_msg("%s", err.message);
     if (!rag_index_check(index, &err)) fail_msg("%s", err.message);
     rag_index_close(index);
     return report;
 }
 
-static void expect_counts(RagIngestReport report, size_t added, size_t changed, size_t unchanged, size_t removed) {
+static void expect_counts(RagIngestReport report, size_t added, size_t changed, size_t unchanged,
+                          size_t removed) {
     assert_int_equal(report.added, added);
     assert_int_equal(report.changed, changed);
     assert_int_equal(report.unchanged, unchanged);
@@ -146,7 +148,8 @@ static void test_ids_of_removed_chunks_are_used_again(void **state) {
         for (int i = 0; i < 30; i++) {
             char name[32], text[128];
             snprintf(name, sizeof name, "n%d.txt", i);
-            snprintf(text, sizeof text, "Round %d speaks of number %d and of fish%d.", round, i, round * 100 + i);
+            snprintf(text, sizeof text, "Round %d speaks of number %d and of fish%d.", round, i,
+                     round * 100 + i);
             fake_write(docs, name, text);
         }
         RagIngestReport report = ingest(docs);
@@ -203,7 +206,8 @@ static void expect_refused_and_untouched(const char *bytes, size_t length, const
 static void test_foreign_files_are_left_alone(void **state) {
     (void)state;
     expect_refused_and_untouched("just some text, no database at all", 34, "not an index");
-    expect_refused_and_untouched("SQLite format 3\0 and then rubbish that goes on", 46, "not an index");
+    expect_refused_and_untouched("SQLite format 3\0 and then rubbish that goes on", 46,
+                                 "not an index");
     unlink(db);
     sqlite3 *foreign = NULL;
     sqlite3_open(db, &foreign);
@@ -305,7 +309,8 @@ static void test_killed_ingest_goes_on_where_it_stopped(void **state) {
         char name[32];
         snprintf(name, sizeof name, "k%02d.txt", i);
         StrBuf text = {0};
-        for (int k = 0; k < 400; k++) base_str_appendf(&text, "Sentence %d of file %d is about boats. ", k, i);
+        for (int k = 0; k < 400; k++)
+            base_str_appendf(&text, "Sentence %d of file %d is about boats. ", k, i);
         fake_write(docs, name, text.data);
         base_str_free(&text);
     }
@@ -317,7 +322,8 @@ static void test_killed_ingest_goes_on_where_it_stopped(void **state) {
             RagIndex *index = rag_index_open(db, RAG_CREATE, &embedder, &err);
             const char *paths[] = {docs};
             RagIngestReport report;
-            RagIngestOptions options = {.force = true, .on_file = die_now, .on_file_context = &left};
+            RagIngestOptions options = {
+                .force = true, .on_file = die_now, .on_file_context = &left};
             rag_ingest(index, &embedder, paths, 1, &options, &report, &err);
             _exit(0);
         }
@@ -343,7 +349,8 @@ static void test_killed_at_any_moment(void **state) {
         char name[32];
         snprintf(name, sizeof name, "k%02d.txt", i);
         StrBuf text = {0};
-        for (int k = 0; k < 300; k++) base_str_appendf(&text, "Sentence %d of file %d is about boats. ", k, i);
+        for (int k = 0; k < 300; k++)
+            base_str_appendf(&text, "Sentence %d of file %d is about boats. ", k, i);
         fake_write(docs, name, text.data);
         base_str_free(&text);
     }
@@ -355,7 +362,8 @@ static void test_killed_at_any_moment(void **state) {
             const char *paths[] = {docs};
             RagIngestReport report;
             RagIngestOptions options = {.force = true};
-            while (index && rag_ingest(index, &embedder, paths, 1, &options, &report, &err)) rag_ingest_report_free(&report);
+            while (index && rag_ingest(index, &embedder, paths, 1, &options, &report, &err))
+                rag_ingest_report_free(&report);
             _exit(0);
         }
         usleep(wait);
@@ -372,8 +380,10 @@ static void test_killed_at_any_moment(void **state) {
     rag_ingest_report_free(&report);
 }
 
-static bool failing_embed(void *context, const char *const *texts, size_t count, RagTextRole role, float *out, Error *err) {
-    if (((FakeEmbedder *)context)->texts > 4) return base_fail(err, ERROR_INTERNAL, "the embedder stopped");
+static bool failing_embed(void *context, const char *const *texts, size_t count, RagTextRole role,
+                          float *out, Error *err) {
+    if (((FakeEmbedder *)context)->texts > 4)
+        return base_fail(err, ERROR_INTERNAL, "the embedder stopped");
     return fake_embed(context, texts, count, role, out, err);
 }
 

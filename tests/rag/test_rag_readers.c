@@ -45,7 +45,8 @@ static void test_html_keeps_what_a_reader_sees(void **state) {
     (void)state;
     static const Expected expected[] = {
         {RAG_BLOCK_HEADING, 1, 0, "Keeping Bees"},
-        {RAG_BLOCK_PARAGRAPH, 0, 0, "A hive holds one queen and up to 60 000 workers. They fly at 12 °C."},
+        {RAG_BLOCK_PARAGRAPH, 0, 0,
+         "A hive holds one queen and up to 60 000 workers. They fly at 12 °C."},
         {RAG_BLOCK_HEADING, 2, 0, "Food"},
         {RAG_BLOCK_LIST_ITEM, 0, 0, "- Nectar"},
         {RAG_BLOCK_LIST_ITEM, 0, 0, "- Pollen, collected in baskets"},
@@ -68,7 +69,8 @@ static void test_markdown_blocks(void **state) {
     static const Expected expected[] = {
         {RAG_BLOCK_HEADING, 1, 0, "Ferry"},
         {RAG_BLOCK_PARAGRAPH, 0, 0,
-         "The ferry runs every hour, see the timetable and a ship. Call user_id and snake_case_name."},
+         "The ferry runs every hour, see the timetable and a ship. Call user_id and "
+         "snake_case_name."},
         {RAG_BLOCK_HEADING, 2, 0, "Prices"},
         {RAG_BLOCK_TABLE_HEADER, 0, 0, "Ticket | Price"},
         {RAG_BLOCK_TABLE_ROW, 0, 0, "Single | 3 €"},
@@ -111,12 +113,14 @@ static void test_pdf_pages_without_running_heads(void **state) {
         {RAG_BLOCK_PARAGRAPH, 0, 1, "Bridge Keeping Manual"},
         {RAG_BLOCK_HEADING, 2, 2, "1.1 Opening the bridge"},
         {RAG_BLOCK_PARAGRAPH, 0, 2,
-         "The keeper opens the bridge when a ship of more than nine metres height asks for it by radio on channel 18. "
+         "The keeper opens the bridge when a ship of more than nine metres height asks for it by "
+         "radio on channel 18. "
          "The lights turn red two minutes before."},
         {RAG_BLOCK_HEADING, 2, 3, "1.2 Closing the bridge"},
         {RAG_BLOCK_PARAGRAPH, 0, 3, "Closing takes four minutes in calm weather."},
         {RAG_BLOCK_HEADING, 2, 4, "2.1 Log book"},
-        {RAG_BLOCK_PARAGRAPH, 0, 4, "Every opening is written into the log book with the name of the ship."},
+        {RAG_BLOCK_PARAGRAPH, 0, 4,
+         "Every opening is written into the log book with the name of the ship."},
     };
     RagDocument d = {0};
     Error err = {0};
@@ -129,7 +133,8 @@ static void test_pdf_pages_without_running_heads(void **state) {
 
 static void test_pdf_text_joins_hyphenated_words_and_drops_contents_lines(void **state) {
     (void)state;
-    static const char text[] = "Contents\n1 Ropes . . . . . . . 3\n\nA long rope is spli-\nced, a three-\nStrand one is not.\n\f";
+    static const char text[] = "Contents\n1 Ropes . . . . . . . 3\n\nA long rope is spli-\nced, a "
+                               "three-\nStrand one is not.\n\f";
     static const Expected expected[] = {
         {RAG_BLOCK_PARAGRAPH, 0, 1, "Contents"},
         {RAG_BLOCK_PARAGRAPH, 0, 1, "A long rope is spliced, a three- Strand one is not."},
@@ -142,7 +147,8 @@ static void test_pdf_text_joins_hyphenated_words_and_drops_contents_lines(void *
 
 static void test_pdf_chapter_pages_and_running_feet(void **state) {
     (void)state;
-    static const char text[] = "CHAPTER\n\nTWO\n\nTHE PIER\n\n2.1 Ropes\n\nRopes are long.\n\n12\n\nChapter 2. The Pier\n\f"
+    static const char text[] = "CHAPTER\n\nTWO\n\nTHE PIER\n\n2.1 Ropes\n\nRopes are "
+                               "long.\n\n12\n\nChapter 2. The Pier\n\f"
                                "More of them.\n\nChapter 2. The Pier\n\n13\n\f";
     static const Expected expected[] = {
         {RAG_BLOCK_HEADING, 1, 1, "THE PIER"},
@@ -184,7 +190,8 @@ static void test_formats_by_content_before_suffix(void **state) {
     assert_int_equal(rag_format_detect("a.txt", "%PDF-1.4\n", 9, true, &reason), RAG_FORMAT_PDF);
     assert_int_equal(rag_format_detect("a.pdf", "hello", 5, true, &reason), RAG_FORMAT_NONE);
     assert_int_equal(rag_format_detect("README", "hello", 5, true, &reason), RAG_FORMAT_TEXT);
-    assert_int_equal(rag_format_detect("page", " <!DOCTYPE HTML>", 16, true, &reason), RAG_FORMAT_HTML);
+    assert_int_equal(rag_format_detect("page", " <!DOCTYPE HTML>", 16, true, &reason),
+                     RAG_FORMAT_HTML);
     assert_int_equal(rag_format_detect("x.MD", "# a", 3, true, &reason), RAG_FORMAT_MARKDOWN);
     assert_int_equal(rag_format_detect("x.css", "p {}", 4, true, &reason), RAG_FORMAT_NONE);
     assert_int_equal(rag_format_detect("x.css", "p {}", 4, false, &reason), RAG_FORMAT_TEXT);
@@ -215,10 +222,12 @@ static void test_text_encodings(void **state) {
 
 static void test_controls_and_invisible_characters_do_not_get_in(void **state) {
     (void)state;
-    char *clean = rag_clean("a\x1b[31mred\x07 \xE2\x80\xAE" "evil\xE2\x80\xAC \xE2\x80\x8Bz\xF3\xA0\x81\x81\xC2\x9B!\r\nnext\xFF");
+    char *clean = rag_clean("a\x1b[31mred\x07 \xE2\x80\xAE"
+                            "evil\xE2\x80\xAC \xE2\x80\x8Bz\xF3\xA0\x81\x81\xC2\x9B!\r\nnext\xFF");
     assert_string_equal(clean, "a[31mred evil z!\nnext\xEF\xBF\xBD");
     free(clean);
-    clean = rag_clean("\xF0\x9F\x91\xA9\xE2\x80\x8D\xF0\x9F\x94\xA7"); /* an emoji of two keeps its joiner */
+    clean = rag_clean(
+        "\xF0\x9F\x91\xA9\xE2\x80\x8D\xF0\x9F\x94\xA7"); /* an emoji of two keeps its joiner */
     assert_string_equal(clean, "\xF0\x9F\x91\xA9\xE2\x80\x8D\xF0\x9F\x94\xA7");
     free(clean);
 }
@@ -242,12 +251,21 @@ static void test_numbered_headings(void **state) {
         const char *line;
         int level;
     } cases[] = {
-        {"3.2.1 Building packages", 3}, {"3.2. Source packages", 2}, {"Chapter 4: Sources", 1}, {"12 Debian changelogs", 1},
-        {"3.2 ends like a sentence.", 0}, {"2. Walk on board", 0}, {"4.1 Names . . . . . 17", 0}, {"1984 was a year", 0},
-        {"3.5 lower case", 0}, {"6 Sep 2003 17:15:03 -0500", 0}, {"", 0},
+        {"3.2.1 Building packages", 3},
+        {"3.2. Source packages", 2},
+        {"Chapter 4: Sources", 1},
+        {"12 Debian changelogs", 1},
+        {"3.2 ends like a sentence.", 0},
+        {"2. Walk on board", 0},
+        {"4.1 Names . . . . . 17", 0},
+        {"1984 was a year", 0},
+        {"3.5 lower case", 0},
+        {"6 Sep 2003 17:15:03 -0500", 0},
+        {"", 0},
     };
     for (size_t i = 0; i < BASE_COUNT(cases); i++)
-        assert_int_equal(rag_numbered_heading(cases[i].line, strlen(cases[i].line)), cases[i].level);
+        assert_int_equal(rag_numbered_heading(cases[i].line, strlen(cases[i].line)),
+                         cases[i].level);
 }
 
 int main(void) {

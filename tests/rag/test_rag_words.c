@@ -37,7 +37,8 @@ static void test_words(void **state) {
 static void expect_terms(const char *query, const char *expected) {
     RagTerms terms = rag_terms_of(query);
     StrBuf out = {0};
-    for (size_t i = 0; i < terms.count; i++) base_str_appendf(&out, "%s%s", i ? "," : "", terms.items[i].phrase);
+    for (size_t i = 0; i < terms.count; i++)
+        base_str_appendf(&out, "%s%s", i ? "," : "", terms.items[i].phrase);
     assert_string_equal(out.data ? out.data : "", expected);
     base_str_free(&out);
     rag_terms_free(&terms);
@@ -59,7 +60,10 @@ static sqlite3 *open_words(void) {
     Error err = {0};
     assert_int_equal(sqlite3_open(":memory:", &db), SQLITE_OK);
     assert_true(rag_words_register(db, &err));
-    assert_int_equal(sqlite3_exec(db, "CREATE VIRTUAL TABLE words USING fts5(text, tokenize='porter mlxrag')", 0, 0, 0), SQLITE_OK);
+    assert_int_equal(
+        sqlite3_exec(db, "CREATE VIRTUAL TABLE words USING fts5(text, tokenize='porter mlxrag')", 0,
+                     0, 0),
+        SQLITE_OK);
     return db;
 }
 
@@ -91,7 +95,9 @@ static int rows_of_query(sqlite3 *db, const char *query) {
 static void test_awkward_names_are_found(void **state) {
     (void)state;
     sqlite3 *db = open_words();
-    const char *rows[] = {"Use C++ here", "plain C code", "set user_id first", "release v1.2.3 today", "東京タワーは高い", "Café au lait", "signed packages"};
+    const char *rows[] = {"Use C++ here",         "plain C code",     "set user_id first",
+                          "release v1.2.3 today", "東京タワーは高い", "Café au lait",
+                          "signed packages"};
     for (size_t i = 0; i < BASE_COUNT(rows); i++) {
         char *sql = sqlite3_mprintf("INSERT INTO words VALUES (%Q)", rows[i]);
         assert_int_equal(sqlite3_exec(db, sql, 0, 0, 0), SQLITE_OK);
@@ -112,12 +118,17 @@ static void test_awkward_names_are_found(void **state) {
 
 static void test_no_text_is_a_syntax_error(void **state) {
     (void)state;
-    static const char *const pieces[] = {"\"", "'", "*", "(", ")", "AND", "OR", "NOT", "NEAR", "^", ":", "-", "+", "a", "b1", " ",
-                                         "\xFF", "\xC3", "é", "東", "\n", "{", "}", "col:", "?", ".", ",", "\\", "#", "++", "%", "\xE2\x80\xAE", "½", "ﷺ"};
+    static const char *const pieces[] = {
+        "\"", "'", "*",  "(",  ")",    "AND",  "OR", "NOT",          "NEAR", "^", ":", "-",
+        "+",  "a", "b1", " ",  "\xFF", "\xC3", "é",  "東",           "\n",   "{", "}", "col:",
+        "?",  ".", ",",  "\\", "#",    "++",   "%",  "\xE2\x80\xAE", "½",    "ﷺ"};
     sqlite3 *db = open_words();
-    assert_int_equal(sqlite3_exec(db, "INSERT INTO words VALUES ('a b1 é 東')", 0, 0, 0), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "INSERT INTO words VALUES ('a b1 é 東')", 0, 0, 0),
+                     SQLITE_OK);
     sqlite3_stmt *s = NULL;
-    assert_int_equal(sqlite3_prepare_v2(db, "SELECT rowid FROM words WHERE words MATCH ?1 LIMIT 1", -1, &s, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, "SELECT rowid FROM words WHERE words MATCH ?1 LIMIT 1",
+                                        -1, &s, NULL),
+                     SQLITE_OK);
     uint32_t seed = 1;
     for (int round = 0; round < 100000; round++) {
         char query[64];
@@ -140,7 +151,8 @@ static void test_no_text_is_a_syntax_error(void **state) {
         if (expression.length) {
             sqlite3_bind_text(s, 1, expression.data, (int)expression.length, SQLITE_STATIC);
             int rc = sqlite3_step(s);
-            if (rc != SQLITE_ROW && rc != SQLITE_DONE) fail_msg("'%s' -> %s: %s", query, expression.data, sqlite3_errmsg(db));
+            if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+                fail_msg("'%s' -> %s: %s", query, expression.data, sqlite3_errmsg(db));
             sqlite3_reset(s);
         }
         base_str_free(&expression);

@@ -23,15 +23,22 @@ typedef struct Row {
 } Row;
 
 static inline struct tm rows_now(void) {
-    return (struct tm){.tm_year = 124, .tm_mon = 6, .tm_mday = 26, .tm_wday = 5, .tm_yday = 207,
-                       .tm_hour = 13, .tm_min = 5, .tm_sec = 9};
+    return (struct tm){.tm_year = 124,
+                       .tm_mon = 6,
+                       .tm_mday = 26,
+                       .tm_wday = 5,
+                       .tm_yday = 207,
+                       .tm_hour = 13,
+                       .tm_min = 5,
+                       .tm_sec = 9};
 }
 
 /* What a template gives, or "ERROR: message". Caller frees. */
 static inline char *rows_render(const char *source, const json_t *variables) {
     Error err = {0};
     struct tm now = rows_now();
-    TextTemplateOptions options = {.now = &now, .max_operations = 3000000, .max_memory = 64 << 20, .max_output = 8 << 20};
+    TextTemplateOptions options = {
+        .now = &now, .max_operations = 3000000, .max_memory = 64 << 20, .max_output = 8 << 20};
     TextTemplate *parsed = text_template_parse(source, strlen(source), &err);
     char *text = parsed ? text_template_render(parsed, variables, &options, &err) : NULL;
     text_template_free(parsed);
@@ -46,9 +53,11 @@ static inline void rows_check(const Row *rows, size_t count, const char *variabl
     for (size_t i = 0; i < count; i++) {
         char *text = rows_render(rows[i].source, json);
         bool failed = strncmp(text, "ERROR: ", 7) == 0;
-        bool right = rows[i].output ? strcmp(text, rows[i].output) == 0 : failed && strstr(text, rows[i].error);
-        if (!right) print_error("%s\n  gives %s\n  not   %s\n", rows[i].source, text,
-                                rows[i].output ? rows[i].output : rows[i].error);
+        bool right = rows[i].output ? strcmp(text, rows[i].output) == 0
+                                    : failed && strstr(text, rows[i].error);
+        if (!right)
+            print_error("%s\n  gives %s\n  not   %s\n", rows[i].source, text,
+                        rows[i].output ? rows[i].output : rows[i].error);
         wrong += !right;
         free(text);
     }

@@ -2,13 +2,18 @@
 #include "jinja_rows.h"
 
 static const char variables[] =
-    "{\"a\": 1, \"s\": \"it's\", \"l\": [3, 1, 2], \"d\": {\"b\": 1, \"items\": 2, \"_x\": 5}, \"n\": null, \"f\": 1.5, \"u\": \"é字😀x\", \"users\": [{\"name\": \"Bob\", \"age\": 3}, {\"name\": \"al\", \"age\": 1, \"x\": {\"y\": [7]}}, {\"name\": \"Cy\", \"age\": 2}], \"msgs\": [{\"role\": \"user\", \"content\": \"hi\"}, {\"role\": \"assistant\", \"content\": \"yo\"}]}";
+    "{\"a\": 1, \"s\": \"it's\", \"l\": [3, 1, 2], \"d\": {\"b\": 1, \"items\": 2, \"_x\": 5}, "
+    "\"n\": null, \"f\": 1.5, \"u\": \"é字😀x\", \"users\": [{\"name\": \"Bob\", \"age\": 3}, "
+    "{\"name\": \"al\", \"age\": 1, \"x\": {\"y\": [7]}}, {\"name\": \"Cy\", \"age\": 2}], "
+    "\"msgs\": [{\"role\": \"user\", \"content\": \"hi\"}, {\"role\": \"assistant\", \"content\": "
+    "\"yo\"}]}";
 
 static const Row expressions_have_pythons_values[] = {
     {"{{ 1_000 + 0x1f + 0b1 + 0o7 }}", "1039", NULL},
     {"{{ 1e3 }}", "1000.0", NULL},
     {"{{ 1.5e-7 }}", "1.5e-07", NULL},
-    {"{{ [1e16,1e15,123456.789,1e-5,0.0001,1e22,float] }}", "[1e+16, 1000000000000000.0, 123456.789, 1e-05, 0.0001, 1e+22, Undefined]", NULL},
+    {"{{ [1e16,1e15,123456.789,1e-5,0.0001,1e22,float] }}",
+     "[1e+16, 1000000000000000.0, 123456.789, 1e-05, 0.0001, 1e+22, Undefined]", NULL},
     {"{{ 2**3**2 }}", "64", NULL},
     {"{{ -2**2 }}", "4", NULL},
     {"{{ -7//2 }}", "-4", NULL},
@@ -85,7 +90,8 @@ static const Row expressions_have_pythons_values[] = {
     {"{{ 0**-1 }}", NULL, "0.0 cannot be raised to a negative power"},
     {"{{ range(5) }}", "range(0, 5)", NULL},
     {"{{ range(1,10,2) }}", "range(1, 10, 2)", NULL},
-    {"{{ range(100001) }}", NULL, "Range too big. The sandbox blocks ranges larger than MAX_RANGE (100000)."},
+    {"{{ range(100001) }}", NULL,
+     "Range too big. The sandbox blocks ranges larger than MAX_RANGE (100000)."},
     {"{{ range(1.5) }}", NULL, "'float' object cannot be interpreted as an integer"},
     {"{{ range() }}", NULL, "range expected at least 1 argument, got 0"},
     {"{{ range(1,2,0) }}", NULL, "range() arg 3 must not be zero"},
@@ -99,12 +105,16 @@ static const Row expressions_have_pythons_values[] = {
     {"{{ namespace(a=1)['a'] }}", "1", NULL},
     {"{{ namespace({'a':1},b=2).b }}", "2", NULL},
     {"{{ namespace(a=1).zz }}", "", NULL},
-    {"{{ namespace(a=1).zz.y }}", NULL, "'transformers.utils.chat_template_utils.TemplateNamespace object' has no attribute 'zz'"},
-    {"{{ namespace(_a=1) }}", NULL, "Chat templates cannot store underscore-prefixed attributes on a namespace, but got '_a'. Please rename the attribute."},
+    {"{{ namespace(a=1).zz.y }}", NULL,
+     "'transformers.utils.chat_template_utils.TemplateNamespace object' has no attribute 'zz'"},
+    {"{{ namespace(_a=1) }}", NULL,
+     "Chat templates cannot store underscore-prefixed attributes on a namespace, but got '_a'. "
+     "Please rename the attribute."},
     {"{{ joiner()() }}", "", NULL},
     {"{{ raise_exception('boom') }}", NULL, "boom"},
     {"{{ raise_exception(5) }}", NULL, "5"},
-    {"{{ strftime_now('%Y-%m-%d %H:%M:%S %B %A %j %p %f %%') }}", "2024-07-26 13:05:09 July Friday 208 PM 000000 %", NULL},
+    {"{{ strftime_now('%Y-%m-%d %H:%M:%S %B %A %j %p %f %%') }}",
+     "2024-07-26 13:05:09 July Friday 208 PM 000000 %", NULL},
     {"{{ l.append }}", "", NULL},
     {"{{ l.sort }}", "", NULL},
     {"{{ a.real }}", "1", NULL},
@@ -153,10 +163,12 @@ static const Row expressions_have_pythons_values[] = {
     {"{{ () }}", "()", NULL},
     {"{{ a, s }}", "(1, \"it's\")", NULL},
     {"{{ a.__init__ }}", "", NULL},
-    {"{{ ''.__class__.__mro__ }}", NULL, "access to attribute '__class__' of 'str' object is unsafe."},
+    {"{{ ''.__class__.__mro__ }}", NULL,
+     "access to attribute '__class__' of 'str' object is unsafe."},
     {"{{ [1,[2,[3]]] }}", "[1, [2, [3]]]", NULL},
     {"{{ {'a':'\\n'} }}", "{'a': '\\n'}", NULL},
-    {"{{ ['a\\u00e9\\u200b\\U0001f600\\u3000\\xa0\\xad\\ue000'] }}", "['aé\\u200b😀\\u3000\\xa0\\xad\\ue000']", NULL},
+    {"{{ ['a\\u00e9\\u200b\\U0001f600\\u3000\\xa0\\xad\\ue000'] }}",
+     "['aé\\u200b😀\\u3000\\xa0\\xad\\ue000']", NULL},
     {"{{ 1e20 }}", "1e+20", NULL},
     {"{{ 123456789012345678 }}", "123456789012345678", NULL},
     {"{{ 0.1+0.2 }}", "0.30000000000000004", NULL},
@@ -200,15 +212,19 @@ static const Row expressions_have_pythons_values[] = {
 
 static void test_expressions_have_pythons_values(void **state) {
     (void)state;
-    rows_check(expressions_have_pythons_values, BASE_COUNT(expressions_have_pythons_values), variables);
+    rows_check(expressions_have_pythons_values, BASE_COUNT(expressions_have_pythons_values),
+               variables);
 }
 
 static const Row percent_formats_as_printf[] = {
-    {"{{ '%s %d %r %x %5.1f|%-5s|%05d' % ('a',3,'b',255,2.25,'c',42) }}", "a 3 'b' ff   2.2|c    |00042", NULL},
+    {"{{ '%s %d %r %x %5.1f|%-5s|%05d' % ('a',3,'b',255,2.25,'c',42) }}",
+     "a 3 'b' ff   2.2|c    |00042", NULL},
     {"{{ '%s' % 5 }}", "5", NULL},
     {"{{ '%(a)s' % {'a':1} }}", "1", NULL},
     {"{{ '%%'%() }}", "%", NULL},
-    {"{{ '%5s|%-8r|%+d|% d|%e|%g|%G|%.3s|%c|%c|%o|%#x|%i' % ('é','x',3,4,12345.678,1e10,1e-10,'abcdef','x',65,8,255,3.9) }}", "    é|'x'     |+3| 4|1.234568e+04|1e+10|1E-10|abc|x|A|10|0xff|3", NULL},
+    {"{{ '%5s|%-8r|%+d|% d|%e|%g|%G|%.3s|%c|%c|%o|%#x|%i' % "
+     "('é','x',3,4,12345.678,1e10,1e-10,'abcdef','x',65,8,255,3.9) }}",
+     "    é|'x'     |+3| 4|1.234568e+04|1e+10|1E-10|abc|x|A|10|0xff|3", NULL},
     {"{{ '%.2f%%' % 12.345 }}", "12.35%", NULL},
     {"{{ '%s-%s'|format('a',1) }}", "a-1", NULL},
     {"{{ '%(x)s'|format(x=1) }}", "1", NULL},
@@ -323,7 +339,8 @@ static void test_tests_tell_kinds_of_values(void **state) {
 }
 
 static const Row undefined_values_print_nothing_and_fail_in_use[] = {
-    {"{{ (1 if false).x }}", NULL, "the inline if-expression on line 1 evaluated to false and no else section was defined."},
+    {"{{ (1 if false).x }}", NULL,
+     "the inline if-expression on line 1 evaluated to false and no else section was defined."},
     {"{{ x }}", "", NULL},
     {"{{ x.y }}", NULL, "'x' is undefined"},
     {"{{ d.x }}", "", NULL},
@@ -349,7 +366,8 @@ static const Row undefined_values_print_nothing_and_fail_in_use[] = {
 
 static void test_undefined_values_print_nothing_and_fail_in_use(void **state) {
     (void)state;
-    rows_check(undefined_values_print_nothing_and_fail_in_use, BASE_COUNT(undefined_values_print_nothing_and_fail_in_use), variables);
+    rows_check(undefined_values_print_nothing_and_fail_in_use,
+               BASE_COUNT(undefined_values_print_nothing_and_fail_in_use), variables);
 }
 
 static const Row methods_act_as_pythons[] = {
@@ -372,8 +390,10 @@ static const Row methods_act_as_pythons[] = {
     {"{{ 'abc'.startswith('a') }}", "True", NULL},
     {"{{ 'abc'.startswith(('x','a')) }}", "True", NULL},
     {"{{ 'abc'.endswith('c') }}", "True", NULL},
-    {"{{ 'abc'.startswith(1) }}", NULL, "startswith first arg must be str or a tuple of str, not int"},
-    {"{{ 'abc'.startswith(['a']) }}", NULL, "startswith first arg must be str or a tuple of str, not list"},
+    {"{{ 'abc'.startswith(1) }}", NULL,
+     "startswith first arg must be str or a tuple of str, not int"},
+    {"{{ 'abc'.startswith(['a']) }}", NULL,
+     "startswith first arg must be str or a tuple of str, not list"},
     {"{{ 'abc'.startswith('b',1) }}", "True", NULL},
     {"{{ 'abcabc'.replace('a','x',1) }}", "xbcabc", NULL},
     {"{{ 'abcabc'.find('c') }}", "2", NULL},
@@ -430,19 +450,24 @@ static void test_methods_act_as_pythons(void **state) {
 static const Row str_format_follows_the_mini_language[] = {
     {"{{ '{} {}'.format(1,'a') }}", "1 a", NULL},
     {"{{ '{0} {x:>5} {y!r}'.format(1,x=2,y='q') }}", "1     2 'q'", NULL},
-    {"{{ '{:05.2f} {:,} {:x} {:#x} {:e} {:%} {:^7}|'.format(3.14159,1234567,255,255,12345.678,0.25,'ab') }}", "03.14 1,234,567 ff 0xff 1.234568e+04 25.000000%   ab   |", NULL},
+    {"{{ '{:05.2f} {:,} {:x} {:#x} {:e} {:%} "
+     "{:^7}|'.format(3.14159,1234567,255,255,12345.678,0.25,'ab') }}",
+     "03.14 1,234,567 ff 0xff 1.234568e+04 25.000000%   ab   |", NULL},
     {"{{ '{a.b} {a[b]}'.format(a=d) }}", "1 1", NULL},
     {"{{ '{}'.format() }}", NULL, "tuple index out of range"},
     {"{{ '{'.format() }}", NULL, "Single '{' encountered in format string"},
     {"{{ '{:>{w}}'.format('a',w=5) }}", "    a", NULL},
     {"{{ 'abc'.format(1) }}", "abc", NULL},
     {"{{ '{}{}'.format(1) }}", NULL, "tuple index out of range"},
-    {"{{ '{0}{}'.format(1) }}", NULL, "cannot switch from manual field specification to automatic field numbering"},
+    {"{{ '{0}{}'.format(1) }}", NULL,
+     "cannot switch from manual field specification to automatic field numbering"},
     {"{{ '{x}'.format(y=1) }}", NULL, "'x'"},
     {"{{ '{:d}'.format('a') }}", NULL, "Unknown format code 'd' for object of type 'str'"},
     {"{{ '{:s}'.format(1) }}", NULL, "Unknown format code 's' for object of type 'int'"},
-    {"{{ '{:10}|{:<10}|{:>10}|{:^10}|{:*^10}'.format(1,2,'a','b','c') }}", "         1|2         |         a|    b     |****c*****", NULL},
-    {"{{ '{:+} {: } {:-} {:08.3f} {:.0f} {:g} {:n}'.format(1,2,3,4.5,2.5,1e20,5) }}", "+1  2 3 0004.500 2 1e+20 5", NULL},
+    {"{{ '{:10}|{:<10}|{:>10}|{:^10}|{:*^10}'.format(1,2,'a','b','c') }}",
+     "         1|2         |         a|    b     |****c*****", NULL},
+    {"{{ '{:+} {: } {:-} {:08.3f} {:.0f} {:g} {:n}'.format(1,2,3,4.5,2.5,1e20,5) }}",
+     "+1  2 3 0004.500 2 1e+20 5", NULL},
     {"{{ '{!s:>4}{!r}'.format('a','b') }}", "   a'b'", NULL},
     {"{{ '{{}}'.format() }}", "{}", NULL},
     {"{{ '{:_}'.format(1234567) }}", "1_234_567", NULL},
@@ -458,7 +483,8 @@ static const Row str_format_follows_the_mini_language[] = {
 
 static void test_str_format_follows_the_mini_language(void **state) {
     (void)state;
-    rows_check(str_format_follows_the_mini_language, BASE_COUNT(str_format_follows_the_mini_language), variables);
+    rows_check(str_format_follows_the_mini_language,
+               BASE_COUNT(str_format_follows_the_mini_language), variables);
 }
 
 int main(void) {

@@ -2,7 +2,11 @@
 #include "jinja_rows.h"
 
 static const char variables[] =
-    "{\"a\": 1, \"s\": \"it's\", \"l\": [3, 1, 2], \"d\": {\"b\": 1, \"items\": 2, \"_x\": 5}, \"n\": null, \"f\": 1.5, \"u\": \"é字😀x\", \"users\": [{\"name\": \"Bob\", \"age\": 3}, {\"name\": \"al\", \"age\": 1, \"x\": {\"y\": [7]}}, {\"name\": \"Cy\", \"age\": 2}], \"msgs\": [{\"role\": \"user\", \"content\": \"hi\"}, {\"role\": \"assistant\", \"content\": \"yo\"}]}";
+    "{\"a\": 1, \"s\": \"it's\", \"l\": [3, 1, 2], \"d\": {\"b\": 1, \"items\": 2, \"_x\": 5}, "
+    "\"n\": null, \"f\": 1.5, \"u\": \"é字😀x\", \"users\": [{\"name\": \"Bob\", \"age\": 3}, "
+    "{\"name\": \"al\", \"age\": 1, \"x\": {\"y\": [7]}}, {\"name\": \"Cy\", \"age\": 2}], "
+    "\"msgs\": [{\"role\": \"user\", \"content\": \"hi\"}, {\"role\": \"assistant\", \"content\": "
+    "\"yo\"}]}";
 
 static const Row filters_act_as_jinja2s[] = {
     {"{{ -1|abs }}", "1", NULL},
@@ -56,7 +60,8 @@ static const Row filters_act_as_jinja2s[] = {
     {"{{ ['b','A','c']|sort(case_sensitive=true) }}", "['A', 'b', 'c']", NULL},
     {"{{ l|sort(reverse=true) }}", "[3, 2, 1]", NULL},
     {"{{ users|sort(attribute='age')|map(attribute='name')|list }}", "['al', 'Cy', 'Bob']", NULL},
-    {"{{ users|sort(attribute='name,age')|map(attribute='name')|list }}", "['al', 'Bob', 'Cy']", NULL},
+    {"{{ users|sort(attribute='name,age')|map(attribute='name')|list }}", "['al', 'Bob', 'Cy']",
+     NULL},
     {"{{ [1,'a']|sort }}", NULL, "'<' not supported between instances of 'str' and 'int'"},
     {"{{ ['a','A','b']|unique|list }}", "['a', 'b']", NULL},
     {"{{ [1,1.0,true,2]|unique|list }}", "[1, 2]", NULL},
@@ -122,8 +127,14 @@ static const Row filters_act_as_jinja2s[] = {
     {"{{ range(7)|batch(3,'x')|list }}", "[[0, 1, 2], [3, 4, 5], [6, 'x', 'x']]", NULL},
     {"{{ range(7)|slice(3)|list }}", "[[0, 1, 2], [3, 4], [5, 6]]", NULL},
     {"{{ range(7)|slice(3,'x')|list }}", "[[0, 1, 2], [3, 4, 'x'], [5, 6, 'x']]", NULL},
-    {"{{ users|groupby('age')|list }}", "[(1, [{'name': 'al', 'age': 1, 'x': {'y': [7]}}]), (2, [{'name': 'Cy', 'age': 2}]), (3, [{'name': 'Bob', 'age': 3}])]", NULL},
-    {"{{ users|groupby('zz',default='Q')|list }}", "[('Q', [{'name': 'Bob', 'age': 3}, {'name': 'al', 'age': 1, 'x': {'y': [7]}}, {'name': 'Cy', 'age': 2}])]", NULL},
+    {"{{ users|groupby('age')|list }}",
+     "[(1, [{'name': 'al', 'age': 1, 'x': {'y': [7]}}]), (2, [{'name': 'Cy', 'age': 2}]), (3, "
+     "[{'name': 'Bob', 'age': 3}])]",
+     NULL},
+    {"{{ users|groupby('zz',default='Q')|list }}",
+     "[('Q', [{'name': 'Bob', 'age': 3}, {'name': 'al', 'age': 1, 'x': {'y': [7]}}, {'name': 'Cy', "
+     "'age': 2}])]",
+     NULL},
     {"{{ (users|groupby('age')|first).grouper }}", "1", NULL},
     {"{{ 'a b  c'|wordcount }}", "3", NULL},
     {"{{ '<a>&\"\\''|e }}", "&lt;a&gt;&amp;&#34;&#39;", NULL},
@@ -175,11 +186,16 @@ static const Row filters_act_as_jinja2s[] = {
     {"{{ [[1,2],[3]]|map('join','-')|list }}", "['1-2', '3']", NULL},
     {"{{ ['a','b']|map('upper')|join }}", "AB", NULL},
     {"{{ msgs|map(attribute='role')|join('|') }}", "user|assistant", NULL},
-    {"{{ msgs|selectattr('role','equalto','user')|list }}", "[{'role': 'user', 'content': 'hi'}]", NULL},
+    {"{{ msgs|selectattr('role','equalto','user')|list }}", "[{'role': 'user', 'content': 'hi'}]",
+     NULL},
     {"{{ msgs|selectattr('role','in',['user','x'])|list|length }}", "1", NULL},
-    {"{{ msgs|rejectattr('role','equalto','user')|map(attribute='content')|list }}", "['yo']", NULL},
+    {"{{ msgs|rejectattr('role','equalto','user')|map(attribute='content')|list }}", "['yo']",
+     NULL},
     {"{{ (msgs|selectattr('role','equalto','user')|first).content }}", "hi", NULL},
-    {"{{ msgs|groupby('role')|map('list')|list }}", "[['assistant', [{'role': 'assistant', 'content': 'yo'}]], ['user', [{'role': 'user', 'content': 'hi'}]]]", NULL},
+    {"{{ msgs|groupby('role')|map('list')|list }}",
+     "[['assistant', [{'role': 'assistant', 'content': 'yo'}]], ['user', [{'role': 'user', "
+     "'content': 'hi'}]]]",
+     NULL},
     {"{{ 'a'|list|map('upper')|list|length }}", "1", NULL},
     {"{{ (l|map('string')) is iterable }}", "True", NULL},
     {"{{ (l|map('string')) is sequence }}", "False", NULL},
@@ -236,18 +252,27 @@ static const Row tojson_writes_as_json_dumps[] = {
     {"{{ l|tojson }}", "[3, 1, 2]", NULL},
     {"{{ u|tojson }}", "\"é字😀x\"", NULL},
     {"{{ u|tojson(ensure_ascii=true) }}", "\"\\u00e9\\u5b57\\ud83d\\ude00x\"", NULL},
-    {"{{ {'a':[1,2,{'b':none}],'c':[],'e':{}}|tojson(indent=2) }}", "{\n  \"a\": [\n    1,\n    2,\n    {\n      \"b\": null\n    }\n  ],\n  \"c\": [],\n  \"e\": {}\n}", NULL},
+    {"{{ {'a':[1,2,{'b':none}],'c':[],'e':{}}|tojson(indent=2) }}",
+     "{\n  \"a\": [\n    1,\n    2,\n    {\n      \"b\": null\n    }\n  ],\n  \"c\": [],\n  \"e\": "
+     "{}\n}",
+     NULL},
     {"{{ {'a':[1,2]}|tojson(indent='--') }}", "{\n--\"a\": [\n----1,\n----2\n--]\n}", NULL},
     {"{{ {'a':[1,2]}|tojson(separators=(',',':')) }}", "{\"a\":[1,2]}", NULL},
     {"{{ {'b':1,'a':2}|tojson(sort_keys=true) }}", "{\"a\": 2, \"b\": 1}", NULL},
-    {"{{ {true:1,none:2,1.5:3,7:4}|tojson }}", "{\"true\": 1, \"null\": 2, \"1.5\": 3, \"7\": 4}", NULL},
+    {"{{ {true:1,none:2,1.5:3,7:4}|tojson }}", "{\"true\": 1, \"null\": 2, \"1.5\": 3, \"7\": 4}",
+     NULL},
     {"{{ (1,2)|tojson }}", "[1, 2]", NULL},
     {"{{ 1e100|tojson }}", "1e+100", NULL},
-    {"{{ '<>&\\'\"\\x7f\\u2028\\x01\\b\\f'|tojson }}", "\"<>&'\\\"\177\342\200\250\\u0001\\b\\f\"", NULL},
+    {"{{ '<>&\\'\"\\x7f\\u2028\\x01\\b\\f'|tojson }}", "\"<>&'\\\"\177\342\200\250\\u0001\\b\\f\"",
+     NULL},
     {"{{ x|tojson }}", NULL, "Object of type Undefined is not JSON serializable"},
-    {"{{ d.items|tojson }}", NULL, "Object of type builtin_function_or_method is not JSON serializable"},
+    {"{{ d.items|tojson }}", NULL,
+     "Object of type builtin_function_or_method is not JSON serializable"},
     {"{{ (l|map('string'))|tojson }}", NULL, "Object of type generator is not JSON serializable"},
-    {"{{ msgs|map('tojson')|list }}", "['{\"role\": \"user\", \"content\": \"hi\"}', '{\"role\": \"assistant\", \"content\": \"yo\"}']", NULL},
+    {"{{ msgs|map('tojson')|list }}",
+     "['{\"role\": \"user\", \"content\": \"hi\"}', '{\"role\": \"assistant\", \"content\": "
+     "\"yo\"}']",
+     NULL},
 };
 
 static void test_tojson_writes_as_json_dumps(void **state) {

@@ -25,7 +25,8 @@ static void fails(const char *source, const char *words) {
     free(text);
 }
 
-static void fails_repeated(const char *before, const char *piece, const char *after, const char *words) {
+static void fails_repeated(const char *before, const char *piece, const char *after,
+                           const char *words) {
     char *source = surround(before, piece, 10000, after);
     fails(source, words);
     free(source);
@@ -65,22 +66,30 @@ static void test_recursion_is_bounded(void **state) {
     fails("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "RecursionError");
     fails("{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}", "RecursionError");
     fails("{% set ns = namespace() %}{% set ns.a = [ns] %}{{ ns }}", "RecursionError");
-    fails("{% set ns = namespace() %}{% set ns.a = (ns,) %}{{ ns == ns }}{{ ns.a|string }}", "RecursionError");
-    fails("{% set ns = namespace(l=[]) %}{% for i in range(50000) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l }}",
+    fails("{% set ns = namespace() %}{% set ns.a = (ns,) %}{{ ns == ns }}{{ ns.a|string }}",
           "RecursionError");
-    fails("{% set ns = namespace(l=[]) %}{% for i in range(50000) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l|tojson }}",
+    fails("{% set ns = namespace(l=[]) %}{% for i in range(50000) %}{% set ns.l = [ns.l] %}{% "
+          "endfor %}{{ ns.l }}",
           "RecursionError");
-    fails("{% set ns = namespace(l=[1]|map('string')) %}{% for i in range(50000) %}{% set ns.l = ns.l|map('string') %}"
+    fails("{% set ns = namespace(l=[]) %}{% for i in range(50000) %}{% set ns.l = [ns.l] %}{% "
+          "endfor %}{{ ns.l|tojson }}",
+          "RecursionError");
+    fails("{% set ns = namespace(l=[1]|map('string')) %}{% for i in range(50000) %}{% set ns.l = "
+          "ns.l|map('string') %}"
           "{% endfor %}{{ ns.l|list }}",
           "RecursionError");
 }
 
 static void test_work_is_bounded(void **state) {
     (void)state;
-    fails("{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}", "operations");
+    fails("{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}",
+          "operations");
     fails("{% for i in range(100000) %}{% set x = range(100000)|list %}{% endfor %}", "Error");
-    fails("{% for i in range(100000) %}{{ 'aaaaaaaaaaaaaaaa' * 1000 }}{% endfor %}", "output is larger");
-    fails("{{ range(100001) }}", "OverflowError: Range too big. The sandbox blocks ranges larger than MAX_RANGE (100000).");
+    fails("{% for i in range(100000) %}{{ 'aaaaaaaaaaaaaaaa' * 1000 }}{% endfor %}",
+          "output is larger");
+    fails(
+        "{{ range(100001) }}",
+        "OverflowError: Range too big. The sandbox blocks ranges larger than MAX_RANGE (100000).");
 }
 
 static void test_memory_is_bounded(void **state) {
@@ -101,8 +110,11 @@ static void test_memory_is_bounded(void **state) {
     fails("{{ [1]|batch(10**12, 0)|list }}", "Error");
     fails("{{ [1]|slice(10**12)|list }}", "Error");
     fails("{{ strftime_now('%1000000d') }}", "ValueError");
-    fails("{% set ns = namespace(s='ab') %}{% for i in range(100) %}{% set ns.s = ns.s + ns.s %}{% endfor %}", "MemoryError");
-    fails("{% set ns = namespace(s='ab') %}{% for i in range(100) %}{% set ns.s = ns.s|replace('a', ns.s) %}{% endfor %}",
+    fails("{% set ns = namespace(s='ab') %}{% for i in range(100) %}{% set ns.s = ns.s + ns.s %}{% "
+          "endfor %}",
+          "MemoryError");
+    fails("{% set ns = namespace(s='ab') %}{% for i in range(100) %}{% set ns.s = "
+          "ns.s|replace('a', ns.s) %}{% endfor %}",
           "Error");
 }
 
@@ -127,15 +139,19 @@ static void test_limits_can_be_chosen(void **state) {
     const char source[] = "{% for i in range(100) %}0123456789{% endfor %}";
     TextTemplate *parsed = text_template_parse(source, sizeof source - 1, &err);
     assert_non_null(parsed);
-    assert_null(text_template_render(parsed, NULL, &(TextTemplateOptions){.max_output = 999}, &err));
+    assert_null(
+        text_template_render(parsed, NULL, &(TextTemplateOptions){.max_output = 999}, &err));
     assert_non_null(strstr(err.message, "the output is larger than 999 bytes"));
     base_error_clear(&err);
-    assert_null(text_template_render(parsed, NULL, &(TextTemplateOptions){.max_operations = 100}, &err));
+    assert_null(
+        text_template_render(parsed, NULL, &(TextTemplateOptions){.max_operations = 100}, &err));
     assert_non_null(strstr(err.message, "more than 100 operations"));
     base_error_clear(&err);
-    assert_null(text_template_render(parsed, NULL, &(TextTemplateOptions){.max_memory = 200}, &err));
+    assert_null(
+        text_template_render(parsed, NULL, &(TextTemplateOptions){.max_memory = 200}, &err));
     base_error_clear(&err);
-    char *text = text_template_render(parsed, NULL, &(TextTemplateOptions){.max_output = 1000}, &err);
+    char *text =
+        text_template_render(parsed, NULL, &(TextTemplateOptions){.max_output = 1000}, &err);
     assert_int_equal(strlen(text), 1000);
     free(text);
     text_template_free(parsed);
@@ -151,11 +167,14 @@ static void test_invalid_utf8_is_refused(void **state) {
 static void test_many_messages_render(void **state) {
     (void)state;
     json_t *messages = json_array(), *variables = json_object();
-    for (int i = 0; i < 20000; i++) json_array_append_new(messages, json_pack("{s:s, s:s}", "role", "user", "content", "hello"));
+    for (int i = 0; i < 20000; i++)
+        json_array_append_new(messages,
+                              json_pack("{s:s, s:s}", "role", "user", "content", "hello"));
     json_object_set_new(variables, "messages", messages);
-    char *text = rows_render("{% set ns = namespace(s='') %}{% for m in messages %}{% set ns.s = ns.s + m.content %}"
-                             "{% endfor %}{{ ns.s|length }}",
-                             variables);
+    char *text = rows_render(
+        "{% set ns = namespace(s='') %}{% for m in messages %}{% set ns.s = ns.s + m.content %}"
+        "{% endfor %}{{ ns.s|length }}",
+        variables);
     assert_string_equal(text, "100000");
     free(text);
     json_decref(variables);
@@ -171,7 +190,8 @@ static void test_line_numbers_name_the_failing_line(void **state) {
 static void test_other_locales_change_nothing(void **state) {
     (void)state;
     if (!setlocale(LC_ALL, "de_DE.UTF-8")) setlocale(LC_ALL, "");
-    char *text = rows_render("{{ 1.5 }} {{ '%.2f' % 2.5 }} {{ '1.25'|float }} {{ strftime_now('%B') }}", NULL);
+    char *text = rows_render(
+        "{{ 1.5 }} {{ '%.2f' % 2.5 }} {{ '1.25'|float }} {{ strftime_now('%B') }}", NULL);
     setlocale(LC_ALL, "C");
     assert_string_equal(text, "1.5 2.50 1.25 July");
     free(text);

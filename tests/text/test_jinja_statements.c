@@ -2,7 +2,9 @@
 #include "jinja_rows.h"
 
 static const char variables[] =
-    "{\"l\": [1, 2, 3], \"d\": {\"a\": 1, \"b\": 2}, \"s\": \"x\", \"tree\": [{\"v\": 1, \"c\": [{\"v\": 2, \"c\": []}, {\"v\": 3, \"c\": [{\"v\": 4, \"c\": []}]}]}], \"pairs\": [[1, 2], [3, 4]], \"x\": 5}";
+    "{\"l\": [1, 2, 3], \"d\": {\"a\": 1, \"b\": 2}, \"s\": \"x\", \"tree\": [{\"v\": 1, \"c\": "
+    "[{\"v\": 2, \"c\": []}, {\"v\": 3, \"c\": [{\"v\": 4, \"c\": []}]}]}], \"pairs\": [[1, 2], "
+    "[3, 4]], \"x\": 5}";
 
 static const Row whitespace_and_tags_leave_the_same_text[] = {
     {"a\n  {% if true %}\n  b\n  {% endif %}\nc\n", "a\n  b\nc", NULL},
@@ -53,26 +55,42 @@ static const Row whitespace_and_tags_leave_the_same_text[] = {
 
 static void test_whitespace_and_tags_leave_the_same_text(void **state) {
     (void)state;
-    rows_check(whitespace_and_tags_leave_the_same_text, BASE_COUNT(whitespace_and_tags_leave_the_same_text), variables);
+    rows_check(whitespace_and_tags_leave_the_same_text,
+               BASE_COUNT(whitespace_and_tags_leave_the_same_text), variables);
 }
 
 static const Row mistakes_are_named_before_rendering[] = {
     {"{# a", NULL, "Missing end of comment tag"},
-    {"{% if true -%}", NULL, "Unexpected end of template. Jinja was looking for the following tags: 'elif' or 'else' or 'endif'. The innermost block that needs to be closed is 'if'."},
+    {"{% if true -%}", NULL,
+     "Unexpected end of template. Jinja was looking for the following tags: 'elif' or 'else' or "
+     "'endif'. The innermost block that needs to be closed is 'if'."},
     {"{% break %}", NULL, "'break' outside loop"},
     {"{% for i in l %}{% else %}{% break %}{% endfor %}", NULL, "'break' outside loop"},
-    {"{% for i in l %}{% macro m() %}{% break %}{% endmacro %}{% endfor %}", NULL, "'break' outside loop"},
-    {"{% for loop in l %}{% endfor %}", NULL, "Can't assign to special loop variable in for-loop target"},
+    {"{% for i in l %}{% macro m() %}{% break %}{% endmacro %}{% endfor %}", NULL,
+     "'break' outside loop"},
+    {"{% for loop in l %}{% endfor %}", NULL,
+     "Can't assign to special loop variable in for-loop target"},
     {"{% macro m(a=1, b) %}{% endmacro %}", NULL, "non-default argument follows default argument"},
     {"{% with a, b = 1, 2 %}{{ a }}{% endwith %}", NULL, "can't assign to 'const'"},
-    {"{% for i in l %}{% generation %}{{ i }}{% if i == 2 %}{% break %}{% endif %}{% endgeneration %}{% endfor %}", NULL, "'break' outside loop"},
+    {"{% for i in l %}{% generation %}{{ i }}{% if i == 2 %}{% break %}{% endif %}{% endgeneration "
+     "%}{% endfor %}",
+     NULL, "'break' outside loop"},
     {"{% foo %}", NULL, "Encountered unknown tag 'foo'."},
-    {"{% if x %}", NULL, "Unexpected end of template. Jinja was looking for the following tags: 'elif' or 'else' or 'endif'. The innermost block that needs to be closed is 'if'."},
+    {"{% if x %}", NULL,
+     "Unexpected end of template. Jinja was looking for the following tags: 'elif' or 'else' or "
+     "'endif'. The innermost block that needs to be closed is 'if'."},
     {"{% if x %}{% for %}", NULL, "Expected an expression, got 'end of statement block'"},
-    {"{% if x %}{% endfor %}", NULL, "Encountered unknown tag 'endfor'. Jinja was looking for the following tags: 'elif' or 'else' or 'endif'. The innermost block that needs to be closed is 'if'."},
-    {"{% for i in l %}{% if x %}{% endfor %}{% endif %}", NULL, "Encountered unknown tag 'endfor'. You probably made a nesting mistake. Jinja is expecting this tag, but currently looking for 'elif' or 'else' or 'endif'. The innermost block that needs to be closed is 'if'."},
+    {"{% if x %}{% endfor %}", NULL,
+     "Encountered unknown tag 'endfor'. Jinja was looking for the following tags: 'elif' or 'else' "
+     "or 'endif'. The innermost block that needs to be closed is 'if'."},
+    {"{% for i in l %}{% if x %}{% endfor %}{% endif %}", NULL,
+     "Encountered unknown tag 'endfor'. You probably made a nesting mistake. Jinja is expecting "
+     "this tag, but currently looking for 'elif' or 'else' or 'endif'. The innermost block that "
+     "needs to be closed is 'if'."},
     {"{% endif %}", NULL, "Encountered unknown tag 'endif'."},
-    {"{% if x %}{% else %}{% else %}{% endif %}", NULL, "Encountered unknown tag 'else'. Jinja was looking for the following tags: 'endif'. The innermost block that needs to be closed is 'if'."},
+    {"{% if x %}{% else %}{% else %}{% endif %}", NULL,
+     "Encountered unknown tag 'else'. Jinja was looking for the following tags: 'endif'. The "
+     "innermost block that needs to be closed is 'if'."},
     {"{{ a b }}", NULL, "expected token 'end of print statement', got 'b'"},
     {"{{ }}", NULL, "Expected an expression, got 'end of print statement'"},
     {"{{ 1 + }}", NULL, "unexpected 'end of print statement'"},
@@ -91,18 +109,24 @@ static const Row mistakes_are_named_before_rendering[] = {
     {"{{ x[ }}", NULL, "unexpected '}', expected ']'"},
     {"{{ x|nofilter }}", NULL, "No filter named 'nofilter'."},
     {"{{ x is notest }}", NULL, "No test named 'notest'."},
-    {"{% if false %}{% for i in l %}{{ i|nofilter }}{% endfor %}{% endif %}", NULL, "No filter named 'nofilter'."},
+    {"{% if false %}{% for i in l %}{{ i|nofilter }}{% endfor %}{% endif %}", NULL,
+     "No filter named 'nofilter'."},
     {"{% for i in [] %}{{ i|nofilter }}{% endfor %}", NULL, "No filter named 'nofilter'."},
-    {"{% if false %}{% set z %}{{ x|nofilter }}{% endset %}{% endif %}", NULL, "No filter named 'nofilter'."},
+    {"{% if false %}{% set z %}{{ x|nofilter }}{% endset %}{% endif %}", NULL,
+     "No filter named 'nofilter'."},
     {"{% do x %}", NULL, "Encountered unknown tag 'do'."},
     {"{% set 1 = 2 %}", NULL, "can't assign to 'const'"},
     {"{% set true = 2 %}", NULL, "can't assign to 'const'"},
     {"{% set x.y.z = 2 %}", NULL, "expected token 'end of statement block', got '.'"},
     {"{% set [a] = 2 %}", NULL, "can't assign to 'list'"},
     {"{% set x = %}", NULL, "Expected an expression, got 'end of statement block'"},
-    {"{% set x %}", NULL, "Unexpected end of template. Jinja was looking for the following tags: 'endset'. The innermost block that needs to be closed is 'set'."},
+    {"{% set x %}", NULL,
+     "Unexpected end of template. Jinja was looking for the following tags: 'endset'. The "
+     "innermost block that needs to be closed is 'set'."},
     {"{% for x l %}{% endfor %}", NULL, "expected token 'in', got 'l'"},
-    {"{% for x in l %}", NULL, "Unexpected end of template. Jinja was looking for the following tags: 'endfor' or 'else'. The innermost block that needs to be closed is 'for'."},
+    {"{% for x in l %}", NULL,
+     "Unexpected end of template. Jinja was looking for the following tags: 'endfor' or 'else'. "
+     "The innermost block that needs to be closed is 'for'."},
     {"{% for 1 in l %}{% endfor %}", NULL, "can't assign to 'const'"},
     {"{% call x %}{% endcall %}", NULL, "expected call"},
     {"{% macro %}{% endmacro %}", NULL, "expected token 'name', got 'end of statement block'"},
@@ -138,7 +162,8 @@ static const Row mistakes_are_named_before_rendering[] = {
 
 static void test_mistakes_are_named_before_rendering(void **state) {
     (void)state;
-    rows_check(mistakes_are_named_before_rendering, BASE_COUNT(mistakes_are_named_before_rendering), variables);
+    rows_check(mistakes_are_named_before_rendering, BASE_COUNT(mistakes_are_named_before_rendering),
+               variables);
 }
 
 static const Row undefined_and_odd_expressions[] = {
@@ -154,7 +179,8 @@ static const Row undefined_and_odd_expressions[] = {
     {"{{ x != 1 }}", "True", NULL},
     {"{{ a.b.c }}", NULL, "'a' is undefined"},
     {"{{ l[0,1] }}", "", NULL},
-    {"{{ l[1:2:] }}{{ l[::] }}{{ l[:] }}{{ l[:-1] }}{{ l[-1:] }}", "[2][1, 2, 3][1, 2, 3][1, 2][3]", NULL},
+    {"{{ l[1:2:] }}{{ l[::] }}{{ l[:] }}{{ l[:-1] }}{{ l[-1:] }}", "[2][1, 2, 3][1, 2, 3][1, 2][3]",
+     NULL},
     {"{{ loop }}", "", NULL},
     {"{{ l.append(1) }}", NULL, "access to attribute 'append' of 'list' object is unsafe."},
     {"{{ raise_exception('x' ~ 1) }}", NULL, "x1"},
@@ -197,7 +223,8 @@ static const Row undefined_and_odd_expressions[] = {
     {"{{ (1).x.y }}", NULL, "'int object' has no attribute 'x'"},
     {"{{ l[1.5].x }}", NULL, "list object has no element 1.5"},
     {"{{ l[none].x }}", NULL, "list object has no element None"},
-    {"{{ namespace(a=1).b.c }}", NULL, "'transformers.utils.chat_template_utils.TemplateNamespace object' has no attribute 'b'"},
+    {"{{ namespace(a=1).b.c }}", NULL,
+     "'transformers.utils.chat_template_utils.TemplateNamespace object' has no attribute 'b'"},
     {"{{ range(3).foo.x }}", NULL, "'range object' has no attribute 'foo'"},
     {"{{ true.x.y }}", NULL, "'bool object' has no attribute 'x'"},
     {"{{ (l|map('string')).x.y }}", NULL, "'generator object' has no attribute 'x'"},
@@ -222,41 +249,57 @@ static const Row set_and_namespace_keep_their_scope[] = {
     {"{% set x | upper %}abc{% endset %}{{ x }}", "ABC", NULL},
     {"{% set x | upper | replace('A','z') %}abc{% endset %}{{ x }}", "zBC", NULL},
     {"{% set x %}{% set z = 3 %}{{ z }}{% endset %}{{ z }}{{ x }}", "3", NULL},
-    {"{% set ns = namespace() %}{% set ns.a, ns.b = 1, 2 %}{{ ns.a }}{{ ns.b }}{{ ns }}", "12<Namespace {'a': 1, 'b': 2}>", NULL},
+    {"{% set ns = namespace() %}{% set ns.a, ns.b = 1, 2 %}{{ ns.a }}{{ ns.b }}{{ ns }}",
+     "12<Namespace {'a': 1, 'b': 2}>", NULL},
     {"{% set d.z = 1 %}", NULL, "cannot assign attribute on non-namespace object"},
     {"{% set q.z = 1 %}", NULL, "cannot assign attribute on non-namespace object"},
-    {"{% set ns = namespace() %}{% set ns._a = 1 %}", NULL, "Chat templates cannot store underscore-prefixed attributes on a namespace, but got '_a'. Please rename the attribute."},
+    {"{% set ns = namespace() %}{% set ns._a = 1 %}", NULL,
+     "Chat templates cannot store underscore-prefixed attributes on a namespace, but got '_a'. "
+     "Please rename the attribute."},
     {"{% set ns = namespace() %}{% set ns.a %}xx{% endset %}{{ ns.a }}", "xx", NULL},
     {"{% if x == 5 %}{% set y = 1 %}{% endif %}{{ y }}", "1", NULL},
     {"{% filter upper|replace('A','b') %}a{% set q = 1 %}{% endfilter %}{{ q }}", "b", NULL},
     {"{% with a=1, b=x %}{{ a }}{{ b }}{% set x = 3 %}{{ x }}{% endwith %}{{ x }}", "1535", NULL},
     {"{% with %}{% set x = 7 %}{{ x }}{% endwith %}{{ x }}", "75", NULL},
-    {"{% generation %}abc{% endgeneration %}d{% generation %}e{% set x = 1 %}{% endgeneration %}{{ x }}", "abcde5", NULL},
+    {"{% generation %}abc{% endgeneration %}d{% generation %}e{% set x = 1 %}{% endgeneration %}{{ "
+     "x }}",
+     "abcde5", NULL},
     {"{% set range = 5 %}{{ range }}", "5", NULL},
-    {"{% set c = cycler('a','b') %}{{ c.next() }}{{ c.current }}{{ c.next() }}{{ c.reset() }}{{ c.next() }}", "abbNonea", NULL},
+    {"{% set c = cycler('a','b') %}{{ c.next() }}{{ c.current }}{{ c.next() }}{{ c.reset() }}{{ "
+     "c.next() }}",
+     "abbNonea", NULL},
     {"{% set g = l|map('string') %}{{ g|list }}{{ g|list }}", "['1', '2', '3'][]", NULL},
     {"{% set a = l + [4] %}{{ a }}{{ l }}", "[1, 2, 3, 4][1, 2, 3]", NULL},
     {"{% set _ = l.append(1) %}", NULL, "access to attribute 'append' of 'list' object is unsafe."},
-    {"{% set x = {'a':1} %}{% set _ = x.update({'b':2}) %}", NULL, "access to attribute 'update' of 'dict' object is unsafe."},
+    {"{% set x = {'a':1} %}{% set _ = x.update({'b':2}) %}", NULL,
+     "access to attribute 'update' of 'dict' object is unsafe."},
     {"{% set é = 1 %}{{ é }}", "1", NULL},
 };
 
 static void test_set_and_namespace_keep_their_scope(void **state) {
     (void)state;
-    rows_check(set_and_namespace_keep_their_scope, BASE_COUNT(set_and_namespace_keep_their_scope), variables);
+    rows_check(set_and_namespace_keep_their_scope, BASE_COUNT(set_and_namespace_keep_their_scope),
+               variables);
 }
 
 static const Row loops_scope_and_count_as_jinja2s[] = {
     {"{% for i in l %}{% set x = i %}{{ x }}{% endfor %}{{ x }}", "1235", NULL},
     {"{% for i in l %}{{ x }}{% set x = i %}{% endfor %}{{ x }}", "5555", NULL},
     {"{% set n = 0 %}{% for i in l %}{% set n = n + i %}{% endfor %}{{ n }}", "0", NULL},
-    {"{% set ns = namespace(n=0) %}{% for i in l %}{% set ns.n = ns.n + i %}{% endfor %}{{ ns.n }}", "6", NULL},
-    {"{% for i in l %}{{ loop.index }}{{ loop.index0 }}{{ loop.revindex }}{{ loop.revindex0 }}{{ loop.first }}{{ loop.last }}{{ loop.length }}{{ loop.depth }}{{ loop.depth0 }}|{% endfor %}", "1032TrueFalse310|2121FalseFalse310|3210FalseTrue310|", NULL},
+    {"{% set ns = namespace(n=0) %}{% for i in l %}{% set ns.n = ns.n + i %}{% endfor %}{{ ns.n }}",
+     "6", NULL},
+    {"{% for i in l %}{{ loop.index }}{{ loop.index0 }}{{ loop.revindex }}{{ loop.revindex0 }}{{ "
+     "loop.first }}{{ loop.last }}{{ loop.length }}{{ loop.depth }}{{ loop.depth0 }}|{% endfor %}",
+     "1032TrueFalse310|2121FalseFalse310|3210FalseTrue310|", NULL},
     {"{% for i in l %}{{ loop.previtem }}-{{ loop.nextitem }}|{% endfor %}", "-2|1-3|2-|", NULL},
-    {"{% for i in l %}{{ loop.previtem is defined }}{{ loop.nextitem is defined }}{% endfor %}", "FalseTrueTrueTrueTrueFalse", NULL},
-    {"{% for i in l %}{{ loop.cycle('a','b') }}{{ loop.changed(i//2) }}{% endfor %}", "aTruebTrueaFalse", NULL},
-    {"{% for i in l %}{{ loop }}{% endfor %}", "<LoopContext 1/3><LoopContext 2/3><LoopContext 3/3>", NULL},
-    {"{% for i in l if i > 1 %}{{ i }}{{ loop.length }}{{ loop.last }}{% endfor %}", "22False32True", NULL},
+    {"{% for i in l %}{{ loop.previtem is defined }}{{ loop.nextitem is defined }}{% endfor %}",
+     "FalseTrueTrueTrueTrueFalse", NULL},
+    {"{% for i in l %}{{ loop.cycle('a','b') }}{{ loop.changed(i//2) }}{% endfor %}",
+     "aTruebTrueaFalse", NULL},
+    {"{% for i in l %}{{ loop }}{% endfor %}",
+     "<LoopContext 1/3><LoopContext 2/3><LoopContext 3/3>", NULL},
+    {"{% for i in l if i > 1 %}{{ i }}{{ loop.length }}{{ loop.last }}{% endfor %}",
+     "22False32True", NULL},
     {"{% for i in l if i > 5 %}{{ i }}{% else %}none{% endfor %}", "none", NULL},
     {"{% for i in [] %}{% else %}{{ loop }}{% endfor %}", "", NULL},
     {"{% for i in l if loop.index %}{% endfor %}", NULL, "'loop' is undefined"},
@@ -277,71 +320,106 @@ static const Row loops_scope_and_count_as_jinja2s[] = {
     {"{% for i in l %}{% break %}{% else %}E{% endfor %}", "E", NULL},
     {"{% for i in l %}{% continue %}{% else %}E{% endfor %}", "E", NULL},
     {"{% for i in l %}{% if i == 2 %}{% break %}{% endif %}{% else %}E{% endfor %}", "", NULL},
-    {"{% for j in l %}{% for i in [] %}{% else %}{% break %}{% endfor %}{{ j }}{% endfor %}", "", NULL},
+    {"{% for j in l %}{% for i in [] %}{% else %}{% break %}{% endfor %}{{ j }}{% endfor %}", "",
+     NULL},
     {"{% for i in l %}{% set z %}a{% break %}{% endset %}{% endfor %}q", "q", NULL},
     {"{% for i in l %}{% filter upper %}a{% continue %}{% endfilter %}{% endfor %}q", "q", NULL},
     {"{% for i in l %}{% with %}{% break %}{% endwith %}{% endfor %}q", "q", NULL},
-    {"{% for n in tree recursive %}{{ n.v }}{{ loop.depth }}[{{ loop(n.c) }}]{% endfor %}", "11[22[]32[43[]]]", NULL},
-    {"{% for n in tree recursive %}{{ n.v }}{% if n.c %}({{ loop(n.c) }}){% endif %}{% else %}E{% endfor %}", "1(23(4))", NULL},
-    {"{% for i in l %}{{ loop(l) }}{% endfor %}", NULL, "The loop must have the 'recursive' marker to be called recursively."},
-    {"{% for i in l recursive %}{{ loop(l) }}{% endfor %}", NULL, "maximum recursion depth exceeded"},
-    {"{% for i in l %}{% for j in l %}{{ loop.index }}{% endfor %}{{ loop.index }}{% endfor %}", "123112321233", NULL},
+    {"{% for n in tree recursive %}{{ n.v }}{{ loop.depth }}[{{ loop(n.c) }}]{% endfor %}",
+     "11[22[]32[43[]]]", NULL},
+    {"{% for n in tree recursive %}{{ n.v }}{% if n.c %}({{ loop(n.c) }}){% endif %}{% else %}E{% "
+     "endfor %}",
+     "1(23(4))", NULL},
+    {"{% for i in l %}{{ loop(l) }}{% endfor %}", NULL,
+     "The loop must have the 'recursive' marker to be called recursively."},
+    {"{% for i in l recursive %}{{ loop(l) }}{% endfor %}", NULL,
+     "maximum recursion depth exceeded"},
+    {"{% for i in l %}{% for j in l %}{{ loop.index }}{% endfor %}{{ loop.index }}{% endfor %}",
+     "123112321233", NULL},
     {"{% for i in l %}{% set i = 9 %}{{ i }}{% endfor %}", "999", NULL},
     {"{% for i in range(3) %}{{ i }}{% endfor %}{{ i }}", "012", NULL},
-    {"{% for i in l %}u{{ i }}{% generation %}a{{ i }}{% endgeneration %}{% endfor %}", "u1a1u2a2u3a3", NULL},
+    {"{% for i in l %}u{{ i }}{% generation %}a{{ i }}{% endgeneration %}{% endfor %}",
+     "u1a1u2a2u3a3", NULL},
     {"{% for i in l %}{% block a %}{{ i }}{% endblock %}{% endfor %}", "", NULL},
     {"{% for i in l %}{% block a scoped %}{{ i }}{% endblock %}{% endfor %}", "123", NULL},
     {"{% set j = joiner('|') %}{% for i in l %}{{ j() }}{{ i }}{% endfor %}", "1|2|3", NULL},
-    {"{% set g = l|select('odd') %}{% for i in g %}{{ i }}{{ loop.last }}{% endfor %}{% if g %}T{% endif %}", "1False3TrueT", NULL},
+    {"{% set g = l|select('odd') %}{% for i in g %}{{ i }}{{ loop.last }}{% endfor %}{% if g %}T{% "
+     "endif %}",
+     "1False3TrueT", NULL},
     {"{% for i in l|map('nope') %}{% endfor %}", NULL, "No filter named 'nope'."},
     {"{% for i in l|reverse %}{{ i }}{{ loop.length }}{% endfor %}", "332313", NULL},
-    {"{% for a in l %}{% for b in l if b > a %}{{ a }}{{ b }},{% endfor %}{% endfor %}", "12,13,23,", NULL},
-    {"{% set ns = namespace(f=false) %}{% for i in l if not ns.f %}{% set ns.f = true %}{{ i }}{% endfor %}", "1", NULL},
+    {"{% for a in l %}{% for b in l if b > a %}{{ a }}{{ b }},{% endfor %}{% endfor %}",
+     "12,13,23,", NULL},
+    {"{% set ns = namespace(f=false) %}{% for i in l if not ns.f %}{% set ns.f = true %}{{ i }}{% "
+     "endfor %}",
+     "1", NULL},
     {"{% for m in l -%}\n  {{ m }}\n{%- endfor -%}\n end", "123end", NULL},
-    {"    {% for m in l %}\n    {{ m }}\n    {% endfor %}\n    end", "    1\n    2\n    3\n    end", NULL},
-    {"{% for i in l %}{{ loop.x.y }}{% endfor %}", NULL, "'jinja2.runtime.LoopContext object' has no attribute 'x'"},
+    {"    {% for m in l %}\n    {{ m }}\n    {% endfor %}\n    end", "    1\n    2\n    3\n    end",
+     NULL},
+    {"{% for i in l %}{{ loop.x.y }}{% endfor %}", NULL,
+     "'jinja2.runtime.LoopContext object' has no attribute 'x'"},
 };
 
 static void test_loops_scope_and_count_as_jinja2s(void **state) {
     (void)state;
-    rows_check(loops_scope_and_count_as_jinja2s, BASE_COUNT(loops_scope_and_count_as_jinja2s), variables);
+    rows_check(loops_scope_and_count_as_jinja2s, BASE_COUNT(loops_scope_and_count_as_jinja2s),
+               variables);
 }
 
 static const Row macros_bind_arguments_and_close_over_their_place[] = {
-    {"{% macro m(a, b=2) %}{{ a }}{{ b }}{% endmacro %}{{ m(1) }}{{ m(1,3) }}{{ m(b=5,a=4) }}{{ m() }}", "1213452", NULL},
+    {"{% macro m(a, b=2) %}{{ a }}{{ b }}{% endmacro %}{{ m(1) }}{{ m(1,3) }}{{ m(b=5,a=4) }}{{ "
+     "m() }}",
+     "1213452", NULL},
     {"{% macro m(a, b=a) %}{{ a }}{{ b }}{% endmacro %}{{ m(1) }}", "11", NULL},
-    {"{% macro m(a) %}{{ a }}{% endmacro %}{{ m(1,2) }}", NULL, "macro 'm' takes not more than 1 argument(s)"},
-    {"{% macro m(a) %}{{ a }}{% endmacro %}{{ m(z=2) }}", NULL, "macro 'm' takes no keyword argument 'z'"},
-    {"{% macro m(a) %}{{ a }}{% endmacro %}{{ m(1, a=2) }}", NULL, "macro 'm' takes no keyword argument 'a'"},
+    {"{% macro m(a) %}{{ a }}{% endmacro %}{{ m(1,2) }}", NULL,
+     "macro 'm' takes not more than 1 argument(s)"},
+    {"{% macro m(a) %}{{ a }}{% endmacro %}{{ m(z=2) }}", NULL,
+     "macro 'm' takes no keyword argument 'z'"},
+    {"{% macro m(a) %}{{ a }}{% endmacro %}{{ m(1, a=2) }}", NULL,
+     "macro 'm' takes no keyword argument 'a'"},
     {"{% macro m(a) %}{{ a.b }}{% endmacro %}{{ m() }}", NULL, "parameter 'a' was not provided"},
     {"{% macro m(a) %}{{ a + 1 }}{% endmacro %}{{ m() }}", NULL, "parameter 'a' was not provided"},
-    {"{% macro m(a) %}{{ varargs }}{{ kwargs }}{% endmacro %}{{ m(1,2,3,z=4) }}", "(2, 3){'z': 4}", NULL},
+    {"{% macro m(a) %}{{ varargs }}{{ kwargs }}{% endmacro %}{{ m(1,2,3,z=4) }}", "(2, 3){'z': 4}",
+     NULL},
     {"{% macro m() %}{{ caller() }}{% endmacro %}{% call m() %}X{% endcall %}", "X", NULL},
-    {"{% macro m() %}{{ caller('q') }}{% endmacro %}{% call(a) m() %}X{{ a }}{% endcall %}", "Xq", NULL},
+    {"{% macro m() %}{{ caller('q') }}{% endmacro %}{% call(a) m() %}X{{ a }}{% endcall %}", "Xq",
+     NULL},
     {"{% macro m() %}{{ caller }}{% endmacro %}{{ m() }}", "", NULL},
     {"{% macro m() %}{{ caller() }}{% endmacro %}{{ m() }}", NULL, "No caller defined"},
-    {"{% macro m() %}x{% endmacro %}{% call m() %}X{% endcall %}", NULL, "macro 'm' was invoked with two values for the special caller argument. This is most likely a bug."},
-    {"{% macro m() %}{{ caller(1,2) }}{% endmacro %}{% call(a) m() %}X{% endcall %}", NULL, "macro None takes not more than 1 argument(s)"},
-    {"{% macro m(n) %}{{ n }}{% if n %}{{ m(n-1) }}{% endif %}{% endmacro %}{{ m(3) }}", "3210", NULL},
+    {"{% macro m() %}x{% endmacro %}{% call m() %}X{% endcall %}", NULL,
+     "macro 'm' was invoked with two values for the special caller argument. This is most likely a "
+     "bug."},
+    {"{% macro m() %}{{ caller(1,2) }}{% endmacro %}{% call(a) m() %}X{% endcall %}", NULL,
+     "macro None takes not more than 1 argument(s)"},
+    {"{% macro m(n) %}{{ n }}{% if n %}{{ m(n-1) }}{% endif %}{% endmacro %}{{ m(3) }}", "3210",
+     NULL},
     {"{{ m() }}{% macro m() %}{% endmacro %}", NULL, "'m' is undefined"},
-    {"{% macro m() %}{{ y }}{% endmacro %}{% set y = 1 %}{{ m() }}{% set y = 2 %}{{ m() }}", "12", NULL},
+    {"{% macro m() %}{{ y }}{% endmacro %}{% set y = 1 %}{{ m() }}{% set y = 2 %}{{ m() }}", "12",
+     NULL},
     {"{% macro m() %}{% set x = 9 %}{% endmacro %}{{ m() }}{{ x }}", "5", NULL},
     {"{% for i in l %}{% macro m() %}{{ i }}{% endmacro %}{{ m() }}{% endfor %}", "123", NULL},
     {"{% macro m() %}{{ i }}{% endmacro %}{% for i in l %}{{ m() }}{% endfor %}", "", NULL},
-    {"{% macro m() %}{{ loop.index }}{% endmacro %}{% for i in l %}{{ m() }}{% endfor %}", NULL, "'loop' is undefined"},
+    {"{% macro m() %}{{ loop.index }}{% endmacro %}{% for i in l %}{{ m() }}{% endfor %}", NULL,
+     "'loop' is undefined"},
     {"{% macro m() %}{% endmacro %}{{ m }}{{ m.name }}{{ m.arguments }}", "<Macro 'm'>m()", NULL},
-    {"{% macro m(a,b=1) %}{{ varargs }}{% endmacro %}{{ m.name }}{{ m.arguments }}{{ m.catch_varargs }}{{ m.catch_kwargs }}{{ m.caller }}", "m('a', 'b')TrueFalseFalse", NULL},
+    {"{% macro m(a,b=1) %}{{ varargs }}{% endmacro %}{{ m.name }}{{ m.arguments }}{{ "
+     "m.catch_varargs }}{{ m.catch_kwargs }}{{ m.caller }}",
+     "m('a', 'b')TrueFalseFalse", NULL},
     {"{% macro m(a) -%} x {%- endmacro %}[{{ m(1) }}]", "[x]", NULL},
     {"{% macro a() %}A{{ b() }}{% endmacro %}{% macro b() %}B{% endmacro %}{{ a() }}", "AB", NULL},
     {"{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", NULL, "maximum recursion depth exceeded"},
     {"{% macro m(x) %}{{ x }}{% endmacro %}{{ m('<')|e }}{{ [m('a')] }}", "&lt;['a']", NULL},
-    {"{% macro outer() %}{% macro inner() %}I{% endmacro %}{{ inner() }}{% endmacro %}{{ outer() }}{{ inner }}", "I", NULL},
-    {"{% macro m() %}{% endmacro %}{{ m.x.y }}", NULL, "'jinja2.runtime.Macro object' has no attribute 'x'"},
+    {"{% macro outer() %}{% macro inner() %}I{% endmacro %}{{ inner() }}{% endmacro %}{{ outer() "
+     "}}{{ inner }}",
+     "I", NULL},
+    {"{% macro m() %}{% endmacro %}{{ m.x.y }}", NULL,
+     "'jinja2.runtime.Macro object' has no attribute 'x'"},
 };
 
 static void test_macros_bind_arguments_and_close_over_their_place(void **state) {
     (void)state;
-    rows_check(macros_bind_arguments_and_close_over_their_place, BASE_COUNT(macros_bind_arguments_and_close_over_their_place), variables);
+    rows_check(macros_bind_arguments_and_close_over_their_place,
+               BASE_COUNT(macros_bind_arguments_and_close_over_their_place), variables);
 }
 
 int main(void) {

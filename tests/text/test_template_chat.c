@@ -88,9 +88,10 @@ static TextChatTemplate *from_source(const char *source) {
 
 static void test_config_string_is_the_template(void **state) {
     (void)state;
-    put("tokenizer_config.json", "{\"bos_token\":\"<s>\",\"eos_token\":{\"content\":\"</s>\",\"lstrip\":false},"
-                                 "\"pad_token\":null,\"chat_template\":\"{{ bos_token }}{{ messages[0].content }}"
-                                 "{{ eos_token }}{{ pad_token is defined }}\"}");
+    put("tokenizer_config.json",
+        "{\"bos_token\":\"<s>\",\"eos_token\":{\"content\":\"</s>\",\"lstrip\":false},"
+        "\"pad_token\":null,\"chat_template\":\"{{ bos_token }}{{ messages[0].content }}"
+        "{{ eos_token }}{{ pad_token is defined }}\"}");
     expect(prompt_of(open_folder(), (TextChat){0}, HELLO), "<s>Hello</s>False");
 }
 
@@ -111,7 +112,8 @@ static void test_named_templates_follow_tools(void **state) {
     expect(prompt_of(open_folder(), (TextChat){.tools = tools}, HELLO), "T1");
     expect(prompt_of(open_folder(), (TextChat){.tools = tools, .name = "default"}, HELLO), "D");
     expect(prompt_of(open_folder(), (TextChat){.name = "rag"}, HELLO), "RNone");
-    expect_error(prompt_of(open_folder(), (TextChat){.name = "other"}, HELLO), "no chat template named 'other'");
+    expect_error(prompt_of(open_folder(), (TextChat){.name = "other"}, HELLO),
+                 "no chat template named 'other'");
     json_decref(tools);
 }
 
@@ -149,7 +151,8 @@ static void test_folder_without_template_opens_and_says_so(void **state) {
 static void test_broken_template_fails_when_used(void **state) {
     (void)state;
     put("chat_template.jinja", "{% if %}");
-    expect_error(prompt_of(open_folder(), (TextChat){0}, HELLO), "Expected an expression, got 'end of statement block'");
+    expect_error(prompt_of(open_folder(), (TextChat){0}, HELLO),
+                 "Expected an expression, got 'end of statement block'");
     Error err = {0};
     assert_null(text_chat_template_new("{{", 2, NULL, &err));
     assert_true(err.code == ERROR_INPUT);
@@ -169,10 +172,12 @@ static void test_bad_config_is_named(void **state) {
 
 static void test_tools_and_documents_are_none_when_absent(void **state) {
     (void)state;
-    const char *source = "{{ tools is defined }}{{ tools }}{{ documents }}{{ add_generation_prompt }}";
+    const char *source =
+        "{{ tools is defined }}{{ tools }}{{ documents }}{{ add_generation_prompt }}";
     expect(prompt_of(from_source(source), (TextChat){0}, HELLO), "TrueNoneNoneFalse");
     json_t *empty = json_array();
-    expect(prompt_of(from_source(source), (TextChat){.tools = empty, .add_generation_prompt = true}, HELLO),
+    expect(prompt_of(from_source(source), (TextChat){.tools = empty, .add_generation_prompt = true},
+                     HELLO),
            "True[]NoneTrue");
     json_decref(empty);
 }
@@ -180,7 +185,8 @@ static void test_tools_and_documents_are_none_when_absent(void **state) {
 static void test_more_variables_win_over_special_tokens(void **state) {
     (void)state;
     Error err = {0};
-    json_t *special = parse("{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\"}"), *more = parse("{\"bos_token\":\"B\",\"x\":1}");
+    json_t *special = parse("{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\"}"),
+           *more = parse("{\"bos_token\":\"B\",\"x\":1}");
     const char source[] = "{{ bos_token }}{{ eos_token }}{{ x }}";
     TextChatTemplate *chat = text_chat_template_new(source, sizeof source - 1, special, &err);
     expect(prompt_of(chat, (TextChat){.variables = more}, HELLO), "B</s>1");
@@ -192,7 +198,8 @@ static void test_messages_lose_nulls_and_gain_reasoning_names(void **state) {
     (void)state;
     expect(prompt_of(from_source("{{ messages }}"), (TextChat){0},
                      "[{\"role\":\"assistant\",\"content\":null,\"reasoning\":\"why\"}]"),
-           "[{'thinking': 'why', 'role': 'assistant', 'reasoning': 'why', 'reasoning_content': 'why'}]");
+           "[{'thinking': 'why', 'role': 'assistant', 'reasoning': 'why', 'reasoning_content': "
+           "'why'}]");
 }
 
 static void test_bad_conversations_are_errors(void **state) {
@@ -209,15 +216,19 @@ static void test_bad_conversations_are_errors(void **state) {
 
 #define TURNS "{% for m in messages %}[{{ m.role }}]{{ m.content }}</s>{% endfor %}"
 #define TRIMMED "{% for m in messages %}[{{ m.role }}]{{ m.content|trim }}</s>{% endfor %}"
-#define OPEN_TURN "[{\"role\":\"user\",\"content\":\"Q\"},{\"role\":\"assistant\",\"content\":\" I think \"}]"
+#define OPEN_TURN \
+    "[{\"role\":\"user\",\"content\":\"Q\"},{\"role\":\"assistant\",\"content\":\" I think \"}]"
 
 static void test_final_message_stays_open(void **state) {
     (void)state;
     TextChat request = {.continue_final_message = true};
     expect(prompt_of(from_source(TURNS), request, OPEN_TURN), "[user]Q</s>[assistant] I think ");
     expect(prompt_of(from_source(TRIMMED), request, OPEN_TURN), "[user]Q</s>[assistant]I think");
-    expect(prompt_of(from_source("{% for m in messages %}{% for b in m.content %}{{ b.text }}|{% endfor %}{% endfor %}"), request,
-                     "[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"A\"},{\"type\":\"image\"},"
+    expect(prompt_of(from_source("{% for m in messages %}{% for b in m.content %}{{ b.text }}|{% "
+                                 "endfor %}{% endfor %}"),
+                     request,
+                     "[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"A\"},{"
+                     "\"type\":\"image\"},"
                      "{\"type\":\"text\",\"text\":\"B\"}]}]"),
            "A||B");
 }
@@ -225,9 +236,11 @@ static void test_final_message_stays_open(void **state) {
 static void test_another_field_can_be_continued(void **state) {
     (void)state;
     TextChat request = {.continue_final_message = true, .continue_field = "reasoning_content"};
-    expect(prompt_of(from_source("<think>{{ messages[0].thinking }}</think>{{ messages[0].content }}"), request,
-                     "[{\"role\":\"assistant\",\"content\":\"\",\"reasoning_content\":\"because\"}]"),
-           "<think>because");
+    expect(
+        prompt_of(from_source("<think>{{ messages[0].thinking }}</think>{{ messages[0].content }}"),
+                  request,
+                  "[{\"role\":\"assistant\",\"content\":\"\",\"reasoning_content\":\"because\"}]"),
+        "<think>because");
 }
 
 static void test_what_cannot_be_continued_is_an_error(void **state) {
@@ -235,21 +248,28 @@ static void test_what_cannot_be_continued_is_an_error(void **state) {
     TextChat request = {.continue_final_message = true};
     TextChat both = {.continue_final_message = true, .add_generation_prompt = true};
     expect_error(prompt_of(from_source(TURNS), both, OPEN_TURN), "not compatible");
-    expect_error(prompt_of(from_source(TURNS), request, "[{\"role\":\"user\"}]"), "has no \"content\" to continue");
-    expect_error(prompt_of(from_source("{{ messages|length }}"), request, OPEN_TURN), "not an accepted field");
-    expect_error(prompt_of(from_source("{{ messages[0].content }}"), request, OPEN_TURN), "does not appear");
-    expect_error(prompt_of(from_source(TURNS), request, "[{\"role\":\"user\",\"content\":[{\"type\":\"image\"}]}]"),
+    expect_error(prompt_of(from_source(TURNS), request, "[{\"role\":\"user\"}]"),
+                 "has no \"content\" to continue");
+    expect_error(prompt_of(from_source("{{ messages|length }}"), request, OPEN_TURN),
+                 "not an accepted field");
+    expect_error(prompt_of(from_source("{{ messages[0].content }}"), request, OPEN_TURN),
+                 "does not appear");
+    expect_error(prompt_of(from_source(TURNS), request,
+                           "[{\"role\":\"user\",\"content\":[{\"type\":\"image\"}]}]"),
                  "could not find any text");
-    expect_error(prompt_of(from_source(TURNS), request, "[{\"role\":\"user\",\"content\":5}]"), "not text");
+    expect_error(prompt_of(from_source(TURNS), request, "[{\"role\":\"user\",\"content\":5}]"),
+                 "not text");
 }
 
 static void test_spans_mark_the_assistant_in_bytes(void **state) {
     (void)state;
     Error err = {0};
-    TextChatTemplate *chat = from_source("{% for m in messages %}{% if m.role == 'user' %}é{{ m.content }}{% else %}"
-                                         "{% generation %}{{ m.content }}.{% endgeneration %}{% endif %}{% endfor %}");
-    json_t *messages = parse("[{\"role\":\"user\",\"content\":\"Hi\"},{\"role\":\"assistant\",\"content\":\"Yo\"},"
-                             "{\"role\":\"user\",\"content\":\"A\"},{\"role\":\"assistant\",\"content\":\"B\"}]");
+    TextChatTemplate *chat =
+        from_source("{% for m in messages %}{% if m.role == 'user' %}é{{ m.content }}{% else %}"
+                    "{% generation %}{{ m.content }}.{% endgeneration %}{% endif %}{% endfor %}");
+    json_t *messages =
+        parse("[{\"role\":\"user\",\"content\":\"Hi\"},{\"role\":\"assistant\",\"content\":\"Yo\"},"
+              "{\"role\":\"user\",\"content\":\"A\"},{\"role\":\"assistant\",\"content\":\"B\"}]");
     TextTemplateReport report = {0};
     char *prompt = text_chat_render(chat, &(TextChat){.messages = messages},
                                     &(TextTemplateOptions){.report = &report}, &err);

@@ -9,20 +9,37 @@ typedef struct Case {
 } Case;
 
 static const char tools[] =
-    "[{\"type\": \"function\", \"function\": {\"name\": \"get_weather\", \"description\": \"Weather \\\"now\\\" & <later>\", \"parameters\": {\"type\": \"object\", \"properties\": {\"city\": {\"type\": \"string\"}, \"days\": {\"type\": [\"integer\", \"null\"]}, \"grid\": {\"type\": \"array\", \"items\": {\"type\": \"array\", \"items\": {\"type\": \"number\"}}}, \"o\": {\"type\": \"object\", \"properties\": {\"b\": {\"type\": \"string\"}, \"a\": {\"type\": \"x\"}}}}, \"required\": [\"city\"]}, \"return\": {\"type\": \"string\"}}}]";
+    "[{\"type\": \"function\", \"function\": {\"name\": \"get_weather\", \"description\": "
+    "\"Weather \\\"now\\\" & <later>\", \"parameters\": {\"type\": \"object\", \"properties\": "
+    "{\"city\": {\"type\": \"string\"}, \"days\": {\"type\": [\"integer\", \"null\"]}, \"grid\": "
+    "{\"type\": \"array\", \"items\": {\"type\": \"array\", \"items\": {\"type\": \"number\"}}}, "
+    "\"o\": {\"type\": \"object\", \"properties\": {\"b\": {\"type\": \"string\"}, \"a\": "
+    "{\"type\": \"x\"}}}}, \"required\": [\"city\"]}, \"return\": {\"type\": \"string\"}}}]";
 
-static const char one_turn[] =
-    "[{\"role\": \"user\", \"content\": \"Hello\"}]";
+static const char one_turn[] = "[{\"role\": \"user\", \"content\": \"Hello\"}]";
 static const char system_and_turns[] =
-    "[{\"role\": \"system\", \"content\": \" Be kind. \"}, {\"role\": \"user\", \"content\": \" Hi\\n\"}, {\"role\": \"assistant\", \"content\": \" Yo \"}, {\"role\": \"user\", \"content\": \"Bye 😀\"}]";
+    "[{\"role\": \"system\", \"content\": \" Be kind. \"}, {\"role\": \"user\", \"content\": \" "
+    "Hi\\n\"}, {\"role\": \"assistant\", \"content\": \" Yo \"}, {\"role\": \"user\", \"content\": "
+    "\"Bye 😀\"}]";
 static const char tool_turns[] =
-    "[{\"role\": \"user\", \"content\": \"Weather?\"}, {\"role\": \"assistant\", \"content\": \"\", \"tool_calls\": [{\"id\": \"abc123def\", \"type\": \"function\", \"function\": {\"name\": \"get_weather\", \"arguments\": {\"city\": \"Zürich\", \"days\": 2, \"deep\": [null, true, 1.5]}}}]}, {\"role\": \"tool\", \"tool_call_id\": \"abc123def\", \"name\": \"get_weather\", \"content\": \"{\\\"t\\\": 21}\"}, {\"role\": \"assistant\", \"content\": \"21 degrees\"}, {\"role\": \"user\", \"content\": \"Thanks\"}]";
+    "[{\"role\": \"user\", \"content\": \"Weather?\"}, {\"role\": \"assistant\", \"content\": "
+    "\"\", \"tool_calls\": [{\"id\": \"abc123def\", \"type\": \"function\", \"function\": "
+    "{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Zürich\", \"days\": 2, \"deep\": "
+    "[null, true, 1.5]}}}]}, {\"role\": \"tool\", \"tool_call_id\": \"abc123def\", \"name\": "
+    "\"get_weather\", \"content\": \"{\\\"t\\\": 21}\"}, {\"role\": \"assistant\", \"content\": "
+    "\"21 degrees\"}, {\"role\": \"user\", \"content\": \"Thanks\"}]";
 static const char two_results[] =
-    "[{\"role\": \"user\", \"content\": \"W?\"}, {\"role\": \"assistant\", \"content\": \"\", \"tool_calls\": [{\"id\": \"x\", \"type\": \"function\", \"function\": {\"name\": \"get_weather\", \"arguments\": {\"city\": \"Zürich\", \"days\": 2, \"deep\": [null, true, 1.5]}}}]}, {\"role\": \"tool\", \"tool_call_id\": \"x\", \"content\": \"1\"}, {\"role\": \"tool\", \"tool_call_id\": \"x\", \"content\": \"2\"}]";
+    "[{\"role\": \"user\", \"content\": \"W?\"}, {\"role\": \"assistant\", \"content\": \"\", "
+    "\"tool_calls\": [{\"id\": \"x\", \"type\": \"function\", \"function\": {\"name\": "
+    "\"get_weather\", \"arguments\": {\"city\": \"Zürich\", \"days\": 2, \"deep\": [null, true, "
+    "1.5]}}}]}, {\"role\": \"tool\", \"tool_call_id\": \"x\", \"content\": \"1\"}, {\"role\": "
+    "\"tool\", \"tool_call_id\": \"x\", \"content\": \"2\"}]";
 static const char thoughts[] =
-    "[{\"role\": \"user\", \"content\": \"Q\"}, {\"role\": \"assistant\", \"content\": \"<think>\\nwhy\\n</think>\\n\\nBecause\"}, {\"role\": \"user\", \"content\": \"More\"}, {\"role\": \"assistant\", \"content\": \"Sure\", \"reasoning_content\": \"hm\"}]";
-static const char blocks[] =
-    "[{\"role\": \"user\", \"content\": [{\"type\": \"image\"}, {\"type\": \"text\", \"text\": \" look \"}]}]";
+    "[{\"role\": \"user\", \"content\": \"Q\"}, {\"role\": \"assistant\", \"content\": "
+    "\"<think>\\nwhy\\n</think>\\n\\nBecause\"}, {\"role\": \"user\", \"content\": \"More\"}, "
+    "{\"role\": \"assistant\", \"content\": \"Sure\", \"reasoning_content\": \"hm\"}]";
+static const char blocks[] = "[{\"role\": \"user\", \"content\": [{\"type\": \"image\"}, "
+                             "{\"type\": \"text\", \"text\": \" look \"}]}]";
 static const char wrong_order[] =
     "[{\"role\": \"assistant\", \"content\": \"x\"}, {\"role\": \"user\", \"content\": \"y\"}]";
 
@@ -35,7 +52,8 @@ static char *render(const char *source, const char *conversation) {
     struct tm now = rows_now();
     TextTemplateOptions options = {.now = &now};
     bool with_tools = strstr(conversation, "tool_calls") != NULL;
-    TextChat request = {.messages = messages, .tools = with_tools ? list : NULL, .add_generation_prompt = true};
+    TextChat request = {
+        .messages = messages, .tools = with_tools ? list : NULL, .add_generation_prompt = true};
     char *prompt = chat ? text_chat_render(chat, &request, &options, &err) : NULL;
     text_chat_template_free(chat);
     json_decref(special);
@@ -47,32 +65,61 @@ static char *render(const char *source, const char *conversation) {
 static void check(const char *source, const Case *cases, size_t count) {
     for (size_t i = 0; i < count; i++) {
         char *prompt = render(source, cases[i].conversation);
-        if (cases[i].output) assert_string_equal(prompt, cases[i].output);
-        else if (strncmp(prompt, "ERROR: ", 7) != 0 || !strstr(prompt, cases[i].error)) fail_msg("%s", prompt);
+        if (cases[i].output)
+            assert_string_equal(prompt, cases[i].output);
+        else if (strncmp(prompt, "ERROR: ", 7) != 0 || !strstr(prompt, cases[i].error))
+            fail_msg("%s", prompt);
         free(prompt);
     }
 }
 
 static const char chatml_with_default_system[] =
-    "{% for m in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
+    "{% for m in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ "
+    "'<|im_start|>system\n"
     "Answer briefly.<|im_end|>\n"
     "' }}{% endif %}{{ '<|im_start|>' + m['role'] + '\n"
     "' + m['content'] + '<|im_end|>' + '\n"
     "' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n"
     "' }}{% endif %}";
 static const Case chatml_with_default_system_cases[] = {
-    {one_turn, "<|im_start|>system\nAnswer briefly.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n", NULL},
-    {system_and_turns, "<|im_start|>system\n Be kind. <|im_end|>\n<|im_start|>user\n Hi\n<|im_end|>\n<|im_start|>assistant\n Yo <|im_end|>\n<|im_start|>user\nBye 😀<|im_end|>\n<|im_start|>assistant\n", NULL},
-    {tool_turns, "<|im_start|>system\nAnswer briefly.<|im_end|>\n<|im_start|>user\nWeather?<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n<|im_start|>tool\n{\"t\": 21}<|im_end|>\n<|im_start|>assistant\n21 degrees<|im_end|>\n<|im_start|>user\nThanks<|im_end|>\n<|im_start|>assistant\n", NULL},
-    {two_results, "<|im_start|>system\nAnswer briefly.<|im_end|>\n<|im_start|>user\nW?<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n<|im_start|>tool\n1<|im_end|>\n<|im_start|>tool\n2<|im_end|>\n<|im_start|>assistant\n", NULL},
-    {thoughts, "<|im_start|>system\nAnswer briefly.<|im_end|>\n<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n<think>\nwhy\n</think>\n\nBecause<|im_end|>\n<|im_start|>user\nMore<|im_end|>\n<|im_start|>assistant\nSure<|im_end|>\n<|im_start|>assistant\n", NULL},
+    {one_turn,
+     "<|im_start|>system\nAnswer "
+     "briefly.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n",
+     NULL},
+    {system_and_turns,
+     "<|im_start|>system\n Be kind. <|im_end|>\n<|im_start|>user\n "
+     "Hi\n<|im_end|>\n<|im_start|>assistant\n Yo <|im_end|>\n<|im_start|>user\nBye "
+     "😀<|im_end|>\n<|im_start|>assistant\n",
+     NULL},
+    {tool_turns,
+     "<|im_start|>system\nAnswer "
+     "briefly.<|im_end|>\n<|im_start|>user\nWeather?<|im_end|>\n<|im_start|>assistant\n<|im_end|>"
+     "\n<|im_start|>tool\n{\"t\": 21}<|im_end|>\n<|im_start|>assistant\n21 "
+     "degrees<|im_end|>\n<|im_start|>user\nThanks<|im_end|>\n<|im_start|>assistant\n",
+     NULL},
+    {two_results,
+     "<|im_start|>system\nAnswer "
+     "briefly.<|im_end|>\n<|im_start|>user\nW?<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n<|im_"
+     "start|>tool\n1<|im_end|>\n<|im_start|>tool\n2<|im_end|>\n<|im_start|>assistant\n",
+     NULL},
+    {thoughts,
+     "<|im_start|>system\nAnswer "
+     "briefly.<|im_end|>\n<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n<think>\nwhy\n</"
+     "think>\n\nBecause<|im_end|>\n<|im_start|>user\nMore<|im_end|>\n<|im_start|>assistant\nSure<|"
+     "im_end|>\n<|im_start|>assistant\n",
+     NULL},
     {blocks, NULL, "can only concatenate str (not \"list\") to str"},
-    {wrong_order, "<|im_start|>system\nAnswer briefly.<|im_end|>\n<|im_start|>assistant\nx<|im_end|>\n<|im_start|>user\ny<|im_end|>\n<|im_start|>assistant\n", NULL},
+    {wrong_order,
+     "<|im_start|>system\nAnswer "
+     "briefly.<|im_end|>\n<|im_start|>assistant\nx<|im_end|>\n<|im_start|>user\ny<|im_end|>\n<|im_"
+     "start|>assistant\n",
+     NULL},
 };
 
 static void test_chatml_with_default_system(void **state) {
     (void)state;
-    check(chatml_with_default_system, chatml_with_default_system_cases, BASE_COUNT(chatml_with_default_system_cases));
+    check(chatml_with_default_system, chatml_with_default_system_cases,
+          BASE_COUNT(chatml_with_default_system_cases));
 }
 
 static const char llama3_tools_and_date[] =
@@ -99,7 +146,8 @@ static const char llama3_tools_and_date[] =
     "    {{- \"Environment: ipython\\n\" }}\n"
     "{%- endif %}\n"
     "{%- if builtin_tools is defined %}\n"
-    "    {{- \"Tools: \" + builtin_tools | reject('equalto', 'code_interpreter') | join(\", \") + \"\\n\\n\"}}\n"
+    "    {{- \"Tools: \" + builtin_tools | reject('equalto', 'code_interpreter') | join(\", \") + "
+    "\"\\n\\n\"}}\n"
     "{%- endif %}\n"
     "{{- \"Today Date: \" + date_string + \"\\n\\n\" }}\n"
     "{%- if tools is not none %}\n"
@@ -112,8 +160,10 @@ static const char llama3_tools_and_date[] =
     "{{- instructions }}\n"
     "{{- \"<|eot_id|>\" }}\n"
     "{%- for message in messages %}\n"
-    "    {%- if not (message.role == 'ipython' or message.role == 'tool' or 'tool_calls' in message) %}\n"
-    "        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ message['content'] | trim + '<|eot_id|>' }}\n"
+    "    {%- if not (message.role == 'ipython' or message.role == 'tool' or 'tool_calls' in "
+    "message) %}\n"
+    "        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ "
+    "message['content'] | trim + '<|eot_id|>' }}\n"
     "    {%- elif 'tool_calls' in message %}\n"
     "        {%- if not message.tool_calls|length == 1 %}\n"
     "            {{- raise_exception(\"One call at a time, please.\") }}\n"
@@ -127,7 +177,8 @@ static const char llama3_tools_and_date[] =
     "        {{- \"<|eot_id|>\" }}\n"
     "    {%- elif message.role == \"tool\" or message.role == \"ipython\" %}\n"
     "        {{- \"<|start_header_id|>ipython<|end_header_id|>\\n\\n\" }}\n"
-    "        {%- if message.content is mapping or (message.content is iterable and message.content is not string) %}\n"
+    "        {%- if message.content is mapping or (message.content is iterable and message.content "
+    "is not string) %}\n"
     "            {{- message.content | tojson }}\n"
     "        {%- else %}\n"
     "            {{- message.content }}\n"
@@ -139,18 +190,91 @@ static const char llama3_tools_and_date[] =
     "    {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}\n"
     "{%- endif %}\n";
 static const Case llama3_tools_and_date_cases[] = {
-    {one_turn, "<s><|start_header_id|>system<|end_header_id|>\n\nToday Date: 26 Jul 2024\n\n<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHello<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n", NULL},
-    {system_and_turns, "<s><|start_header_id|>system<|end_header_id|>\n\nToday Date: 26 Jul 2024\n\nBe kind.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nYo<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nBye 😀<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n", NULL},
-    {tool_turns, "<s><|start_header_id|>system<|end_header_id|>\n\nEnvironment: ipython\nToday Date: 26 Jul 2024\n\nCall functions as JSON.\n\n{\n    \"type\": \"function\",\n    \"function\": {\n        \"name\": \"get_weather\",\n        \"description\": \"Weather \\\"now\\\" & <later>\",\n        \"parameters\": {\n            \"type\": \"object\",\n            \"properties\": {\n                \"city\": {\n                    \"type\": \"string\"\n                },\n                \"days\": {\n                    \"type\": [\n                        \"integer\",\n                        \"null\"\n                    ]\n                },\n                \"grid\": {\n                    \"type\": \"array\",\n                    \"items\": {\n                        \"type\": \"array\",\n                        \"items\": {\n                            \"type\": \"number\"\n                        }\n                    }\n                },\n                \"o\": {\n                    \"type\": \"object\",\n                    \"properties\": {\n                        \"b\": {\n                            \"type\": \"string\"\n                        },\n                        \"a\": {\n                            \"type\": \"x\"\n                        }\n                    }\n                }\n            },\n            \"required\": [\n                \"city\"\n            ]\n        },\n        \"return\": {\n            \"type\": \"string\"\n        }\n    }\n}\n\n<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nWeather?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n{\"name\": \"get_weather\", \"parameters\": {\"city\": \"Zürich\", \"days\": 2, \"deep\": [null, true, 1.5]}}<|eot_id|><|start_header_id|>ipython<|end_header_id|>\n\n{\"t\": 21}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n21 degrees<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nThanks<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n", NULL},
-    {two_results, "<s><|start_header_id|>system<|end_header_id|>\n\nEnvironment: ipython\nToday Date: 26 Jul 2024\n\nCall functions as JSON.\n\n{\n    \"type\": \"function\",\n    \"function\": {\n        \"name\": \"get_weather\",\n        \"description\": \"Weather \\\"now\\\" & <later>\",\n        \"parameters\": {\n            \"type\": \"object\",\n            \"properties\": {\n                \"city\": {\n                    \"type\": \"string\"\n                },\n                \"days\": {\n                    \"type\": [\n                        \"integer\",\n                        \"null\"\n                    ]\n                },\n                \"grid\": {\n                    \"type\": \"array\",\n                    \"items\": {\n                        \"type\": \"array\",\n                        \"items\": {\n                            \"type\": \"number\"\n                        }\n                    }\n                },\n                \"o\": {\n                    \"type\": \"object\",\n                    \"properties\": {\n                        \"b\": {\n                            \"type\": \"string\"\n                        },\n                        \"a\": {\n                            \"type\": \"x\"\n                        }\n                    }\n                }\n            },\n            \"required\": [\n                \"city\"\n            ]\n        },\n        \"return\": {\n            \"type\": \"string\"\n        }\n    }\n}\n\n<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nW?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n{\"name\": \"get_weather\", \"parameters\": {\"city\": \"Zürich\", \"days\": 2, \"deep\": [null, true, 1.5]}}<|eot_id|><|start_header_id|>ipython<|end_header_id|>\n\n1<|eot_id|><|start_header_id|>ipython<|end_header_id|>\n\n2<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n", NULL},
-    {thoughts, "<s><|start_header_id|>system<|end_header_id|>\n\nToday Date: 26 Jul 2024\n\n<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nQ<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n<think>\nwhy\n</think>\n\nBecause<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nMore<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nSure<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n", NULL},
-    {blocks, "<s><|start_header_id|>system<|end_header_id|>\n\nToday Date: 26 Jul 2024\n\n<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n[{'type': 'image'}, {'type': 'text', 'text': ' look '}]<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n", NULL},
-    {wrong_order, "<s><|start_header_id|>system<|end_header_id|>\n\nToday Date: 26 Jul 2024\n\n<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nx<|eot_id|><|start_header_id|>user<|end_header_id|>\n\ny<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n", NULL},
+    {one_turn,
+     "<s><|start_header_id|>system<|end_header_id|>\n\nToday Date: 26 Jul "
+     "2024\n\n<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHello<|eot_id|><|start_header_"
+     "id|>assistant<|end_header_id|>\n\n",
+     NULL},
+    {system_and_turns,
+     "<s><|start_header_id|>system<|end_header_id|>\n\nToday Date: 26 Jul 2024\n\nBe "
+     "kind.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>"
+     "assistant<|end_header_id|>\n\nYo<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nBye "
+     "😀<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+     NULL},
+    {tool_turns,
+     "<s><|start_header_id|>system<|end_header_id|>\n\nEnvironment: ipython\nToday Date: 26 Jul "
+     "2024\n\nCall functions as JSON.\n\n{\n    \"type\": \"function\",\n    \"function\": {\n     "
+     "   \"name\": \"get_weather\",\n        \"description\": \"Weather \\\"now\\\" & <later>\",\n "
+     "       \"parameters\": {\n            \"type\": \"object\",\n            \"properties\": {\n "
+     "               \"city\": {\n                    \"type\": \"string\"\n                },\n   "
+     "             \"days\": {\n                    \"type\": [\n                        "
+     "\"integer\",\n                        \"null\"\n                    ]\n                },\n  "
+     "              \"grid\": {\n                    \"type\": \"array\",\n                    "
+     "\"items\": {\n                        \"type\": \"array\",\n                        "
+     "\"items\": {\n                            \"type\": \"number\"\n                        }\n  "
+     "                  }\n                },\n                \"o\": {\n                    "
+     "\"type\": \"object\",\n                    \"properties\": {\n                        \"b\": "
+     "{\n                            \"type\": \"string\"\n                        },\n            "
+     "            \"a\": {\n                            \"type\": \"x\"\n                        "
+     "}\n                    }\n                }\n            },\n            \"required\": [\n   "
+     "             \"city\"\n            ]\n        },\n        \"return\": {\n            "
+     "\"type\": \"string\"\n        }\n    "
+     "}\n}\n\n<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nWeather?<|eot_id|><|start_"
+     "header_id|>assistant<|end_header_id|>\n\n{\"name\": \"get_weather\", \"parameters\": "
+     "{\"city\": \"Zürich\", \"days\": 2, \"deep\": [null, true, "
+     "1.5]}}<|eot_id|><|start_header_id|>ipython<|end_header_id|>\n\n{\"t\": "
+     "21}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n21 "
+     "degrees<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nThanks<|eot_id|><|start_header_"
+     "id|>assistant<|end_header_id|>\n\n",
+     NULL},
+    {two_results,
+     "<s><|start_header_id|>system<|end_header_id|>\n\nEnvironment: ipython\nToday Date: 26 Jul "
+     "2024\n\nCall functions as JSON.\n\n{\n    \"type\": \"function\",\n    \"function\": {\n     "
+     "   \"name\": \"get_weather\",\n        \"description\": \"Weather \\\"now\\\" & <later>\",\n "
+     "       \"parameters\": {\n            \"type\": \"object\",\n            \"properties\": {\n "
+     "               \"city\": {\n                    \"type\": \"string\"\n                },\n   "
+     "             \"days\": {\n                    \"type\": [\n                        "
+     "\"integer\",\n                        \"null\"\n                    ]\n                },\n  "
+     "              \"grid\": {\n                    \"type\": \"array\",\n                    "
+     "\"items\": {\n                        \"type\": \"array\",\n                        "
+     "\"items\": {\n                            \"type\": \"number\"\n                        }\n  "
+     "                  }\n                },\n                \"o\": {\n                    "
+     "\"type\": \"object\",\n                    \"properties\": {\n                        \"b\": "
+     "{\n                            \"type\": \"string\"\n                        },\n            "
+     "            \"a\": {\n                            \"type\": \"x\"\n                        "
+     "}\n                    }\n                }\n            },\n            \"required\": [\n   "
+     "             \"city\"\n            ]\n        },\n        \"return\": {\n            "
+     "\"type\": \"string\"\n        }\n    "
+     "}\n}\n\n<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nW?<|eot_id|><|start_header_id|>"
+     "assistant<|end_header_id|>\n\n{\"name\": \"get_weather\", \"parameters\": {\"city\": "
+     "\"Zürich\", \"days\": 2, \"deep\": [null, true, "
+     "1.5]}}<|eot_id|><|start_header_id|>ipython<|end_header_id|>\n\n1<|eot_id|><|start_header_id|>"
+     "ipython<|end_header_id|>\n\n2<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+     NULL},
+    {thoughts,
+     "<s><|start_header_id|>system<|end_header_id|>\n\nToday Date: 26 Jul "
+     "2024\n\n<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nQ<|eot_id|><|start_header_id|>"
+     "assistant<|end_header_id|>\n\n<think>\nwhy\n</"
+     "think>\n\nBecause<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nMore<|eot_id|><|start_"
+     "header_id|>assistant<|end_header_id|>\n\nSure<|eot_id|><|start_header_id|>assistant<|end_"
+     "header_id|>\n\n",
+     NULL},
+    {blocks,
+     "<s><|start_header_id|>system<|end_header_id|>\n\nToday Date: 26 Jul "
+     "2024\n\n<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n[{'type': 'image'}, {'type': "
+     "'text', 'text': ' look '}]<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+     NULL},
+    {wrong_order,
+     "<s><|start_header_id|>system<|end_header_id|>\n\nToday Date: 26 Jul "
+     "2024\n\n<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nx<|eot_id|><|start_header_"
+     "id|>user<|end_header_id|>\n\ny<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+     NULL},
 };
 
 static void test_llama3_tools_and_date(void **state) {
     (void)state;
-    check(llama3_tools_and_date, llama3_tools_and_date_cases, BASE_COUNT(llama3_tools_and_date_cases));
+    check(llama3_tools_and_date, llama3_tools_and_date_cases,
+          BASE_COUNT(llama3_tools_and_date_cases));
 }
 
 static const char qwen25_tool_results_grouped[] =
@@ -164,13 +288,16 @@ static const char qwen25_tool_results_grouped[] =
     "        {{- \"\\n\" }}\n"
     "        {{- tool | tojson }}\n"
     "    {%- endfor %}\n"
-    "    {{- \"\\n</tools>\\n{\\\"name\\\": <name>, \\\"arguments\\\": <object>}<|im_end|>\\n\" }}\n"
+    "    {{- \"\\n</tools>\\n{\\\"name\\\": <name>, \\\"arguments\\\": <object>}<|im_end|>\\n\" "
+    "}}\n"
     "{%- elif messages[0].role == 'system' %}\n"
     "    {{- '<|im_start|>system\\n' + messages[0].content + '<|im_end|>\\n' }}\n"
     "{%- endif %}\n"
     "{%- for message in messages %}\n"
-    "    {%- if (message.role == \"user\") or (message.role == \"system\" and not loop.first) or (message.role == \"assistant\" and not message.tool_calls) %}\n"
-    "        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}\n"
+    "    {%- if (message.role == \"user\") or (message.role == \"system\" and not loop.first) or "
+    "(message.role == \"assistant\" and not message.tool_calls) %}\n"
+    "        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' "
+    "}}\n"
     "    {%- elif message.role == \"assistant\" %}\n"
     "        {{- '<|im_start|>' + message.role }}\n"
     "        {%- if message.content %}\n"
@@ -204,24 +331,65 @@ static const char qwen25_tool_results_grouped[] =
     "{%- endif %}";
 static const Case qwen25_tool_results_grouped_cases[] = {
     {one_turn, "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n", NULL},
-    {system_and_turns, "<|im_start|>system\n Be kind. <|im_end|>\n<|im_start|>user\n Hi\n<|im_end|>\n<|im_start|>assistant\n Yo <|im_end|>\n<|im_start|>user\nBye 😀<|im_end|>\n<|im_start|>assistant\n", NULL},
-    {tool_turns, "<|im_start|>system\n# Tools\n<tools>\n{\"type\": \"function\", \"function\": {\"name\": \"get_weather\", \"description\": \"Weather \\\"now\\\" & <later>\", \"parameters\": {\"type\": \"object\", \"properties\": {\"city\": {\"type\": \"string\"}, \"days\": {\"type\": [\"integer\", \"null\"]}, \"grid\": {\"type\": \"array\", \"items\": {\"type\": \"array\", \"items\": {\"type\": \"number\"}}}, \"o\": {\"type\": \"object\", \"properties\": {\"b\": {\"type\": \"string\"}, \"a\": {\"type\": \"x\"}}}}, \"required\": [\"city\"]}, \"return\": {\"type\": \"string\"}}}\n</tools>\n{\"name\": <name>, \"arguments\": <object>}<|im_end|>\n<|im_start|>user\nWeather?<|im_end|>\n<|im_start|>assistant\n<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Zürich\", \"days\": 2, \"deep\": [null, true, 1.5]}}\n</tool_call><|im_end|>\n<|im_start|>user\n<tool_response>\n{\"t\": 21}\n</tool_response><|im_end|>\n<|im_start|>assistant\n21 degrees<|im_end|>\n<|im_start|>user\nThanks<|im_end|>\n<|im_start|>assistant\n", NULL},
-    {two_results, "<|im_start|>system\n# Tools\n<tools>\n{\"type\": \"function\", \"function\": {\"name\": \"get_weather\", \"description\": \"Weather \\\"now\\\" & <later>\", \"parameters\": {\"type\": \"object\", \"properties\": {\"city\": {\"type\": \"string\"}, \"days\": {\"type\": [\"integer\", \"null\"]}, \"grid\": {\"type\": \"array\", \"items\": {\"type\": \"array\", \"items\": {\"type\": \"number\"}}}, \"o\": {\"type\": \"object\", \"properties\": {\"b\": {\"type\": \"string\"}, \"a\": {\"type\": \"x\"}}}}, \"required\": [\"city\"]}, \"return\": {\"type\": \"string\"}}}\n</tools>\n{\"name\": <name>, \"arguments\": <object>}<|im_end|>\n<|im_start|>user\nW?<|im_end|>\n<|im_start|>assistant\n<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Zürich\", \"days\": 2, \"deep\": [null, true, 1.5]}}\n</tool_call><|im_end|>\n<|im_start|>user\n<tool_response>\n1\n</tool_response>\n<tool_response>\n2\n</tool_response><|im_end|>\n<|im_start|>assistant\n", NULL},
-    {thoughts, "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n<think>\nwhy\n</think>\n\nBecause<|im_end|>\n<|im_start|>user\nMore<|im_end|>\n<|im_start|>assistant\nSure<|im_end|>\n<|im_start|>assistant\n", NULL},
+    {system_and_turns,
+     "<|im_start|>system\n Be kind. <|im_end|>\n<|im_start|>user\n "
+     "Hi\n<|im_end|>\n<|im_start|>assistant\n Yo <|im_end|>\n<|im_start|>user\nBye "
+     "😀<|im_end|>\n<|im_start|>assistant\n",
+     NULL},
+    {tool_turns,
+     "<|im_start|>system\n# Tools\n<tools>\n{\"type\": \"function\", \"function\": {\"name\": "
+     "\"get_weather\", \"description\": \"Weather \\\"now\\\" & <later>\", \"parameters\": "
+     "{\"type\": \"object\", \"properties\": {\"city\": {\"type\": \"string\"}, \"days\": "
+     "{\"type\": [\"integer\", \"null\"]}, \"grid\": {\"type\": \"array\", \"items\": {\"type\": "
+     "\"array\", \"items\": {\"type\": \"number\"}}}, \"o\": {\"type\": \"object\", "
+     "\"properties\": {\"b\": {\"type\": \"string\"}, \"a\": {\"type\": \"x\"}}}}, \"required\": "
+     "[\"city\"]}, \"return\": {\"type\": \"string\"}}}\n</tools>\n{\"name\": <name>, "
+     "\"arguments\": "
+     "<object>}<|im_end|>\n<|im_start|>user\nWeather?<|im_end|>\n<|im_start|>assistant\n<tool_call>"
+     "\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Zürich\", \"days\": 2, \"deep\": "
+     "[null, true, 1.5]}}\n</tool_call><|im_end|>\n<|im_start|>user\n<tool_response>\n{\"t\": "
+     "21}\n</tool_response><|im_end|>\n<|im_start|>assistant\n21 "
+     "degrees<|im_end|>\n<|im_start|>user\nThanks<|im_end|>\n<|im_start|>assistant\n",
+     NULL},
+    {two_results,
+     "<|im_start|>system\n# Tools\n<tools>\n{\"type\": \"function\", \"function\": {\"name\": "
+     "\"get_weather\", \"description\": \"Weather \\\"now\\\" & <later>\", \"parameters\": "
+     "{\"type\": \"object\", \"properties\": {\"city\": {\"type\": \"string\"}, \"days\": "
+     "{\"type\": [\"integer\", \"null\"]}, \"grid\": {\"type\": \"array\", \"items\": {\"type\": "
+     "\"array\", \"items\": {\"type\": \"number\"}}}, \"o\": {\"type\": \"object\", "
+     "\"properties\": {\"b\": {\"type\": \"string\"}, \"a\": {\"type\": \"x\"}}}}, \"required\": "
+     "[\"city\"]}, \"return\": {\"type\": \"string\"}}}\n</tools>\n{\"name\": <name>, "
+     "\"arguments\": "
+     "<object>}<|im_end|>\n<|im_start|>user\nW?<|im_end|>\n<|im_start|>assistant\n<tool_call>\n{"
+     "\"name\": \"get_weather\", \"arguments\": {\"city\": \"Zürich\", \"days\": 2, \"deep\": "
+     "[null, true, "
+     "1.5]}}\n</tool_call><|im_end|>\n<|im_start|>user\n<tool_response>\n1\n</"
+     "tool_response>\n<tool_response>\n2\n</tool_response><|im_end|>\n<|im_start|>assistant\n",
+     NULL},
+    {thoughts,
+     "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n<think>\nwhy\n</"
+     "think>\n\nBecause<|im_end|>\n<|im_start|>user\nMore<|im_end|>\n<|im_start|>assistant\nSure<|"
+     "im_end|>\n<|im_start|>assistant\n",
+     NULL},
     {blocks, NULL, "can only concatenate str (not \"list\") to str"},
-    {wrong_order, "<|im_start|>assistant\nx<|im_end|>\n<|im_start|>user\ny<|im_end|>\n<|im_start|>assistant\n", NULL},
+    {wrong_order,
+     "<|im_start|>assistant\nx<|im_end|>\n<|im_start|>user\ny<|im_end|>\n<|im_start|>assistant\n",
+     NULL},
 };
 
 static void test_qwen25_tool_results_grouped(void **state) {
     (void)state;
-    check(qwen25_tool_results_grouped, qwen25_tool_results_grouped_cases, BASE_COUNT(qwen25_tool_results_grouped_cases));
+    check(qwen25_tool_results_grouped, qwen25_tool_results_grouped_cases,
+          BASE_COUNT(qwen25_tool_results_grouped_cases));
 }
 
 static const char qwen3_thinking[] =
     "{%- set ns = namespace(searching=true, last=messages|length - 1) %}\n"
     "{%- for message in messages[::-1] %}\n"
     "    {%- set index = (messages|length - 1) - loop.index0 %}\n"
-    "    {%- if ns.searching and message.role == \"user\" and message.content is string and not(message.content.startswith('<tool_response>') and message.content.endswith('</tool_response>')) %}\n"
+    "    {%- if ns.searching and message.role == \"user\" and message.content is string and "
+    "not(message.content.startswith('<tool_response>') and "
+    "message.content.endswith('</tool_response>')) %}\n"
     "        {%- set ns.searching = false %}\n"
     "        {%- set ns.last = index %}\n"
     "    {%- endif %}\n"
@@ -237,11 +405,13 @@ static const char qwen3_thinking[] =
     "        {%- if message.reasoning_content is string %}\n"
     "            {%- set thought = message.reasoning_content %}\n"
     "        {%- elif '</think>' in content %}\n"
-    "            {%- set thought = content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') %}\n"
+    "            {%- set thought = "
+    "content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') %}\n"
     "            {%- set content = content.split('</think>')[-1].lstrip('\\n') %}\n"
     "        {%- endif %}\n"
     "        {%- if loop.index0 > ns.last and (loop.last or thought) %}\n"
-    "            {{- '<|im_start|>assistant\\n<think>\\n' + thought.strip('\\n') + '\\n</think>\\n\\n' + content.lstrip('\\n') }}\n"
+    "            {{- '<|im_start|>assistant\\n<think>\\n' + thought.strip('\\n') + "
+    "'\\n</think>\\n\\n' + content.lstrip('\\n') }}\n"
     "        {%- else %}\n"
     "            {{- '<|im_start|>assistant\\n' + content }}\n"
     "        {%- endif %}\n"
@@ -258,12 +428,29 @@ static const char qwen3_thinking[] =
     "{%- endif %}";
 static const Case qwen3_thinking_cases[] = {
     {one_turn, "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n", NULL},
-    {system_and_turns, "<|im_start|>system\n Be kind. <|im_end|>\n<|im_start|>user\n Hi\n<|im_end|>\n<|im_start|>assistant\n Yo <|im_end|>\n<|im_start|>user\nBye 😀<|im_end|>\n<|im_start|>assistant\n", NULL},
-    {tool_turns, "<|im_start|>user\nWeather?<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n<|im_start|>tool\n{\"t\": 21}<|im_end|>\n<|im_start|>assistant\n21 degrees<|im_end|>\n<|im_start|>user\nThanks<|im_end|>\n<|im_start|>assistant\n", NULL},
-    {two_results, "<|im_start|>user\nW?<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n<|im_start|>tool\n1<|im_end|>\n<|im_start|>tool\n2<|im_end|>\n<|im_start|>assistant\n", NULL},
-    {thoughts, "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\nBecause<|im_end|>\n<|im_start|>user\nMore<|im_end|>\n<|im_start|>assistant\n<think>\nhm\n</think>\n\nSure<|im_end|>\n<|im_start|>assistant\n", NULL},
+    {system_and_turns,
+     "<|im_start|>system\n Be kind. <|im_end|>\n<|im_start|>user\n "
+     "Hi\n<|im_end|>\n<|im_start|>assistant\n Yo <|im_end|>\n<|im_start|>user\nBye "
+     "😀<|im_end|>\n<|im_start|>assistant\n",
+     NULL},
+    {tool_turns,
+     "<|im_start|>user\nWeather?<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n<|im_start|>tool\n{"
+     "\"t\": 21}<|im_end|>\n<|im_start|>assistant\n21 "
+     "degrees<|im_end|>\n<|im_start|>user\nThanks<|im_end|>\n<|im_start|>assistant\n",
+     NULL},
+    {two_results,
+     "<|im_start|>user\nW?<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n<|im_start|>tool\n1<|im_"
+     "end|>\n<|im_start|>tool\n2<|im_end|>\n<|im_start|>assistant\n",
+     NULL},
+    {thoughts,
+     "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\nBecause<|im_end|>\n<|im_start|>"
+     "user\nMore<|im_end|>\n<|im_start|>assistant\n<think>\nhm\n</"
+     "think>\n\nSure<|im_end|>\n<|im_start|>assistant\n",
+     NULL},
     {blocks, "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n", NULL},
-    {wrong_order, "<|im_start|>assistant\nx<|im_end|>\n<|im_start|>user\ny<|im_end|>\n<|im_start|>assistant\n", NULL},
+    {wrong_order,
+     "<|im_start|>assistant\nx<|im_end|>\n<|im_start|>user\ny<|im_end|>\n<|im_start|>assistant\n",
+     NULL},
 };
 
 static void test_qwen3_thinking(void **state) {
@@ -272,7 +459,8 @@ static void test_qwen3_thinking(void **state) {
 }
 
 static const char phi3_roles[] =
-    "{% for message in messages %}{% if message['role'] == 'system' and message['content'] %}{{'<|system|>\n"
+    "{% for message in messages %}{% if message['role'] == 'system' and message['content'] "
+    "%}{{'<|system|>\n"
     "' + message['content'] + '<|end|>\n"
     "'}}{% elif message['role'] == 'user' %}{{'<|user|>\n"
     "' + message['content'] + '<|end|>\n"
@@ -282,10 +470,19 @@ static const char phi3_roles[] =
     "' }}{% else %}{{ eos_token }}{% endif %}";
 static const Case phi3_roles_cases[] = {
     {one_turn, "<|user|>\nHello<|end|>\n<|assistant|>\n", NULL},
-    {system_and_turns, "<|system|>\n Be kind. <|end|>\n<|user|>\n Hi\n<|end|>\n<|assistant|>\n Yo <|end|>\n<|user|>\nBye 😀<|end|>\n<|assistant|>\n", NULL},
-    {tool_turns, "<|user|>\nWeather?<|end|>\n<|assistant|>\n<|end|>\n<|assistant|>\n21 degrees<|end|>\n<|user|>\nThanks<|end|>\n<|assistant|>\n", NULL},
+    {system_and_turns,
+     "<|system|>\n Be kind. <|end|>\n<|user|>\n Hi\n<|end|>\n<|assistant|>\n Yo "
+     "<|end|>\n<|user|>\nBye 😀<|end|>\n<|assistant|>\n",
+     NULL},
+    {tool_turns,
+     "<|user|>\nWeather?<|end|>\n<|assistant|>\n<|end|>\n<|assistant|>\n21 "
+     "degrees<|end|>\n<|user|>\nThanks<|end|>\n<|assistant|>\n",
+     NULL},
     {two_results, "<|user|>\nW?<|end|>\n<|assistant|>\n<|end|>\n<|assistant|>\n", NULL},
-    {thoughts, "<|user|>\nQ<|end|>\n<|assistant|>\n<think>\nwhy\n</think>\n\nBecause<|end|>\n<|user|>\nMore<|end|>\n<|assistant|>\nSure<|end|>\n<|assistant|>\n", NULL},
+    {thoughts,
+     "<|user|>\nQ<|end|>\n<|assistant|>\n<think>\nwhy\n</"
+     "think>\n\nBecause<|end|>\n<|user|>\nMore<|end|>\n<|assistant|>\nSure<|end|>\n<|assistant|>\n",
+     NULL},
     {blocks, NULL, "can only concatenate str (not \"list\") to str"},
     {wrong_order, "<|assistant|>\nx<|end|>\n<|user|>\ny<|end|>\n<|assistant|>\n", NULL},
 };
@@ -306,7 +503,8 @@ static const char mistral_tools_and_alternation[] =
     "{%- set ns = namespace() %}\n"
     "{%- set ns.index = 0 %}\n"
     "{%- for message in turns %}\n"
-    "    {%- if not (message.role == \"tool\" or (message.tool_calls is defined and message.tool_calls is not none)) %}\n"
+    "    {%- if not (message.role == \"tool\" or (message.tool_calls is defined and "
+    "message.tool_calls is not none)) %}\n"
     "        {%- if (message[\"role\"] == \"user\") != (ns.index % 2 == 0) %}\n"
     "            {{- raise_exception(\"user and assistant must take turns\") }}\n"
     "        {%- endif %}\n"
@@ -341,7 +539,8 @@ static const char mistral_tools_and_alternation[] =
     "            {{- \"[/AVAILABLE_TOOLS]\" }}\n"
     "        {%- endif %}\n"
     "        {%- if loop.last and system_text is defined %}\n"
-    "            {{- \"[INST] \" + system_text + \"\\n\\n\" + message[\"content\"] + \"[/INST]\" }}\n"
+    "            {{- \"[INST] \" + system_text + \"\\n\\n\" + message[\"content\"] + \"[/INST]\" "
+    "}}\n"
     "        {%- else %}\n"
     "            {{- \"[INST] \" + message[\"content\"] + \"[/INST]\" }}\n"
     "        {%- endif %}\n"
@@ -359,8 +558,10 @@ static const char mistral_tools_and_alternation[] =
     "    {%- elif message[\"role\"] == \"assistant\" %}\n"
     "        {{- \" \" + message[\"content\"]|trim + eos_token }}\n"
     "    {%- elif message[\"role\"] == \"tool\" %}\n"
-    "        {%- set content = message.content.content if message.content.content is defined else message.content %}\n"
-    "        {{- '[TOOL_RESULTS] {\"content\": ' + content|string + ', \"call_id\": \"' + message.tool_call_id + '\"}[/TOOL_RESULTS]' }}\n"
+    "        {%- set content = message.content.content if message.content.content is defined else "
+    "message.content %}\n"
+    "        {{- '[TOOL_RESULTS] {\"content\": ' + content|string + ', \"call_id\": \"' + "
+    "message.tool_call_id + '\"}[/TOOL_RESULTS]' }}\n"
     "    {%- else %}\n"
     "        {{- raise_exception(\"unknown role \" + message[\"role\"]) }}\n"
     "    {%- endif %}\n"
@@ -368,20 +569,37 @@ static const char mistral_tools_and_alternation[] =
 static const Case mistral_tools_and_alternation_cases[] = {
     {one_turn, "<s>[INST] Hello[/INST]", NULL},
     {system_and_turns, "<s>[INST]  Hi\n[/INST] Yo</s>[INST]  Be kind. \n\nBye 😀[/INST]", NULL},
-    {tool_turns, "<s>[INST] Weather?[/INST][TOOL_CALLS] [{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Zürich\", \"days\": 2, \"deep\": [null, true, 1.5]}, \"id\": \"abc123def\"}]</s>[TOOL_RESULTS] {\"content\": {\"t\": 21}, \"call_id\": \"abc123def\"}[/TOOL_RESULTS] 21 degrees</s>[AVAILABLE_TOOLS] [{\"type\": \"function\", \"function\": {\"name\": \"get_weather\", \"description\": \"Weather \"now\" & <later>\", \"parameters\": {\"type\": \"object\", \"properties\": {\"city\": {\"type\": \"string\"}, \"days\": {\"type\": [\"integer\", \"null\"]}, \"grid\": {\"type\": \"array\", \"items\": {\"type\": \"array\", \"items\": {\"type\": \"number\"}}}, \"o\": {\"type\": \"object\", \"properties\": {\"b\": {\"type\": \"string\"}, \"a\": {\"type\": \"x\"}}}}, \"required\": [\"city\"]}}}][/AVAILABLE_TOOLS][INST] Thanks[/INST]", NULL},
+    {tool_turns,
+     "<s>[INST] Weather?[/INST][TOOL_CALLS] [{\"name\": \"get_weather\", \"arguments\": {\"city\": "
+     "\"Zürich\", \"days\": 2, \"deep\": [null, true, 1.5]}, \"id\": "
+     "\"abc123def\"}]</s>[TOOL_RESULTS] {\"content\": {\"t\": 21}, \"call_id\": "
+     "\"abc123def\"}[/TOOL_RESULTS] 21 degrees</s>[AVAILABLE_TOOLS] [{\"type\": \"function\", "
+     "\"function\": {\"name\": \"get_weather\", \"description\": \"Weather \"now\" & <later>\", "
+     "\"parameters\": {\"type\": \"object\", \"properties\": {\"city\": {\"type\": \"string\"}, "
+     "\"days\": {\"type\": [\"integer\", \"null\"]}, \"grid\": {\"type\": \"array\", \"items\": "
+     "{\"type\": \"array\", \"items\": {\"type\": \"number\"}}}, \"o\": {\"type\": \"object\", "
+     "\"properties\": {\"b\": {\"type\": \"string\"}, \"a\": {\"type\": \"x\"}}}}, \"required\": "
+     "[\"city\"]}}}][/AVAILABLE_TOOLS][INST] Thanks[/INST]",
+     NULL},
     {two_results, NULL, "Call ids have 9 characters"},
-    {thoughts, "<s>[INST] Q[/INST] <think>\nwhy\n</think>\n\nBecause</s>[INST] More[/INST] Sure</s>", NULL},
+    {thoughts,
+     "<s>[INST] Q[/INST] <think>\nwhy\n</think>\n\nBecause</s>[INST] More[/INST] Sure</s>", NULL},
     {blocks, NULL, "can only concatenate str (not \"list\") to str"},
     {wrong_order, NULL, "user and assistant must take turns"},
 };
 
 static void test_mistral_tools_and_alternation(void **state) {
     (void)state;
-    check(mistral_tools_and_alternation, mistral_tools_and_alternation_cases, BASE_COUNT(mistral_tools_and_alternation_cases));
+    check(mistral_tools_and_alternation, mistral_tools_and_alternation_cases,
+          BASE_COUNT(mistral_tools_and_alternation_cases));
 }
 
 static const char gemma2_no_system[] =
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Conversation roles must alternate') }}{% endif %}{% if (message['role'] == 'assistant') %}{% set role = 'model' %}{% else %}{% set role = message['role'] %}{% endif %}{{ '<start_of_turn>' + role + '\n"
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not "
+    "supported') }}{% endif %}{% for message in messages %}{% if (message['role'] == 'user') != "
+    "(loop.index0 % 2 == 0) %}{{ raise_exception('Conversation roles must alternate') }}{% endif "
+    "%}{% if (message['role'] == 'assistant') %}{% set role = 'model' %}{% else %}{% set role = "
+    "message['role'] %}{% endif %}{{ '<start_of_turn>' + role + '\n"
     "' + message['content'] | trim + '<end_of_turn>\n"
     "' }}{% endfor %}{% if add_generation_prompt %}{{'<start_of_turn>model\n"
     "'}}{% endif %}";
@@ -390,8 +608,15 @@ static const Case gemma2_no_system_cases[] = {
     {system_and_turns, NULL, "System role not supported"},
     {tool_turns, NULL, "Conversation roles must alternate"},
     {two_results, NULL, "Conversation roles must alternate"},
-    {thoughts, "<s><start_of_turn>user\nQ<end_of_turn>\n<start_of_turn>model\n<think>\nwhy\n</think>\n\nBecause<end_of_turn>\n<start_of_turn>user\nMore<end_of_turn>\n<start_of_turn>model\nSure<end_of_turn>\n<start_of_turn>model\n", NULL},
-    {blocks, "<s><start_of_turn>user\n[{'type': 'image'}, {'type': 'text', 'text': ' look '}]<end_of_turn>\n<start_of_turn>model\n", NULL},
+    {thoughts,
+     "<s><start_of_turn>user\nQ<end_of_turn>\n<start_of_turn>model\n<think>\nwhy\n</"
+     "think>\n\nBecause<end_of_turn>\n<start_of_turn>user\nMore<end_of_turn>\n<start_of_turn>"
+     "model\nSure<end_of_turn>\n<start_of_turn>model\n",
+     NULL},
+    {blocks,
+     "<s><start_of_turn>user\n[{'type': 'image'}, {'type': 'text', 'text': ' look "
+     "'}]<end_of_turn>\n<start_of_turn>model\n",
+     NULL},
     {wrong_order, NULL, "Conversation roles must alternate"},
 };
 
@@ -403,7 +628,8 @@ static void test_gemma2_no_system(void **state) {
 static const char gemma3_system_folded_and_blocks[] =
     "{{ bos_token }}\n"
     "{%- if messages[0]['role'] == 'system' -%}\n"
-    "    {%- set prefix = (messages[0]['content'] if messages[0]['content'] is string else messages[0]['content'][0]['text']) + '\n"
+    "    {%- set prefix = (messages[0]['content'] if messages[0]['content'] is string else "
+    "messages[0]['content'][0]['text']) + '\n"
     "\n"
     "' -%}\n"
     "    {%- set turns = messages[1:] -%}\n"
@@ -437,17 +663,37 @@ static const char gemma3_system_folded_and_blocks[] =
     "{%- endif -%}\n";
 static const Case gemma3_system_folded_and_blocks_cases[] = {
     {one_turn, "<s><start_of_turn>user\nHello<end_of_turn>\n<start_of_turn>model\n", NULL},
-    {system_and_turns, "<s><start_of_turn>user\n Be kind. \n\nHi<end_of_turn>\n<start_of_turn>model\nYo<end_of_turn>\n<start_of_turn>user\nBye 😀<end_of_turn>\n<start_of_turn>model\n", NULL},
-    {tool_turns, "<s><start_of_turn>user\nWeather?<end_of_turn>\n<start_of_turn>model\n<end_of_turn>\n<start_of_turn>tool\n{\"t\": 21}<end_of_turn>\n<start_of_turn>model\n21 degrees<end_of_turn>\n<start_of_turn>user\nThanks<end_of_turn>\n<start_of_turn>model\n", NULL},
-    {two_results, "<s><start_of_turn>user\nW?<end_of_turn>\n<start_of_turn>model\n<end_of_turn>\n<start_of_turn>tool\n1<end_of_turn>\n<start_of_turn>tool\n2<end_of_turn>\n<start_of_turn>model\n", NULL},
-    {thoughts, "<s><start_of_turn>user\nQ<end_of_turn>\n<start_of_turn>model\n<think>\nwhy\n</think>\n\nBecause<end_of_turn>\n<start_of_turn>user\nMore<end_of_turn>\n<start_of_turn>model\nSure<end_of_turn>\n<start_of_turn>model\n", NULL},
-    {blocks, "<s><start_of_turn>user\n<start_of_image>look<end_of_turn>\n<start_of_turn>model\n", NULL},
-    {wrong_order, "<s><start_of_turn>model\nx<end_of_turn>\n<start_of_turn>user\ny<end_of_turn>\n<start_of_turn>model\n", NULL},
+    {system_and_turns,
+     "<s><start_of_turn>user\n Be kind. "
+     "\n\nHi<end_of_turn>\n<start_of_turn>model\nYo<end_of_turn>\n<start_of_turn>user\nBye "
+     "😀<end_of_turn>\n<start_of_turn>model\n",
+     NULL},
+    {tool_turns,
+     "<s><start_of_turn>user\nWeather?<end_of_turn>\n<start_of_turn>model\n<end_of_turn>\n<start_"
+     "of_turn>tool\n{\"t\": 21}<end_of_turn>\n<start_of_turn>model\n21 "
+     "degrees<end_of_turn>\n<start_of_turn>user\nThanks<end_of_turn>\n<start_of_turn>model\n",
+     NULL},
+    {two_results,
+     "<s><start_of_turn>user\nW?<end_of_turn>\n<start_of_turn>model\n<end_of_turn>\n<start_of_turn>"
+     "tool\n1<end_of_turn>\n<start_of_turn>tool\n2<end_of_turn>\n<start_of_turn>model\n",
+     NULL},
+    {thoughts,
+     "<s><start_of_turn>user\nQ<end_of_turn>\n<start_of_turn>model\n<think>\nwhy\n</"
+     "think>\n\nBecause<end_of_turn>\n<start_of_turn>user\nMore<end_of_turn>\n<start_of_turn>"
+     "model\nSure<end_of_turn>\n<start_of_turn>model\n",
+     NULL},
+    {blocks, "<s><start_of_turn>user\n<start_of_image>look<end_of_turn>\n<start_of_turn>model\n",
+     NULL},
+    {wrong_order,
+     "<s><start_of_turn>model\nx<end_of_turn>\n<start_of_turn>user\ny<end_of_turn>\n<start_of_turn>"
+     "model\n",
+     NULL},
 };
 
 static void test_gemma3_system_folded_and_blocks(void **state) {
     (void)state;
-    check(gemma3_system_folded_and_blocks, gemma3_system_folded_and_blocks_cases, BASE_COUNT(gemma3_system_folded_and_blocks_cases));
+    check(gemma3_system_folded_and_blocks, gemma3_system_folded_and_blocks_cases,
+          BASE_COUNT(gemma3_system_folded_and_blocks_cases));
 }
 
 static const char recursive_macro_for_types[] =
@@ -462,18 +708,27 @@ static const char recursive_macro_for_types[] =
     "        {%- if loop.last %}{{ \"}\" }}{% endif %}\n"
     "    {%- endfor %}\n"
     "{%- else %}\n"
-    "    {{- {\"string\": \"str\", \"integer\": \"int\", \"number\": \"float\"}.get(spec.type, \"Any\") }}\n"
+    "    {{- {\"string\": \"str\", \"integer\": \"int\", \"number\": \"float\"}.get(spec.type, "
+    "\"Any\") }}\n"
     "{%- endif %}\n"
     "{%- endmacro %}\n"
     "{%- for tool in tools or [] %}\n"
     "{%- set f = tool.function %}\n"
-    "def {{ f.name }}({% for name, spec in f.parameters.properties.items() %}{{ name }}: {{ type_name(spec) }}{{ \"\" if name in (f.parameters.required | default([])) else \" = None\" }}{{ \", \" if not loop.last }}{% endfor %})\n"
+    "def {{ f.name }}({% for name, spec in f.parameters.properties.items() %}{{ name }}: {{ "
+    "type_name(spec) }}{{ \"\" if name in (f.parameters.required | default([])) else \" = None\" "
+    "}}{{ \", \" if not loop.last }}{% endfor %})\n"
     "{%- endfor %}\n";
 static const Case recursive_macro_for_types_cases[] = {
     {one_turn, "", NULL},
     {system_and_turns, "", NULL},
-    {tool_turns, "def get_weather(city: str, days: integer | null = None, grid: list[list[float]] = None, o: {a: Any, b: str} = None)", NULL},
-    {two_results, "def get_weather(city: str, days: integer | null = None, grid: list[list[float]] = None, o: {a: Any, b: str} = None)", NULL},
+    {tool_turns,
+     "def get_weather(city: str, days: integer | null = None, grid: list[list[float]] = None, o: "
+     "{a: Any, b: str} = None)",
+     NULL},
+    {two_results,
+     "def get_weather(city: str, days: integer | null = None, grid: list[list[float]] = None, o: "
+     "{a: Any, b: str} = None)",
+     NULL},
     {thoughts, "", NULL},
     {blocks, "", NULL},
     {wrong_order, "", NULL},
@@ -481,23 +736,24 @@ static const Case recursive_macro_for_types_cases[] = {
 
 static void test_recursive_macro_for_types(void **state) {
     (void)state;
-    check(recursive_macro_for_types, recursive_macro_for_types_cases, BASE_COUNT(recursive_macro_for_types_cases));
+    check(recursive_macro_for_types, recursive_macro_for_types_cases,
+          BASE_COUNT(recursive_macro_for_types_cases));
 }
 
-static const char assistant_marked_for_masks[] =
-    "{% for m in messages %}\n"
-    "{% if m.role == 'assistant' %}\n"
-    "{% generation %}\n"
-    "{{ m.content }}{{ eos_token }}\n"
-    "{% endgeneration %}\n"
-    "{% else %}\n"
-    "[{{ m.role | upper }}] {{ m.content }}\n"
-    "{% endif %}\n"
-    "{% endfor %}\n";
+static const char assistant_marked_for_masks[] = "{% for m in messages %}\n"
+                                                 "{% if m.role == 'assistant' %}\n"
+                                                 "{% generation %}\n"
+                                                 "{{ m.content }}{{ eos_token }}\n"
+                                                 "{% endgeneration %}\n"
+                                                 "{% else %}\n"
+                                                 "[{{ m.role | upper }}] {{ m.content }}\n"
+                                                 "{% endif %}\n"
+                                                 "{% endfor %}\n";
 static const Case assistant_marked_for_masks_cases[] = {
     {one_turn, "[USER] Hello\n", NULL},
     {system_and_turns, "[SYSTEM]  Be kind. \n[USER]  Hi\n\n Yo </s>\n[USER] Bye 😀\n", NULL},
-    {tool_turns, "[USER] Weather?\n</s>\n[TOOL] {\"t\": 21}\n21 degrees</s>\n[USER] Thanks\n", NULL},
+    {tool_turns, "[USER] Weather?\n</s>\n[TOOL] {\"t\": 21}\n21 degrees</s>\n[USER] Thanks\n",
+     NULL},
     {two_results, "[USER] W?\n</s>\n[TOOL] 1\n[TOOL] 2\n", NULL},
     {thoughts, "[USER] Q\n<think>\nwhy\n</think>\n\nBecause</s>\n[USER] More\nSure</s>\n", NULL},
     {blocks, "[USER] [{'type': 'image'}, {'type': 'text', 'text': ' look '}]\n", NULL},
@@ -506,7 +762,8 @@ static const Case assistant_marked_for_masks_cases[] = {
 
 static void test_assistant_marked_for_masks(void **state) {
     (void)state;
-    check(assistant_marked_for_masks, assistant_marked_for_masks_cases, BASE_COUNT(assistant_marked_for_masks_cases));
+    check(assistant_marked_for_masks, assistant_marked_for_masks_cases,
+          BASE_COUNT(assistant_marked_for_masks_cases));
 }
 
 int main(void) {

@@ -13,36 +13,32 @@
 
 #include <cmocka.h>
 
-static TextTokenizer *open_file(const char *name)
-{
+static TextTokenizer *open_file(const char *name) {
     Error err = {0};
     char *data, *path = base_format("%s/text/%s", GOLDEN, name);
     size_t length;
     assert_true(base_file_read(path, &data, &length, &err));
     TextTokenizer *tokenizer = text_tokenizer_from_bytes(data, length, name, NULL, &err);
-    if (!tokenizer)
-        fail_msg("%s", err.message);
+    if (!tokenizer) fail_msg("%s", err.message);
     free(data);
     free(path);
     return tokenizer;
 }
 
-static TextTokenizer *open_text(const char *json, Error *err)
-{
+static TextTokenizer *open_text(const char *json, Error *err) {
     return text_tokenizer_from_bytes(json, strlen(json), "tokenizer.json", NULL, err);
 }
 
-#define IDS(...) ((const int32_t[]){__VA_ARGS__}), sizeof((const int32_t[]){__VA_ARGS__}) / sizeof(int32_t)
+#define IDS(...) \
+    ((const int32_t[]){__VA_ARGS__}), sizeof((const int32_t[]){__VA_ARGS__}) / sizeof(int32_t)
 
-static void check_ids(const int32_t *ids, size_t length, const int32_t *expected, size_t count)
-{
+static void check_ids(const int32_t *ids, size_t length, const int32_t *expected, size_t count) {
     assert_int_equal(length, count);
     assert_memory_equal(ids, expected, count * sizeof *ids);
 }
 
-static void check_encode(const TextTokenizer *tokenizer, const char *text, TextEncodeOptions options,
-                         const int32_t *expected, size_t count)
-{
+static void check_encode(const TextTokenizer *tokenizer, const char *text,
+                         TextEncodeOptions options, const int32_t *expected, size_t count) {
     Error err = {0};
     TextIds ids = {0};
     assert_true(text_tokenizer_encode(tokenizer, text, strlen(text), options, &ids, &err));
@@ -52,12 +48,13 @@ static void check_encode(const TextTokenizer *tokenizer, const char *text, TextE
 
 /* ---- special tokens ----------------------------------------------------- */
 
-static void test_special_tokens_are_read_only_where_asked(void **state)
-{
+static void test_special_tokens_are_read_only_where_asked(void **state) {
     (void)state;
     TextTokenizer *tokenizer = open_file("byte_level.json");
-    check_encode(tokenizer, "etaoin <|im_end|>!", TEXT_ENCODE_TEMPLATED, IDS(703, 387, 220, 700, 0));
-    check_encode(tokenizer, "etaoin <|im_end|>!", TEXT_ENCODE_PLAIN, IDS(703, 387, 461, 360, 62, 344, 361, 0));
+    check_encode(tokenizer, "etaoin <|im_end|>!", TEXT_ENCODE_TEMPLATED,
+                 IDS(703, 387, 220, 700, 0));
+    check_encode(tokenizer, "etaoin <|im_end|>!", TEXT_ENCODE_PLAIN,
+                 IDS(703, 387, 461, 360, 62, 344, 361, 0));
     assert_int_equal(text_tokenizer_id(tokenizer, "<|im_end|>"), 700);
     assert_true(text_tokenizer_is_special(tokenizer, 700));
     assert_false(text_tokenizer_is_special(tokenizer, 703));
@@ -68,14 +65,14 @@ static void test_special_tokens_are_read_only_where_asked(void **state)
     text_tokenizer_free(tokenizer);
 }
 
-static void test_added_tokens_swallow_spaces_and_keep_to_words(void **state)
-{
+static void test_added_tokens_swallow_spaces_and_keep_to_words(void **state) {
     (void)state;
     TextTokenizer *tokenizer = open_file("byte_level.json");
     check_encode(tokenizer, "a [MASK]  b", TEXT_ENCODE_TEMPLATED, IDS(64, 701, 65));
     check_encode(tokenizer, "a [MASK]  b", TEXT_ENCODE_PLAIN, IDS(64, 415, 359, 60, 220, 220, 65));
     check_encode(tokenizer, "a  [MASK] [MASK]c", TEXT_ENCODE_TEMPLATED, IDS(64, 701, 701, 66));
-    check_encode(tokenizer, "x[MASKy [MASK z", TEXT_ENCODE_TEMPLATED, IDS(87, 58, 359, 88, 220, 702, 220, 89));
+    check_encode(tokenizer, "x[MASKy [MASK z", TEXT_ENCODE_TEMPLATED,
+                 IDS(87, 58, 359, 88, 220, 702, 220, 89));
     check_encode(tokenizer, "_[MASK_", TEXT_ENCODE_TEMPLATED, IDS(62, 58, 359, 62));
     text_tokenizer_free(tokenizer);
 }
@@ -84,18 +81,18 @@ static void test_added_tokens_swallow_spaces_and_keep_to_words(void **state)
 
 static const char *const question = "hello the lion", *const passage = "no salt in sea 12";
 
-static void check_pair(const TextTokenizer *tokenizer, TextEncodeOptions options, const int32_t *expected, size_t count)
-{
+static void check_pair(const TextTokenizer *tokenizer, TextEncodeOptions options,
+                       const int32_t *expected, size_t count) {
     Error err = {0};
     TextEncoding encoding = {0};
-    if (!text_tokenizer_encode_pair(tokenizer, question, strlen(question), passage, strlen(passage), options, &encoding, &err))
+    if (!text_tokenizer_encode_pair(tokenizer, question, strlen(question), passage, strlen(passage),
+                                    options, &encoding, &err))
         fail_msg("%s", err.message);
     check_ids(encoding.ids, encoding.length, expected, count);
     text_encoding_free(&encoding);
 }
 
-static void test_a_pair_has_types_sequences_and_spans(void **state)
-{
+static void test_a_pair_has_types_sequences_and_spans(void **state) {
     (void)state;
     TextTokenizer *tokenizer = open_file("wordpiece.json");
     TextEncoding encoding = {0};
@@ -103,8 +100,11 @@ static void test_a_pair_has_types_sequences_and_spans(void **state)
     static const int32_t types[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1};
     static const size_t begins[] = {0, 0, 2, 4, 6, 8, 10, 12, 0, 0, 3, 4, 6, 8, 11, 13, 15, 0};
     static const size_t ends[] = {0, 2, 4, 5, 8, 9, 12, 14, 0, 2, 4, 6, 7, 10, 13, 14, 17, 0};
-    assert_true(text_tokenizer_encode_pair(tokenizer, question, strlen(question), passage, strlen(passage), TEXT_ENCODE_PROMPT, &encoding, &err));
-    check_ids(encoding.ids, encoding.length, IDS(2, 767, 674, 307, 806, 309, 795, 662, 3, 847, 42, 613, 312, 826, 755, 370, 651, 3));
+    assert_true(text_tokenizer_encode_pair(tokenizer, question, strlen(question), passage,
+                                           strlen(passage), TEXT_ENCODE_PROMPT, &encoding, &err));
+    check_ids(
+        encoding.ids, encoding.length,
+        IDS(2, 767, 674, 307, 806, 309, 795, 662, 3, 847, 42, 613, 312, 826, 755, 370, 651, 3));
     for (size_t i = 0; i < encoding.length; i++) {
         bool special = i == 0 || i == 8 || i == 17;
         assert_int_equal(encoding.type_ids[i], types[i]);
@@ -127,39 +127,46 @@ static void test_a_pair_has_types_sequences_and_spans(void **state)
     text_tokenizer_free(tokenizer);
 }
 
-static void test_truncation_cuts_what_it_was_told_to_cut(void **state)
-{
+static void test_truncation_cuts_what_it_was_told_to_cut(void **state) {
     (void)state;
     TextTokenizer *tokenizer = open_file("wordpiece.json");
     TextEncodeOptions options = {.add_special = true, .max_length = 15};
-    check_pair(tokenizer, options, IDS(2, 767, 674, 307, 806, 309, 795, 3, 847, 42, 613, 312, 826, 755, 3));
+    check_pair(tokenizer, options,
+               IDS(2, 767, 674, 307, 806, 309, 795, 3, 847, 42, 613, 312, 826, 755, 3));
     options.keep_left = true;
-    check_pair(tokenizer, options, IDS(2, 674, 307, 806, 309, 795, 662, 3, 613, 312, 826, 755, 370, 651, 3));
+    check_pair(tokenizer, options,
+               IDS(2, 674, 307, 806, 309, 795, 662, 3, 613, 312, 826, 755, 370, 651, 3));
     options.truncation = TEXT_TRUNCATE_ONLY_SECOND;
-    check_pair(tokenizer, options, IDS(2, 767, 674, 307, 806, 309, 795, 662, 3, 312, 826, 755, 370, 651, 3));
+    check_pair(tokenizer, options,
+               IDS(2, 767, 674, 307, 806, 309, 795, 662, 3, 312, 826, 755, 370, 651, 3));
     options.keep_left = false;
-    check_pair(tokenizer, options, IDS(2, 767, 674, 307, 806, 309, 795, 662, 3, 847, 42, 613, 312, 826, 3));
+    check_pair(tokenizer, options,
+               IDS(2, 767, 674, 307, 806, 309, 795, 662, 3, 847, 42, 613, 312, 826, 3));
     options.truncation = TEXT_TRUNCATE_ONLY_FIRST;
-    check_pair(tokenizer, options, IDS(2, 767, 674, 307, 806, 3, 847, 42, 613, 312, 826, 755, 370, 651, 3));
+    check_pair(tokenizer, options,
+               IDS(2, 767, 674, 307, 806, 3, 847, 42, 613, 312, 826, 755, 370, 651, 3));
     options.max_length = 9;
     Error err = {0};
     TextEncoding encoding = {0};
-    assert_false(text_tokenizer_encode_pair(tokenizer, question, strlen(question), passage, strlen(passage), options, &encoding, &err));
+    assert_false(text_tokenizer_encode_pair(tokenizer, question, strlen(question), passage,
+                                            strlen(passage), options, &encoding, &err));
     assert_non_null(strstr(err.message, "too few"));
-    check_encode(tokenizer, question, (TextEncodeOptions){.add_special = true, .max_length = 5}, IDS(2, 767, 674, 307, 3));
-    check_encode(tokenizer, question, (TextEncodeOptions){.max_length = 2, .keep_left = true}, IDS(795, 662));
+    check_encode(tokenizer, question, (TextEncodeOptions){.add_special = true, .max_length = 5},
+                 IDS(2, 767, 674, 307, 3));
+    check_encode(tokenizer, question, (TextEncodeOptions){.max_length = 2, .keep_left = true},
+                 IDS(795, 662));
     text_encoding_free(&encoding);
     text_tokenizer_free(tokenizer);
 }
 
-static void test_spans_cover_the_text_in_whole_characters(void **state)
-{
+static void test_spans_cover_the_text_in_whole_characters(void **state) {
     (void)state;
     const char *text = " \xF0\x9F\x98\x80 caf\xC3\xA9 <|im_end|> \xFF end";
     TextTokenizer *tokenizer = open_file("byte_level.json");
     TextEncoding encoding = {0};
     Error err = {0};
-    assert_true(text_tokenizer_encode_spans(tokenizer, text, strlen(text), TEXT_ENCODE_TEMPLATED, &encoding, &err));
+    assert_true(text_tokenizer_encode_spans(tokenizer, text, strlen(text), TEXT_ENCODE_TEMPLATED,
+                                            &encoding, &err));
     size_t reached = 0;
     for (size_t i = 0; i < encoding.length; i++) {
         TextSpan span = encoding.spans[i];
@@ -172,23 +179,25 @@ static void test_spans_cover_the_text_in_whole_characters(void **state)
     text_tokenizer_free(tokenizer);
 }
 
-static void test_invalid_bytes_are_read_as_replacement_characters(void **state)
-{
+static void test_invalid_bytes_are_read_as_replacement_characters(void **state) {
     (void)state;
     TextTokenizer *tokenizer = open_file("byte_level.json");
     TextIds bad = {0}, good = {0};
     Error err = {0};
-    const char *broken = "a\xC0\x80" "b\xED\xA0\x80\xF5\xE4\xB8", *mended = "a\uFFFD\uFFFDb\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD";
-    assert_true(text_tokenizer_encode(tokenizer, broken, strlen(broken), TEXT_ENCODE_PLAIN, &bad, &err));
-    assert_true(text_tokenizer_encode(tokenizer, mended, strlen(mended), TEXT_ENCODE_PLAIN, &good, &err));
+    const char *broken = "a\xC0\x80"
+                         "b\xED\xA0\x80\xF5\xE4\xB8",
+               *mended = "a\uFFFD\uFFFDb\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD";
+    assert_true(
+        text_tokenizer_encode(tokenizer, broken, strlen(broken), TEXT_ENCODE_PLAIN, &bad, &err));
+    assert_true(
+        text_tokenizer_encode(tokenizer, mended, strlen(mended), TEXT_ENCODE_PLAIN, &good, &err));
     check_ids(bad.data, bad.length, good.data, good.length);
     text_ids_free(&bad);
     text_ids_free(&good);
     text_tokenizer_free(tokenizer);
 }
 
-static void test_nul_is_text(void **state)
-{
+static void test_nul_is_text(void **state) {
     (void)state;
     TextTokenizer *tokenizer = open_file("byte_level.json");
     TextIds ids = {0};
@@ -203,16 +212,14 @@ static void test_nul_is_text(void **state)
     text_tokenizer_free(tokenizer);
 }
 
-static void test_a_long_run_of_one_class_stays_near_linear(void **state)
-{
+static void test_a_long_run_of_one_class_stays_near_linear(void **state) {
     (void)state;
     enum { SMALL = 50000, FACTOR = 10 };
     TextTokenizer *tokenizer = open_file("byte_level.json");
     static const char *const units[] = {"a", " ", "!?", "1", "aA"};
     for (size_t u = 0; u < BASE_COUNT(units); u++) {
         StrBuf text = {0};
-        while (text.length < (size_t)SMALL * FACTOR)
-            base_str_append(&text, units[u]);
+        while (text.length < (size_t)SMALL * FACTOR) base_str_append(&text, units[u]);
         double small = 1e9, large;
         for (int i = 0; i < 3; i++) {
             double start = base_now();
@@ -231,8 +238,7 @@ static void test_a_long_run_of_one_class_stays_near_linear(void **state)
 
 /* ---- threads ------------------------------------------------------------ */
 
-static void *encode_many(void *context)
-{
+static void *encode_many(void *context) {
     const TextTokenizer *tokenizer = context;
     size_t total = 0;
     for (int i = 0; i < 200; i++)
@@ -240,14 +246,13 @@ static void *encode_many(void *context)
     return (void *)(uintptr_t)total;
 }
 
-static void test_threads_share_a_tokenizer(void **state)
-{
+static void test_threads_share_a_tokenizer(void **state) {
     (void)state;
     TextTokenizer *tokenizer = open_file("byte_level.json");
     pthread_t threads[4];
-    size_t expected = 200 * text_tokenizer_count(tokenizer, "the tail of the lion and 12 salt seas", 37);
-    for (size_t i = 0; i < 4; i++)
-        pthread_create(&threads[i], NULL, encode_many, tokenizer);
+    size_t expected =
+        200 * text_tokenizer_count(tokenizer, "the tail of the lion and 12 salt seas", 37);
+    for (size_t i = 0; i < 4; i++) pthread_create(&threads[i], NULL, encode_many, tokenizer);
     for (size_t i = 0; i < 4; i++) {
         void *total;
         pthread_join(threads[i], &total);
@@ -258,8 +263,7 @@ static void test_threads_share_a_tokenizer(void **state)
 
 /* ---- streams ------------------------------------------------------------ */
 
-static void test_a_stream_never_gives_half_a_character(void **state)
-{
+static void test_a_stream_never_gives_half_a_character(void **state) {
     (void)state;
     TextTokenizer *tokenizer = open_file("byte_level.json");
     int32_t grin[4]; /* the four bytes of U+1F600, one token each */
@@ -268,25 +272,25 @@ static void test_a_stream_never_gives_half_a_character(void **state)
         assert_true((grin[i] = text_tokenizer_id(tokenizer, bytes[i])) >= 0);
     TextStream *stream = text_stream_new(tokenizer, true);
     StrBuf out = {0};
-    for (size_t i = 0; i < 3; i++)
-        text_stream_push(stream, grin[i], &out);
+    for (size_t i = 0; i < 3; i++) text_stream_push(stream, grin[i], &out);
     assert_int_equal(out.length, 0);
     text_stream_push(stream, grin[3], &out);
     assert_string_equal(out.data, "\xF0\x9F\x98\x80");
     text_stream_push(stream, grin[0], &out);
     text_stream_push(stream, 700, &out); /* special, skipped */
     text_stream_push(stream, 64, &out);
-    assert_string_equal(out.data, "\xF0\x9F\x98\x80\uFFFD" "a");
+    assert_string_equal(out.data, "\xF0\x9F\x98\x80\uFFFD"
+                                  "a");
     text_stream_push(stream, grin[0], &out);
     text_stream_finish(stream, &out);
-    assert_string_equal(out.data, "\xF0\x9F\x98\x80\uFFFD" "a\uFFFD");
+    assert_string_equal(out.data, "\xF0\x9F\x98\x80\uFFFD"
+                                  "a\uFFFD");
     base_str_free(&out);
     text_stream_free(stream);
     text_tokenizer_free(tokenizer);
 }
 
-static void test_stop_strings_hold_what_may_become_one(void **state)
-{
+static void test_stop_strings_hold_what_may_become_one(void **state) {
     (void)state;
     TextStop *stop = text_stop_new((const char *const[]){"</s>", "", "\nUser:"}, 3);
     StrBuf out = {0};
@@ -312,20 +316,25 @@ static void test_stop_strings_hold_what_may_become_one(void **state)
 
 /* ---- side files --------------------------------------------------------- */
 
-#define TINY "{\"version\":\"1.0\",\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2,\"<s>\":3},\"merges\":[[\"a\",\"b\"]]}"
+#define TINY                                                                                     \
+    "{\"version\":\"1.0\",\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2,\"<s>" \
+    "\":3},\"merges\":[[\"a\",\"b\"]]}"
 
-static void test_a_folder_gives_special_tokens_by_precedence(void **state)
-{
+static void test_a_folder_gives_special_tokens_by_precedence(void **state) {
     (void)state;
     Error err = {0};
     char folder[] = "/tmp/mlx-rag-tokenizer-XXXXXX";
     assert_non_null(mkdtemp(folder));
     static const char *const files[][2] = {
-        {"tokenizer.json", TINY ",\"padding\":{\"strategy\":{\"Fixed\":8},\"direction\":\"Left\",\"pad_to_multiple_of\":null,\"pad_id\":1,"
-                                "\"pad_type_id\":0,\"pad_token\":\"b\"},\"truncation\":{\"max_length\":6,\"strategy\":\"OnlyFirst\",\"stride\":2}}"},
-        {"tokenizer_config.json", "{\"bos_token\":{\"content\":\"<s>\"},\"eos_token\":\"<end>\",\"pad_token\":null,\"model_max_length\":512,"
+        {"tokenizer.json", TINY ",\"padding\":{\"strategy\":{\"Fixed\":8},\"direction\":\"Left\","
+                                "\"pad_to_multiple_of\":null,\"pad_id\":1,"
+                                "\"pad_type_id\":0,\"pad_token\":\"b\"},\"truncation\":{\"max_"
+                                "length\":6,\"strategy\":\"OnlyFirst\",\"stride\":2}}"},
+        {"tokenizer_config.json", "{\"bos_token\":{\"content\":\"<s>\"},\"eos_token\":\"<end>\","
+                                  "\"pad_token\":null,\"model_max_length\":512,"
                                   "\"additional_special_tokens\":[\"<tool>\"]}"},
-        {"special_tokens_map.json", "{\"eos_token\":\"<other>\",\"unk_token\":\"<s>\",\"pad_token\":\"b\"}"},
+        {"special_tokens_map.json",
+         "{\"eos_token\":\"<other>\",\"unk_token\":\"<s>\",\"pad_token\":\"b\"}"},
     };
     for (size_t i = 0; i < BASE_COUNT(files); i++) {
         char *path = base_path_join(folder, files[i][0]);
@@ -333,8 +342,7 @@ static void test_a_folder_gives_special_tokens_by_precedence(void **state)
         free(path);
     }
     TextTokenizer *tokenizer = text_tokenizer_open(folder, &err);
-    if (!tokenizer)
-        fail_msg("%s", err.message);
+    if (!tokenizer) fail_msg("%s", err.message);
     assert_int_equal(text_tokenizer_special_id(tokenizer, TEXT_BOS), 3);
     assert_int_equal(text_tokenizer_special_id(tokenizer, TEXT_UNK), 3);
     assert_int_equal(text_tokenizer_special_id(tokenizer, TEXT_EOS), 4);
@@ -349,7 +357,8 @@ static void test_a_folder_gives_special_tokens_by_precedence(void **state)
     assert_true(text_tokenizer_file_padding(tokenizer, &padding));
     assert_true(text_tokenizer_file_truncation(tokenizer, &truncation));
     assert_true(padding.left && padding.fixed_length == 8 && padding.pad_id == 1);
-    assert_true(truncation.max_length == 6 && truncation.stride == 2 && truncation.strategy == TEXT_TRUNCATE_ONLY_FIRST);
+    assert_true(truncation.max_length == 6 && truncation.stride == 2 &&
+                truncation.strategy == TEXT_TRUNCATE_ONLY_FIRST);
     check_encode(tokenizer, "abababababab", TEXT_ENCODE_PROMPT, IDS(2, 2, 2, 2, 2, 2));
     text_tokenizer_free(tokenizer);
     for (size_t i = 0; i < BASE_COUNT(files); i++) {
@@ -363,13 +372,15 @@ static void test_a_folder_gives_special_tokens_by_precedence(void **state)
     rmdir(folder);
 }
 
-static void test_the_id_of_an_added_token_is_the_vocabularys(void **state)
-{
+static void test_the_id_of_an_added_token_is_the_vocabularys(void **state) {
     (void)state;
     Error err = {0};
     TextTokenizer *tokenizer = open_text(
-        TINY ",\"added_tokens\":[{\"id\":50,\"content\":\"<new>\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,"
-             "\"special\":true},{\"id\":60,\"content\":\"ab\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":false}]}", &err);
+        TINY ",\"added_tokens\":[{\"id\":50,\"content\":\"<new>\",\"single_word\":false,\"lstrip\":"
+             "false,\"rstrip\":false,\"normalized\":false,"
+             "\"special\":true},{\"id\":60,\"content\":\"ab\",\"single_word\":false,\"lstrip\":"
+             "false,\"rstrip\":false,\"normalized\":false,\"special\":false}]}",
+        &err);
     assert_non_null(tokenizer);
     assert_int_equal(text_tokenizer_id(tokenizer, "<new>"), 4);
     assert_int_equal(text_tokenizer_id(tokenizer, "ab"), 2);
@@ -378,8 +389,7 @@ static void test_the_id_of_an_added_token_is_the_vocabularys(void **state)
 
 /* ---- files that are wrong ----------------------------------------------- */
 
-static void test_wrong_files_fail_with_what_is_wrong(void **state)
-{
+static void test_wrong_files_fail_with_what_is_wrong(void **state) {
     (void)state;
     static const char *const cases[][2] = {
         {"", "tokenizer.json"},
@@ -391,12 +401,17 @@ static void test_wrong_files_fail_with_what_is_wrong(void **state)
         {TINY ",\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}}", "UnicodeScripts"},
         {TINY ",\"decoder\":{\"type\":\"Nothing\"}}", "Nothing"},
         {TINY ",\"post_processor\":{\"type\":\"Strange\"}}", "Strange"},
-        {TINY ",\"normalizer\":{\"type\":\"Lowercase\"},\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":\"Isolated\"}}", "( without )"},
+        {TINY ",\"normalizer\":{\"type\":\"Lowercase\"},\"pre_tokenizer\":{\"type\":\"Split\","
+              "\"pattern\":{\"Regex\":\"(\"},\"behavior\":\"Isolated\"}}",
+         "( without )"},
         {TINY ",\"added_tokens\":[{\"id\":1,\"content\":\"x\"}]}", "single_word"},
         {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",0.0]]}}", "Unigram"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a b\"]}}", "not in the vocabulary"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[\"a b\"]}}", "product"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[\"a b c\"]}}", "merge"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a b\"]}}",
+         "not in the vocabulary"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[\"a b\"]}}",
+         "product"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[\"a b c\"]}}",
+         "merge"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}", "two tokens"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":4294967296},\"merges\":[]}}", "outside"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}}", "whole number"},
@@ -411,12 +426,12 @@ static void test_wrong_files_fail_with_what_is_wrong(void **state)
     }
 }
 
-static void test_a_missing_unk_token_is_an_error_of_encoding(void **state)
-{
+static void test_a_missing_unk_token_is_an_error_of_encoding(void **state) {
     (void)state;
     Error err = {0};
     TextIds ids = {0};
-    TextTokenizer *tokenizer = open_text("{\"model\":{\"type\":\"WordLevel\",\"vocab\":{\"a\":0},\"unk_token\":\"<unk>\"}}", &err);
+    TextTokenizer *tokenizer = open_text(
+        "{\"model\":{\"type\":\"WordLevel\",\"vocab\":{\"a\":0},\"unk_token\":\"<unk>\"}}", &err);
     assert_non_null(tokenizer);
     text_ids_append(&ids, 7);
     assert_false(text_tokenizer_encode(tokenizer, "zebra", 5, TEXT_ENCODE_PLAIN, &ids, &err));
@@ -429,24 +444,21 @@ static void test_a_missing_unk_token_is_an_error_of_encoding(void **state)
 
 /* ---- GGUF --------------------------------------------------------------- */
 
-static TextTokenizer *from_gguf(const TextGgufVocab *vocab)
-{
+static TextTokenizer *from_gguf(const TextGgufVocab *vocab) {
     Error err = {0};
     json_t *config = NULL, *tree = text_tokenizer_json_from_gguf(vocab, &config, &err);
-    if (!tree)
-        fail_msg("%s", err.message);
+    if (!tree) fail_msg("%s", err.message);
     TextTokenizer *tokenizer = text_tokenizer_from_json(tree, config, &err);
-    if (!tokenizer)
-        fail_msg("%s", err.message);
+    if (!tokenizer) fail_msg("%s", err.message);
     json_decref(tree);
     json_decref(config);
     return tokenizer;
 }
 
-static void test_a_gpt2_vocabulary_becomes_byte_level_bpe(void **state)
-{
+static void test_a_gpt2_vocabulary_becomes_byte_level_bpe(void **state) {
     (void)state;
-    const char *tokens[] = {"<|end|>", "a", "b", "Ġ", "1", "ab", "Ġa", "Ġab"}, *merges[] = {"a b", "Ġ a", "Ġ ab"};
+    const char *tokens[] = {"<|end|>", "a", "b", "Ġ", "1", "ab", "Ġa", "Ġab"},
+               *merges[] = {"a b", "Ġ a", "Ġ ab"};
     TextGgufVocab vocab = TEXT_GGUF_VOCAB_NONE;
     vocab.model = "gpt2";
     vocab.pre = "smollm";
@@ -468,11 +480,11 @@ static void test_a_gpt2_vocabulary_becomes_byte_level_bpe(void **state)
     text_tokenizer_free(tokenizer);
 }
 
-static void test_a_llama_vocabulary_gets_its_merges_from_scores(void **state)
-{
+static void test_a_llama_vocabulary_gets_its_merges_from_scores(void **state) {
     (void)state;
     enum { NAMED = 8 };
-    const char *named[NAMED] = {"▁", "a", "b", "ab", "▁a", "bb", "abb", "▁abb"}, *tokens[3 + 256 + NAMED];
+    const char *named[NAMED] = {"▁", "a", "b", "ab", "▁a", "bb", "abb", "▁abb"},
+               *tokens[3 + 256 + NAMED];
     const float named_scores[NAMED] = {-10, -11, -12, -2, -1, -3, -4, -5};
     float scores[3 + 256 + NAMED] = {0};
     int32_t types[3 + 256 + NAMED] = {2, 3, 3};
@@ -499,14 +511,14 @@ static void test_a_llama_vocabulary_gets_its_merges_from_scores(void **state)
     check_encode(tokenizer, "abb", TEXT_ENCODE_PROMPT, IDS(1, 266));
     check_encode(tokenizer, "aba", TEXT_ENCODE_PROMPT, IDS(1, 263, 261, 260));
     check_encode(tokenizer, "\xC3\xA9</s>", TEXT_ENCODE_PROMPT, IDS(1, 259, 3 + 0xC3, 3 + 0xA9, 2));
-    char *text = text_tokenizer_decode(tokenizer, IDS(1, 263, 264, 259, 3 + 0xC3, 3 + 0xA9), true, NULL);
+    char *text =
+        text_tokenizer_decode(tokenizer, IDS(1, 263, 264, 259, 3 + 0xC3, 3 + 0xA9), true, NULL);
     assert_string_equal(text, "abb \xC3\xA9");
     free(text);
     text_tokenizer_free(tokenizer);
 }
 
-static void test_a_bert_vocabulary_is_spelled_back(void **state)
-{
+static void test_a_bert_vocabulary_is_spelled_back(void **state) {
     (void)state;
     const char *tokens[] = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "▁un", "able", "▁,"};
     TextGgufVocab vocab = TEXT_GGUF_VOCAB_NONE;
@@ -521,36 +533,45 @@ static void test_a_bert_vocabulary_is_spelled_back(void **state)
     text_tokenizer_free(tokenizer);
 }
 
-static void test_contradicting_gguf_vocabularies_are_refused(void **state)
-{
+static void test_contradicting_gguf_vocabularies_are_refused(void **state) {
     (void)state;
-    const char *tokens[] = {"a", "b", "ab"}, *twice[] = {"a", "a", "ab"}, *merges[] = {"a b"}, *odd[] = {"ab"};
-    const TextGgufVocab good = {.model = "gpt2", .pre = "gpt-2", .tokens = tokens, .size = 3, .merges = merges, .merge_count = 1,
-                                .bos_id = -1, .eos_id = -1, .unk_id = -1, .sep_id = -1, .pad_id = -1, .cls_id = -1, .mask_id = -1};
+    const char *tokens[] = {"a", "b", "ab"}, *twice[] = {"a", "a", "ab"}, *merges[] = {"a b"},
+               *odd[] = {"ab"};
+    const TextGgufVocab good = {.model = "gpt2",
+                                .pre = "gpt-2",
+                                .tokens = tokens,
+                                .size = 3,
+                                .merges = merges,
+                                .merge_count = 1,
+                                .bos_id = -1,
+                                .eos_id = -1,
+                                .unk_id = -1,
+                                .sep_id = -1,
+                                .pad_id = -1,
+                                .cls_id = -1,
+                                .mask_id = -1};
     struct {
         TextGgufVocab vocab;
         const char *message;
     } cases[8];
-    for (size_t i = 0; i < BASE_COUNT(cases); i++)
-        cases[i].vocab = good;
+    for (size_t i = 0; i < BASE_COUNT(cases); i++) cases[i].vocab = good;
     cases[0].vocab.model = NULL, cases[0].message = "model";
     cases[1].vocab.model = "rwkv", cases[1].message = "rwkv";
     cases[2].vocab.pre = "martian", cases[2].message = "martian";
     cases[3].vocab.tokens = twice, cases[3].message = "twice";
     cases[4].vocab.eos_id = 3, cases[4].message = "id 3";
     cases[5].vocab.merges = odd, cases[5].message = "merges";
-    cases[6].vocab.types = (const int32_t[]){1}, cases[6].vocab.type_count = 1, cases[6].message = "token_type";
+    cases[6].vocab.types = (const int32_t[]){1}, cases[6].vocab.type_count = 1,
+    cases[6].message = "token_type";
     cases[7].vocab.model = "llama", cases[7].message = "scores";
     for (size_t i = 0; i < BASE_COUNT(cases); i++) {
         Error err = {0};
         assert_null(text_tokenizer_json_from_gguf(&cases[i].vocab, NULL, &err));
-        if (!strstr(err.message, cases[i].message))
-            fail_msg("case %zu: %s", i, err.message);
+        if (!strstr(err.message, cases[i].message)) fail_msg("case %zu: %s", i, err.message);
     }
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_special_tokens_are_read_only_where_asked),
         cmocka_unit_test(test_added_tokens_swallow_spaces_and_keep_to_words),

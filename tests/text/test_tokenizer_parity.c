@@ -12,27 +12,27 @@
 #include <cmocka.h>
 
 static const uint32_t ranges[][2] = {
-    {0x61, 0x7A},     {0x3B1, 0x3C9},   {0x400, 0x44F},     {0x5D0, 0x5EA},   {0x621, 0x65F},
-    {0x905, 0x963},   {0xE01, 0xE4E},   {0x3041, 0x30FF},   {0x4E00, 0x9FA5}, {0xAC00, 0xD7A3},
-    {0x1F300, 0x1FAFF}, {0x300, 0x36F}, {0xC0, 0x24F},      {0x1E00, 0x1FFF}, {0x2000, 0x2FFF},
-    {0xFF00, 0xFFEF}, {0x20000, 0x20FFF}, {0x0, 0xA0},      {0x1100, 0x11FF}, {0x10000, 0x1FFFF},
+    {0x61, 0x7A},       {0x3B1, 0x3C9},     {0x400, 0x44F},   {0x5D0, 0x5EA},   {0x621, 0x65F},
+    {0x905, 0x963},     {0xE01, 0xE4E},     {0x3041, 0x30FF}, {0x4E00, 0x9FA5}, {0xAC00, 0xD7A3},
+    {0x1F300, 0x1FAFF}, {0x300, 0x36F},     {0xC0, 0x24F},    {0x1E00, 0x1FFF}, {0x2000, 0x2FFF},
+    {0xFF00, 0xFFEF},   {0x20000, 0x20FFF}, {0x0, 0xA0},      {0x1100, 0x11FF}, {0x10000, 0x1FFFF},
 };
 static const char *const separators[] = {
-    " ", "  ", "   ", "\n", "\t", " \n", "\r\n", "\n\n", "\u3000", "\u00a0", "\u200b", "\u180e", "\xC2\x85", "\ufeff",
-    "'s", "'ll", "'\u017f", "'S", "'RE", "<|im_end|>", "[MASK]", "</s>", "1", "12", "1234", "1234567", ".", ",", "!",
-    "?", "/", "//\n/", "\u2028", "-", "--", "a", "B", "\u0301", "\u00b2", "\u0663", "\u02b0", "\u01c5", "\u00df", "_", "\u2581",
+    " ",      "  ",         "   ",    "\n",       "\t",     " \n",    "\r\n",   "\n\n",    "\u3000",
+    "\u00a0", "\u200b",     "\u180e", "\xC2\x85", "\ufeff", "'s",     "'ll",    "'\u017f", "'S",
+    "'RE",    "<|im_end|>", "[MASK]", "</s>",     "1",      "12",     "1234",   "1234567", ".",
+    ",",      "!",          "?",      "/",        "//\n/",  "\u2028", "-",      "--",      "a",
+    "B",      "\u0301",     "\u00b2", "\u0663",   "\u02b0", "\u01c5", "\u00df", "_",       "\u2581",
 };
 
 static uint64_t random_state;
 
-static uint32_t below(uint32_t n)
-{
+static uint32_t below(uint32_t n) {
     random_state = random_state * 6364136223846793005u + 1442695040888963407u;
     return (uint32_t)((random_state >> 33) % n);
 }
 
-static StrBuf mixed_text(uint64_t seed, int units)
-{
+static StrBuf mixed_text(uint64_t seed, int units) {
     StrBuf out = {0};
     random_state = seed;
     for (int i = 0; i < units; i++) {
@@ -54,39 +54,32 @@ static StrBuf mixed_text(uint64_t seed, int units)
             uint32_t code = below(0x110000);
             base_str_append_codepoint(&out, code >= 0xD800 && code <= 0xDFFF ? 'A' : code);
         }
-        if (below(2))
-            base_str_append_char(&out, ' ');
+        if (below(2)) base_str_append_char(&out, ' ');
     }
     return out;
 }
 
-static StrBuf every_code_point(void)
-{
+static StrBuf every_code_point(void) {
     StrBuf out = {0};
     for (uint32_t code = 0; code < 0x110000; code++) {
-        if (code >= 0xD800 && code <= 0xDFFF)
-            continue;
-        if (code % 3 == 0)
-            base_str_append_char(&out, 'a');
+        if (code >= 0xD800 && code <= 0xDFFF) continue;
+        if (code % 3 == 0) base_str_append_char(&out, 'a');
         base_str_append_codepoint(&out, code);
-        if (code % 5 == 0)
-            base_str_append_char(&out, ' ');
+        if (code % 5 == 0) base_str_append_char(&out, ' ');
     }
     return out;
 }
 
-static size_t count_characters(const StrBuf *text)
-{
+static size_t count_characters(const StrBuf *text) {
     size_t count = 0;
-    for (size_t i = 0; i < text->length; i++)
-        count += (text->data[i] & 0xC0) != 0x80;
+    for (size_t i = 0; i < text->length; i++) count += (text->data[i] & 0xC0) != 0x80;
     return count;
 }
 
 static int differences;
 
-static void check_digest(const char *name, const char *what, const json_t *entry, const void *bytes, size_t length)
-{
+static void check_digest(const char *name, const char *what, const json_t *entry, const void *bytes,
+                         size_t length) {
     char digest[17];
     snprintf(digest, sizeof digest, "%016llx", (unsigned long long)base_hash(bytes, length));
     const char *expected = json_string_value(json_object_get(entry, what));
@@ -94,14 +87,13 @@ static void check_digest(const char *name, const char *what, const json_t *entry
         differences++, print_error("%s: %s differ from the Python package's\n", name, what);
 }
 
-static TextTokenizer *build(const json_t *entry)
-{
+static TextTokenizer *build(const json_t *entry) {
     Error err = {0};
-    char *path = base_format("%s/text/%s", GOLDEN, json_string_value(json_object_get(entry, "base")));
+    char *path =
+        base_format("%s/text/%s", GOLDEN, json_string_value(json_object_get(entry, "base")));
     json_t *tree = base_json_load(path, &err), *value;
     const char *key;
-    json_object_foreach(json_object_get(entry, "change"), key, value)
-    {
+    json_object_foreach(json_object_get(entry, "change"), key, value) {
         if (strcmp(key, "model") == 0)
             json_object_update(json_object_get(tree, "model"), value);
         else if (strcmp(key, "every") != 0)
@@ -116,8 +108,8 @@ static TextTokenizer *build(const json_t *entry)
 }
 
 /* The text of ids, after checking that the stream gives the same. */
-static void append_decoded(const char *name, const TextTokenizer *tokenizer, const int32_t *ids, size_t count, bool skip_special, StrBuf *texts)
-{
+static void append_decoded(const char *name, const TextTokenizer *tokenizer, const int32_t *ids,
+                           size_t count, bool skip_special, StrBuf *texts) {
     size_t length;
     char *text = text_tokenizer_decode(tokenizer, ids, count, skip_special, &length);
     TextStream *stream = text_stream_new(tokenizer, skip_special);
@@ -135,29 +127,30 @@ static void append_decoded(const char *name, const TextTokenizer *tokenizer, con
         if (streamed.length != length || (length && memcmp(streamed.data, text, length) != 0))
             fail_msg("%s: streaming differs from decoding", name);
     }
-    if (texts->data)
-        base_str_append_char(texts, '\n');
+    if (texts->data) base_str_append_char(texts, '\n');
     base_str_append_n(texts, text, length);
     base_str_free(&streamed);
     text_stream_free(stream);
     free(text);
 }
 
-static void check_variant(const json_t *entry, const StrBuf *every, const StrBuf *text)
-{
+static void check_variant(const json_t *entry, const StrBuf *every, const StrBuf *text) {
     Error err = {0};
     const char *name = json_string_value(json_object_get(entry, "name"));
     TextTokenizer *tokenizer = build(entry);
     TextIds ids = {0};
     StrBuf texts = {0};
     if (!json_object_get(entry, "texts")) {
-        assert_true(text_tokenizer_encode(tokenizer, every->data, every->length, TEXT_ENCODE_TEMPLATED, &ids, &err));
+        assert_true(text_tokenizer_encode(tokenizer, every->data, every->length,
+                                          TEXT_ENCODE_TEMPLATED, &ids, &err));
     } else {
-        assert_true(text_tokenizer_encode(tokenizer, text->data, text->length, TEXT_ENCODE_PROMPT, &ids, &err));
+        assert_true(text_tokenizer_encode(tokenizer, text->data, text->length, TEXT_ENCODE_PROMPT,
+                                          &ids, &err));
         for (uint64_t i = 0; i < 200; i++) {
             StrBuf some = mixed_text(1000 + i, 8);
             TextEncodeOptions options = {.parse_special = count_characters(&some) % 2 == 0};
-            assert_true(text_tokenizer_encode(tokenizer, some.data, some.length, options, &ids, &err));
+            assert_true(
+                text_tokenizer_encode(tokenizer, some.data, some.length, options, &ids, &err));
             base_str_free(&some);
         }
         append_decoded(name, tokenizer, ids.data, ids.length, false, &texts);
@@ -177,8 +170,7 @@ static void check_variant(const json_t *entry, const StrBuf *every, const StrBuf
     text_tokenizer_free(tokenizer);
 }
 
-static void test_every_pipeline_gives_the_ids_and_texts_of_the_python_package(void **state)
-{
+static void test_every_pipeline_gives_the_ids_and_texts_of_the_python_package(void **state) {
     (void)state;
     Error err = {0};
     json_t *variants = base_json_load(GOLDEN "/text/tokenizer_variants.json", &err);
@@ -193,8 +185,7 @@ static void test_every_pipeline_gives_the_ids_and_texts_of_the_python_package(vo
     json_decref(variants);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_pipeline_gives_the_ids_and_texts_of_the_python_package),
     };

@@ -2,7 +2,6 @@
 #ifndef MLX_C_HALF_H
 #define MLX_C_HALF_H
 
-
 #if defined(__ARM_FEATURE_FP16_SCALAR_ARITHMETIC) || defined(__aarch64__)
 #define HAS_FLOAT16
 #include <arm_fp16.h>
