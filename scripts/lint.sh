@@ -15,7 +15,7 @@ cppcheck -j "$jobs" --quiet --std=c11 --enable=warning,performance,portability \
 
 git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror
 
-long=$(git ls-files '*.c' '*.h' | xargs wc -l | awk '$2 != "total" && $1 > 800 {print $2 " has " $1 " lines"}')
+long=$(git ls-files '*.c' '*.h' | xargs wc -l | awk '$2 != "total" && $2 !~ /_data\.c$/ && $1 > 800 {print $2 " has " $1 " lines"}')
 if [ -n "$long" ]; then
     echo "Files past 800 lines hold two ideas:" >&2
     echo "$long" >&2

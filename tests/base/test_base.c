@@ -1,13 +1,14 @@
 /* base: errors, strings, UTF-8, files written whole, JSON errors, threads. */
 #include "base/base.h"
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 static char folder[] = "/tmp/mlx-rag-base-XXXXXX";
 

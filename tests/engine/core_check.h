@@ -7,12 +7,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <cmocka.h>
-
 #include "mlx/c/mlx.h"
 
 #include <stdio.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 static char last_error[2048];
 static int error_count;

@@ -9,8 +9,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <cmocka.h>
-
 #include "base/base.h"
 #include "cpu/kernels.h"
 #include "cpu/table.h"
@@ -20,6 +18,8 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 static uint64_t random_state = 0x9E3779B97F4A7C15u;
 

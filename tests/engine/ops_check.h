@@ -9,13 +9,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <cmocka.h>
-
 #include "mlx/c/mlx.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 /* OP inside OP shadows its own local, on purpose. */
 #pragma GCC diagnostic ignored "-Wshadow"

@@ -5,9 +5,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 
-#include <cmocka.h>
 #include <signal.h>
 #include <sys/wait.h>
+
+#include <cmocka.h>
 
 #include "rag/fake.h"
 #include "rag/store.h"

@@ -3,8 +3,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 
-#include <cmocka.h>
 #include <sqlite3.h>
+
+#include <cmocka.h>
 
 #include "rag/fake.h"
 #include "rag/match.h"
