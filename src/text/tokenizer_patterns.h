@@ -19,7 +19,7 @@
                "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" TAIL
 #define TEKKEN                                                  \
     LEAD UPPER "*" LOWER "+|" LEAD UPPER "+" LOWER "*|\\p{N}| " \
-                                                   "?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" TAIL
+               "?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" TAIL
 #define NO_HAN "&&[^\\p{Han}]]"
 #define KIMI_UPPER "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}" NO_HAN
 #define KIMI_LOWER "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}" NO_HAN
