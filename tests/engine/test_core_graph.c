@@ -18,7 +18,7 @@ static bool increment_eval(Node *node, Error *err) {
     for (size_t i = 0; i < node->data_size; i++) out[i] = in[i] + 1;
     return true;
 }
-static const Op increment_op = {"increment", increment_eval};
+static const Op increment_op = {"increment", increment_eval, NULL};
 
 static Node *increment(Node *x) {
     return x ? node_new(&increment_op, MLX_FLOAT32, x->shape, x->ndim, NODES(x)) : NULL;
@@ -32,7 +32,7 @@ static bool total_eval(Node *node, Error *err) {
     *(float *)node_data(node) = sum;
     return true;
 }
-static const Op total_op = {"total", total_eval};
+static const Op total_op = {"total", total_eval, NULL};
 
 typedef struct ViewParam {
     int64_t strides[NODE_DIMS];
@@ -46,7 +46,7 @@ static bool view_eval(Node *node, Error *err) {
     node_share(node, node->inputs[0], param->strides, param->start);
     return true;
 }
-static const Op view_op = {"view", view_eval};
+static const Op view_op = {"view", view_eval, NULL};
 
 static Node *view(Node *x, const int *shape, int ndim, const int64_t *strides, int64_t start) {
     ViewParam param = {.start = start};
@@ -57,7 +57,7 @@ static Node *view(Node *x, const int *shape, int ndim, const int64_t *strides, i
 static bool failing_eval(Node *node, Error *err) {
     return base_fail(err, ERROR_INTERNAL, "no luck with %zu items", node->size);
 }
-static const Op failing_op = {"failing", failing_eval};
+static const Op failing_op = {"failing", failing_eval, NULL};
 
 static Node *zeros(int n) {
     Node *node = node_from_data(NULL, MLX_FLOAT32, &n, 1);

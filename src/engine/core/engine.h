@@ -21,7 +21,12 @@
  *         kernel_shift_f32(node_data(node), node_data(x), node->data_size, param->value);
  *         return true;
  *     }
- *     static const Op shift_op = {"shift", shift_eval};
+ *     static bool shift_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+ *         (void)node;                           // d(x + c)/dx = 1
+ *         if (wanted[0]) grads[0] = node_retain(g);
+ *         return true;
+ *     }
+ *     static const Op shift_op = {"shift", shift_eval, shift_vjp};
  *
  *     Node *op_shift(Node *x, float value) {    // borrows x, returns a new reference
  *         if (!x) return NULL;                  // an earlier failure, already reported
@@ -94,6 +99,12 @@ typedef struct Node Node;
 typedef struct Op {
     const char *name;
     bool (*eval)(Node *node, Error *err); /* fills node's buffer and layout */
+    /* The gradient rule: g has node's shape and dtype; for every input with
+     * wanted[i], grads[i] (NULL on entry) becomes an owned node of that input's
+     * shape and dtype, or stays NULL for zero. Built from op_ functions on
+     * node->inputs and node itself (its value), so gradients have gradients.
+     * False after reporting an error. NULL: a gradient cannot pass here. */
+    bool (*vjp)(Node *node, Node *g, const bool *wanted, Node **grads);
 } Op;
 
 typedef enum { NODE_LAZY, NODE_QUEUED, NODE_READY } NodeState;

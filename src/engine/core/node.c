@@ -137,7 +137,7 @@ static bool part_eval(Node *node, Error *err) {
     node->offset = whole->offset + *offset;
     return true;
 }
-static const Op part_op = {"part", part_eval};
+static const Op part_op = {"part", part_eval, NULL};
 
 Node *node_part(Node *whole, size_t offset, mlx_dtype dtype, const int *shape, int ndim) {
     return node_new_param(&part_op, dtype, shape, ndim, &offset, sizeof offset, NODES(whole));

@@ -80,7 +80,7 @@ static bool attention_eval(Node *node, Error *err) {
     node_release(sinks);
     return ok;
 }
-static const Op attention_op = {"scaled_dot_product_attention", attention_eval};
+static const Op attention_op = {"scaled_dot_product_attention", attention_eval, NULL};
 
 #define NAME "[scaled_dot_product_attention] "
 

@@ -150,7 +150,7 @@ static bool binary_eval(Node *node, Error *err) {
     return true;
 }
 
-#define BINARY_OP(kind, text) [kind] = {text, binary_eval}
+#define BINARY_OP(kind, text) [kind] = {text, binary_eval, NULL}
 static const Op binary_ops[BINARY_COUNT] = {
     BINARY_OP(BINARY_ADD, "add"),
     BINARY_OP(BINARY_SUBTRACT, "subtract"),

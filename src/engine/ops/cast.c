@@ -151,7 +151,7 @@ static bool astype_eval(Node *node, Error *err) {
     }
     return true;
 }
-static const Op astype_op = {"astype", astype_eval};
+static const Op astype_op = {"astype", astype_eval, NULL};
 
 Node *op_astype(Node *x, mlx_dtype dtype) {
     if (!x) return NULL;
@@ -174,7 +174,7 @@ static bool view_eval(Node *node, Error *err) {
     node_release(rows);
     return true;
 }
-static const Op view_op = {"view", view_eval};
+static const Op view_op = {"view", view_eval, NULL};
 
 static Node *op_view(Node *x, mlx_dtype dtype) {
     if (!x) return NULL;

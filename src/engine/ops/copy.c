@@ -131,7 +131,7 @@ static bool contiguous_eval(Node *node, Error *err) {
     }
     return copy_eval(node, err);
 }
-static const Op contiguous_op = {"contiguous", contiguous_eval};
+static const Op contiguous_op = {"contiguous", contiguous_eval, NULL};
 
 Node *op_contiguous(Node *x, bool allow_col_major) {
     if (!x) return NULL;
@@ -145,9 +145,9 @@ static bool share_eval(Node *node, Error *err) {
     node_share(node, x, x->strides, 0);
     return true;
 }
-static const Op alias_op = {"copy", share_eval};
-static const Op stop_gradient_op = {"stop_gradient", share_eval};
-static const Op depends_op = {"depends", share_eval};
+static const Op alias_op = {"copy", share_eval, NULL};
+static const Op stop_gradient_op = {"stop_gradient", share_eval, NULL};
+static const Op depends_op = {"depends", share_eval, NULL};
 
 static Node *share(const Op *op, Node *x) {
     return x ? node_new(op, x->dtype, x->shape, x->ndim, NODES(x)) : NULL;

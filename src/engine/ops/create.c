@@ -55,7 +55,7 @@ static bool arange_eval(Node *node, Error *err) {
     }
     return true;
 }
-static const Op arange_op = {"arange", arange_eval};
+static const Op arange_op = {"arange", arange_eval, NULL};
 
 Node *op_arange(double start, double stop, double step, mlx_dtype dtype) {
     if (!dtype_valid(dtype)) return op_error("[arange] %d is not a dtype.", (int)dtype);
@@ -93,7 +93,7 @@ static bool tri_eval(Node *node, Error *err) {
     }
     return true;
 }
-static const Op tri_op = {"tri", tri_eval};
+static const Op tri_op = {"tri", tri_eval, NULL};
 
 /* [n, m], true where column <= row + k. */
 static Node *triangle(int n, int m, int k) {

@@ -97,7 +97,7 @@ static bool take_eval(Node *node, Error *err) {
     node_release(indices);
     return ok;
 }
-static const Op take_op = {"take", take_eval};
+static const Op take_op = {"take", take_eval, NULL};
 
 Node *op_take(Node *x, Node *indices, int axis) {
     if (!x || !indices || !axis_fix("take", &axis, x->ndim) || !indices_ok("take", indices))
@@ -203,7 +203,7 @@ static bool take_along_eval(Node *node, Error *err) {
                                   .put = false},
                       err);
 }
-static const Op take_along_op = {"take_along_axis", take_along_eval};
+static const Op take_along_op = {"take_along_axis", take_along_eval, NULL};
 
 /* The shape of the visit: indices and x broadcast together, the axis the indices'. */
 static bool along_shape(const char *op, const Node *x, const Node *indices, int axis, int *shape) {
@@ -258,7 +258,7 @@ static bool put_along_eval(Node *node, Error *err) {
                                   .put = true},
                       err);
 }
-static const Op put_along_op = {"put_along_axis", put_along_eval};
+static const Op put_along_op = {"put_along_axis", put_along_eval, NULL};
 
 static Node *op_put_along_axis(Node *x, Node *indices, Node *values, int axis) {
     int shape[NODE_DIMS];
@@ -325,7 +325,7 @@ static bool gather_eval(Node *node, Error *err) {
     }
     return true;
 }
-static const Op gather_op = {"gather", gather_eval};
+static const Op gather_op = {"gather", gather_eval, NULL};
 
 static Node *op_gather(Node *x, Node *const *indices, size_t count, const int *axes, size_t n_axes,
                        const int *slice_sizes, size_t n_sizes) {

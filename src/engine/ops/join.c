@@ -23,7 +23,7 @@ static bool concatenate_eval(Node *node, Error *err) {
     }
     return true;
 }
-static const Op concatenate_op = {"concatenate", concatenate_eval};
+static const Op concatenate_op = {"concatenate", concatenate_eval, NULL};
 
 Node *op_concatenate(Node *const *nodes, size_t count, int axis) {
     if (count == 0) return op_error("[concatenate] No arrays provided for concatenation.");

@@ -147,7 +147,7 @@ static bool matmul_eval(Node *node, Error *err) {
         matmul_kernels(node, node->param);
     return true;
 }
-static const Op matmul_op = {"matmul", matmul_eval}, addmm_op = {"addmm", matmul_eval};
+static const Op matmul_op = {"matmul", matmul_eval, NULL}, addmm_op = {"addmm", matmul_eval, NULL};
 
 /* The shape of a @ b for arrays of at least two axes. */
 static bool product_shape(const char *op, const Node *a, const Node *b, int *shape, int *ndim) {

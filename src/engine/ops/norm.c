@@ -66,7 +66,7 @@ static bool norm_eval(Node *node, Error *err) {
     node_release(bias);
     return ok;
 }
-static const Op rms_norm_op = {"rms_norm", norm_eval}, layer_norm_op = {"layer_norm", norm_eval};
+static const Op rms_norm_op = {"rms_norm", norm_eval, NULL}, layer_norm_op = {"layer_norm", norm_eval, NULL};
 
 static bool norm_vector_ok(const char *op, const char *what, const Node *x, const Node *v) {
     if (!v) return true;

@@ -111,7 +111,7 @@ static bool quantize_eval(Node *node, Error *err) {
     node_release(w);
     return ok;
 }
-static const Op quantize_op = {"quantize", quantize_eval};
+static const Op quantize_op = {"quantize", quantize_eval, NULL};
 
 int mlx_quantize(mlx_vector_array *res, const mlx_array w, mlx_optional_int group_size,
                  mlx_optional_int bits, const char *mode, const mlx_array global_scale,
@@ -209,7 +209,7 @@ static bool dequantize_eval(Node *node, Error *err) {
     quant_release(&ready);
     return ok;
 }
-static const Op dequantize_op = {"dequantize", dequantize_eval};
+static const Op dequantize_op = {"dequantize", dequantize_eval, NULL};
 
 /* Scales and biases in one dtype. */
 static void same_dtype(Node *scales, Node *biases, Node **scales_out, Node **biases_out) {
@@ -338,7 +338,7 @@ static bool quantized_matmul_eval(Node *node, Error *err) {
     quant_release(&ready);
     return ok;
 }
-static const Op quantized_matmul_op = {"quantized_matmul", quantized_matmul_eval};
+static const Op quantized_matmul_op = {"quantized_matmul", quantized_matmul_eval, NULL};
 
 static Node *op_quantized_matmul(Node *x, Node *w, Node *scales, Node *biases, QuantParam param) {
     int columns, shape[NODE_DIMS], ndim;

@@ -46,7 +46,7 @@ static bool bits_eval(Node *node, Error *err) {
     threefry_fill(words, node_data(node), node_nbytes(node));
     return true;
 }
-static const Op bits_op = {"random_bits", bits_eval};
+static const Op bits_op = {"random_bits", bits_eval, NULL};
 
 Node *op_random_bits(const int *shape, size_t ndim, int width, Node *key) {
     mlx_dtype dtype;
@@ -204,7 +204,7 @@ static bool inverse_cdf_eval(Node *node, Error *err) {
     node_release(uniform);
     return ok;
 }
-static const Op inverse_cdf_op = {"categorical", inverse_cdf_eval};
+static const Op inverse_cdf_op = {"categorical", inverse_cdf_eval, NULL};
 
 /* shape: of the result. MLX draws from a single distribution by its inverse
  * cumulative sums and from several by the Gumbel-max trick. */

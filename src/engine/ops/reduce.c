@@ -283,7 +283,7 @@ static bool reduce_eval(Node *node, Error *err) {
     return true;
 }
 
-#define REDUCE_OP(kind, text) [kind] = {text, reduce_eval}
+#define REDUCE_OP(kind, text) [kind] = {text, reduce_eval, NULL}
 static const Op reduce_ops[REDUCE_COUNT] = {
     REDUCE_OP(REDUCE_SUM, "sum"), REDUCE_OP(REDUCE_MEAN, "mean"), REDUCE_OP(REDUCE_PROD, "prod"),
     REDUCE_OP(REDUCE_MAX, "max"), REDUCE_OP(REDUCE_MIN, "min"),   REDUCE_OP(REDUCE_ALL, "all"),

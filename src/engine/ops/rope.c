@@ -176,7 +176,7 @@ static bool rope_eval(Node *node, Error *err) {
     if (offsets != few) free(offsets);
     return ok;
 }
-static const Op rope_op = {"rope", rope_eval};
+static const Op rope_op = {"rope", rope_eval, NULL};
 
 static Node *op_rope(Node *x, RopeParam param, mlx_optional_float base, Node *offset, Node *freqs) {
     if (!x) return NULL;

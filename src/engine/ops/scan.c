@@ -81,7 +81,7 @@ static bool cumsum_eval(Node *node, Error *err) {
                                     in_step, (size_t)n, param->inclusive);
     return true;
 }
-static const Op cumsum_op = {"cumsum", cumsum_eval};
+static const Op cumsum_op = {"cumsum", cumsum_eval, NULL};
 
 Node *op_cumsum(Node *x, int axis, bool reverse, bool inclusive) {
     if (!x || !axis_fix("cumsum", &axis, x->ndim)) return NULL;

@@ -51,7 +51,7 @@ static bool where_eval(Node *node, Error *err) {
     if (walk.rows) ops_parallel(walk.rows, node->size, where_rows, &job);
     return true;
 }
-static const Op where_op = {"select", where_eval};
+static const Op where_op = {"select", where_eval, NULL};
 
 Node *op_where(Node *condition, Node *x, Node *y) {
     if (!condition || !x || !y) return NULL;
@@ -105,7 +105,7 @@ static bool isclose_eval(Node *node, Error *err) {
     }
     return true;
 }
-static const Op isclose_op = {"isclose", isclose_eval};
+static const Op isclose_op = {"isclose", isclose_eval, NULL};
 
 Node *op_isclose(Node *a, Node *b, double rtol, double atol, bool equal_nan) {
     if (!a || !b) return NULL;

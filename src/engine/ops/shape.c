@@ -58,7 +58,7 @@ static bool reshape_eval(Node *node, Error *err) {
                  x->itemsize);
     return true;
 }
-static const Op reshape_op = {"reshape", reshape_eval};
+static const Op reshape_op = {"reshape", reshape_eval, NULL};
 
 Node *op_reshape(Node *x, const int *shape, size_t ndim) {
     if (!x) return NULL;
@@ -158,7 +158,7 @@ static bool transpose_eval(Node *node, Error *err) {
     node_share(node, x, strides, 0);
     return true;
 }
-static const Op transpose_op = {"transpose", transpose_eval};
+static const Op transpose_op = {"transpose", transpose_eval, NULL};
 
 Node *op_transpose(Node *x, const int *axes, size_t n) {
     if (!x) return NULL;
@@ -224,7 +224,7 @@ static bool axes_eval(Node *node, Error *err) {
     node_share(node, x, strides, 0);
     return true;
 }
-static const Op squeeze_op = {"squeeze", axes_eval}, expand_dims_op = {"expand_dims", axes_eval};
+static const Op squeeze_op = {"squeeze", axes_eval, NULL}, expand_dims_op = {"expand_dims", axes_eval, NULL};
 
 Node *op_squeeze(Node *x, const int *axes, size_t n) {
     if (!x) return NULL;
@@ -276,7 +276,7 @@ static bool broadcast_eval(Node *node, Error *err) {
     node_share(node, x, strides, 0);
     return true;
 }
-static const Op broadcast_op = {"broadcast", broadcast_eval};
+static const Op broadcast_op = {"broadcast", broadcast_eval, NULL};
 
 Node *op_broadcast_to(Node *x, const int *shape, int ndim) {
     if (!x) return NULL;

@@ -63,7 +63,7 @@ static bool slice_eval(Node *node, Error *err) {
     node_share(node, x, strides, node->size ? start : 0);
     return true;
 }
-static const Op slice_op = {"slice", slice_eval};
+static const Op slice_op = {"slice", slice_eval, NULL};
 
 Node *op_slice(Node *x, const int *start, const int *stop, const int *strides) {
     SliceRange range;
@@ -96,7 +96,7 @@ static bool slice_update_eval(Node *node, Error *err) {
                      update->shape, update->ndim, update->itemsize);
     return true;
 }
-static const Op slice_update_op = {"slice_update", slice_update_eval};
+static const Op slice_update_op = {"slice_update", slice_update_eval, NULL};
 
 Node *op_slice_update(Node *x, Node *update, const int *start, const int *stop,
                       const int *strides) {

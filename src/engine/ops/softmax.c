@@ -47,7 +47,7 @@ static bool softmax_eval(Node *node, Error *err) {
     }
     return true;
 }
-static const Op softmax_op = {"softmax", softmax_eval};
+static const Op softmax_op = {"softmax", softmax_eval, NULL};
 
 static bool logsumexp_eval(Node *node, Error *err) {
     if (!node_alloc(node, err)) return false;
@@ -67,7 +67,7 @@ static bool logsumexp_eval(Node *node, Error *err) {
     node_release(x);
     return true;
 }
-static const Op logsumexp_op = {"logsumexp", logsumexp_eval};
+static const Op logsumexp_op = {"logsumexp", logsumexp_eval, NULL};
 
 static Node *to_real(const char *name, Node *x) {
     if (x->dtype == MLX_COMPLEX64) return op_error("[%s] Not supported for complex64.", name);

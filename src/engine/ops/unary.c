@@ -220,7 +220,7 @@ static bool unary_eval(Node *node, Error *err) {
     return true;
 }
 
-#define UNARY_OP(kind, text) [kind] = {text, unary_eval}
+#define UNARY_OP(kind, text) [kind] = {text, unary_eval, NULL}
 static const Op unary_ops[UNARY_COUNT] = {
     UNARY_OP(UNARY_ABS, "abs"),
     UNARY_OP(UNARY_CEIL, "ceil"),
