@@ -141,7 +141,7 @@ static void test_quantise_matches_the_published_vectors(void **state) {
     uint32_t words[8];
     float scale, bias;
     cpu_quantize(zeros, CPU_F32, 1, 64, 4, 64, words, &scale, &bias);
-    CpuQuant q = {words, &scale, &bias, CPU_F32, 4, 64, 1, 64};
+    CpuQuant q = {words, &scale, &bias, CPU_F32, 4, 64, 1, 64, CPU_AFFINE, 1};
     cpu_dequantize(&q, CPU_F32, out);
     for (int i = 0; i < 64; i++) assert_true(out[i] == 0.0f);
 }
@@ -158,7 +158,7 @@ static CpuQuant random_weights(size_t rows, size_t cols, int bits, int group, Cp
     cpu_quantize(narrow, type, rows, cols, bits, group, words, scales, biases);
     free(w);
     free(narrow);
-    return (CpuQuant){words, scales, biases, type, bits, group, rows, cols};
+    return (CpuQuant){words, scales, biases, type, bits, group, rows, cols, CPU_AFFINE, 1};
 }
 static void free_weights(CpuQuant *q) {
     free((void *)(uintptr_t)q->words);
@@ -283,7 +283,7 @@ static void test_ones_sum_exactly_in_bfloat(void **state) {
     uint32_t words[N * K / 8];
     uint16_t scales[N * K / 64], biases[N * K / 64];
     cpu_quantize(w, CPU_BF16, N, K, 4, 64, words, scales, biases);
-    CpuQuant q = {words, scales, biases, CPU_BF16, 4, 64, N, K};
+    CpuQuant q = {words, scales, biases, CPU_BF16, 4, 64, N, K, CPU_AFFINE, 1};
     cpu_quant_matmul(&q, 1, x, CPU_BF16, K, y, CPU_BF16, N);
     for (int i = 0; i < N; i++) assert_true(cpu_f32_from_bf16(y[i]) == 1024.0f);
 }

@@ -56,14 +56,12 @@ static void pack_quant_rows(const CpuQuant *q, size_t first, size_t count, size_
     const Kernels *kernels = cpu_kernels();
     size_t groups = q->cols / (size_t)q->group,
            used = (kb + (size_t)q->group - 1) / (size_t)q->group;
-    float scales[QUANT_K / 32], biases[QUANT_K / 32];
+    float scales[QUANT_K / 16], biases[QUANT_K / 16];
     float *rows = cpu_scratch_take(width * kb * sizeof(float));
     for (size_t i = 0; i < count; i++) {
-        size_t at = ((first + i) * groups + k0 / (size_t)q->group) * cpu_type_size(q->type);
-        kernels->to_f32[q->type](scales, (const char *)q->scales + at, used);
-        kernels->to_f32[q->type](biases, (const char *)q->biases + at, used);
+        cpu_quant_scales(q, (first + i) * groups + k0 / (size_t)q->group, used, scales, biases);
         const uint32_t *row = q->words + ((first + i) * q->cols + k0) * (size_t)q->bits / 32;
-        kernels->dequant(row, q->bits, 0, kb, q->group, scales, biases, rows + i * kb);
+        kernels->dequant[q->mode](row, q->bits, 0, kb, q->group, scales, biases, rows + i * kb);
     }
     kernels->pack_rows(out, width, rows, (ptrdiff_t)(kb * sizeof(float)), count, kb);
     cpu_scratch_give(rows);
@@ -79,11 +77,9 @@ static void pack_quant_columns(const CpuQuant *q, size_t first, size_t count, si
     size_t used = (last + group - 1) / group;
     float scales[16], biases[16], wide[192];
     for (size_t p = 0; p < kb; p++) {
-        size_t at = ((k0 + p) * groups + base / group) * cpu_type_size(q->type);
-        kernels->to_f32[q->type](scales, (const char *)q->scales + at, used);
-        kernels->to_f32[q->type](biases, (const char *)q->biases + at, used);
+        cpu_quant_scales(q, (k0 + p) * groups + base / group, used, scales, biases);
         const uint32_t *row = q->words + ((k0 + p) * q->cols + base) * (size_t)q->bits / 32;
-        kernels->dequant(row, q->bits, from, last - from, q->group, scales, biases, wide);
+        kernels->dequant[q->mode](row, q->bits, from, last - from, q->group, scales, biases, wide);
         memcpy(out + p * width, wide + (first - base - from), count * sizeof(float));
         for (size_t j = count; j < width; j++) out[p * width + j] = 0;
     }

@@ -150,26 +150,50 @@ typedef struct CpuRope {
 } CpuRope;
 void cpu_rope(const CpuRope *rope);
 
-/* ---- quantised weights (mlx affine) ------------------------------------- */
+/* ---- quantised weights --------------------------------------------------- */
+
+/* How a code becomes a weight. Affine: w = q * scale + bias. The others keep a
+ * byte of scale a group and no bias: w = value(q) * value(scale) * factor. */
+typedef enum {
+    CPU_AFFINE,
+    CPU_MXFP4, /* codes E2M1, scales E8M0, groups of 32 */
+    CPU_MXFP8, /* codes E4M3, scales E8M0, groups of 32 */
+    CPU_NVFP4, /* codes E2M1, scales E4M3, groups of 16 */
+    CPU_QUANT_MODES
+} CpuQuantMode;
 
 /* [rows, cols] weights, a row one little-endian bit stream of cols*bits/32
- * words; w = q * scale + bias, one pair for `group` neighbours of a row. */
+ * words, one scale (and bias) for `group` neighbours of a row. */
 typedef struct CpuQuant {
     const uint32_t *words;       /* [rows, cols*bits/32] */
     const void *scales, *biases; /* [rows, cols/group] */
-    CpuType type;                /* of scales and biases */
+    CpuType type;                /* of affine scales and biases */
     int bits;                    /* 2, 3, 4, 5, 6, 8 */
-    int group;                   /* 32, 64, 128 */
+    int group;                   /* 16, 32, 64, 128 */
     size_t rows, cols;           /* cols a multiple of group */
+    CpuQuantMode mode;
+    float factor; /* of nvfp4: global scale / 2688, or 1 */
 } CpuQuant;
 
 /* Bit for bit what mlx does on the CPU. w: [rows, cols] contiguous of `type`,
  * which is also the type of scales and biases. */
 void cpu_quantize(const void *w, CpuType type, size_t rows, size_t cols, int bits, int group,
                   uint32_t *words, void *scales, void *biases);
-/* out: [rows, cols] contiguous of out_type; q * scale + bias in float32,
- * rounded once. For a gather (an embedding), point a CpuQuant of one row at
- * the row wanted: cpu_quant_row. */
+/* The same for the modes with a byte of scale. global_scale (nvfp4; 0 without)
+ * is the largest magnitude that the scales are to span. */
+void cpu_fp_quantize(CpuQuantMode mode, const void *w, CpuType type, size_t rows, size_t cols,
+                     float global_scale, uint32_t *words, uint8_t *scales);
+/* out = what x would be after quantising, as activations are: float32
+ * arithmetic, ties to even. x: [rows, cols] contiguous. */
+void cpu_fp_round(CpuQuantMode mode, const void *x, CpuType type, size_t rows, size_t cols,
+                  float global_scale, float *out);
+/* E4M3, to nearest even; 448 and above, infinities and NaN become 448. */
+uint8_t cpu_fp8_from_f32(float value);
+float cpu_f32_from_fp8(uint8_t code);
+
+/* out: [rows, cols] contiguous of out_type; in float32, rounded once. For a
+ * gather (an embedding), point a CpuQuant of one row at the row wanted:
+ * cpu_quant_row. */
 void cpu_dequantize(const CpuQuant *weights, CpuType out_type, void *out);
 CpuQuant cpu_quant_row(const CpuQuant *weights, size_t row);
 

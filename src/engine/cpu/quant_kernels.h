@@ -437,5 +437,5 @@ void QUANT(cpu_fill_quant)(Kernels *t) {
     }
     t->quant_block = NIBBLES;
     t->fix_activations = fix_activations;
-    t->dequant = dequant;
+    t->dequant[CPU_AFFINE] = dequant;
 }

@@ -217,6 +217,7 @@ static void run_int(const CpuGemm *g) {
 }
 
 bool cpu_quant_product(const CpuGemm *g) {
+    if (g->quant->mode != CPU_AFFINE) return cpu_fp_quant_product(g);
     if (g->m <= GEMV_M) {
         run_gemv(g);
         return true;

@@ -38,5 +38,5 @@ static void dequant(const uint32_t *row, int bits, size_t first, size_t count, i
 
 void cpu_fill_quant_scalar(Kernels *t) {
     for (int bits = 0; bits <= 8; bits++) t->quant_gemv[bits] = quant_gemv;
-    t->dequant = dequant;
+    t->dequant[CPU_AFFINE] = dequant;
 }

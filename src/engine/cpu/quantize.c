@@ -72,11 +72,13 @@ void cpu_quantize(const void *w, CpuType type, size_t rows, size_t cols, int bit
 
 CpuQuant cpu_quant_row(const CpuQuant *weights, size_t row) {
     CpuQuant one = *weights;
-    size_t groups = weights->cols / (size_t)weights->group, size = cpu_type_size(weights->type);
+    bool affine = weights->mode == CPU_AFFINE;
+    size_t groups = weights->cols / (size_t)weights->group;
+    size_t step = row * groups * (affine ? cpu_type_size(weights->type) : 1);
     one.rows = 1;
     one.words += row * (weights->cols * (size_t)weights->bits / 32);
-    one.scales = (const char *)weights->scales + row * groups * size;
-    one.biases = (const char *)weights->biases + row * groups * size;
+    one.scales = (const char *)weights->scales + step;
+    if (affine) one.biases = (const char *)weights->biases + step;
     return one;
 }
 
@@ -97,10 +99,13 @@ static void dequantize_slice(void *context, size_t begin, size_t end, int thread
     for (size_t i = begin; i < end; i++) {
         CpuQuant row = cpu_quant_row(d->weights, d->indices ? d->indices[i] : i);
         char *out = (char *)d->out + i * cols * cpu_type_size(d->out_type);
-        kernels->to_f32[row.type](scales, row.scales, groups);
-        kernels->to_f32[row.type](biases, row.biases, groups);
+        cpu_quant_scales(&row, 0, groups, scales, biases);
+        /* mlx takes the byte of scale to the type of the result first. */
+        if ((row.mode == CPU_MXFP4 || row.mode == CPU_MXFP8) && d->out_type == CPU_F16)
+            for (size_t g = 0; g < groups; g++)
+                scales[g] = cpu_f32_from_f16(cpu_f16_from_f32(scales[g]));
         float *target = d->out_type == CPU_F32 ? (float *)(void *)out : wide;
-        kernels->dequant(row.words, row.bits, 0, cols, row.group, scales, biases, target);
+        kernels->dequant[row.mode](row.words, row.bits, 0, cols, row.group, scales, biases, target);
         if (target == wide) kernels->from_f32[d->out_type](out, wide, cols);
     }
     cpu_scratch_give(scales);

@@ -39,6 +39,13 @@ enum { GEMV_ROWS = 4, GEMV_MAX_M = 4 }; /* weight rows in flight; activations a 
 #define CPU_GEMV_SCALES(groups) (((groups) + 15) / 16 * 16 + 16)
 #define CPU_GEMV_SCRATCH(groups) (GEMV_ROWS * GEMV_MAX_M * CPU_GEMV_SCALES(groups))
 
+/* y[i * y_stride + r] for weight rows r in [begin, end) of a mode with a byte of
+ * scale. x: [m, x_stride] float32. 4-bit codes want it in blocks of fp_block,
+ * elements 8i + j of a block at j * fp_block / 8 + i, zero past the end.
+ * `scratch` holds CPU_GEMV_SCRATCH(groups) floats. */
+typedef void (*FpGemv)(const CpuQuant *weights, size_t begin, size_t end, const float *x,
+                       size_t x_stride, size_t m, float *y, ptrdiff_t y_stride, float *scratch);
+
 /* C tile [mr, nr] (+)= A panel [k, mr] * B panel [k, nr]. In the bf16 tile k
  * counts pairs and each panel entry is two bf16 of neighbouring k. */
 typedef void (*GemmTile)(size_t k, const void *a, const void *b, float *c, ptrdiff_t c_row,
@@ -102,11 +109,15 @@ typedef struct Kernels {
     ActivationLayout quant_layout[9]; /* by bits */
     size_t quant_block;               /* elements of a block of LAYOUT_NIBBLE */
 
-    /* out[0..count) = q * scale + bias of elements first.. of a packed row;
-     * first and count are multiples of 32 (or end at the row's end). scales and
-     * biases are those of the whole row. */
-    void (*dequant)(const uint32_t *row, int bits, size_t first, size_t count, int group,
-                    const float *scales, const float *biases, float *out);
+    /* out[0..count) = the weights of elements first.. of a packed row; first
+     * and count are multiples of 32 (or end at the row's end). scales and biases
+     * (affine) are those of the whole row. */
+    void (*dequant[CPU_QUANT_MODES])(const uint32_t *row, int bits, size_t first, size_t count,
+                                     int group, const float *scales, const float *biases,
+                                     float *out);
+
+    FpGemv fp_gemv[CPU_QUANT_MODES];
+    size_t fp_block; /* of the order of 4-bit activations; 0: element order */
 
     size_t mr, nr;
     GemmTile tile;
@@ -128,17 +139,24 @@ typedef struct Kernels {
 
 const Kernels *cpu_kernels(void);
 
+/* The scales (and affine biases) of `count` groups from group `at` on. */
+void cpu_quant_scales(const CpuQuant *weights, size_t at, size_t count, float *scales,
+                      float *biases);
+
 /* Each fills what it does better. */
 void cpu_fill_scalar(Kernels *table);
 void cpu_fill_gemm_scalar(Kernels *table);
 void cpu_fill_quant_scalar(Kernels *table);
+void cpu_fill_fp_quant_scalar(Kernels *table);
 void cpu_fill_vector_avx2(Kernels *table);
 void cpu_fill_gemm_avx2(Kernels *table);
 void cpu_fill_quant_avx2(Kernels *table);
+void cpu_fill_fp_quant_avx2(Kernels *table);
 void cpu_fill_int_avx2(Kernels *table);
 void cpu_fill_vector_avx512(Kernels *table);
 void cpu_fill_gemm_avx512(Kernels *table);
 void cpu_fill_quant_avx512(Kernels *table);
+void cpu_fill_fp_quant_avx512(Kernels *table);
 void cpu_fill_quant_avx512vnni(Kernels *table);
 void cpu_fill_int_avx512(Kernels *table);
 void cpu_fill_int_avx512vnni(Kernels *table);

@@ -1,0 +1,248 @@
+/* Weights with a byte of scale a group (mxfp4, mxfp8, nvfp4): to codes and
+ * back, and y = x W^T for few rows of x, which streams the packed weights
+ * against float32 activations. Many rows go through the blocked product of
+ * gemm.c, which asks the kernels to decode its panels. */
+#include "cpu/fp_quant.h"
+#include "base/base.h"
+#include "cpu/matmul.h"
+
+#include <math.h>
+
+enum { GEMV_M = 8 }; /* rows of x streamed against packed words */
+static const float E2M1_MAX = 6.0f, E4M3_MAX = 448.0f;
+
+static uint32_t float_bits(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+uint8_t cpu_fp8_from_f32(float value) {
+    uint32_t bits = float_bits(value), sign = bits >> 24 & 0x80, code;
+    bits &= 0x7FFFFFFF;
+    if (bits >= float_bits(E4M3_MAX))
+        code = 0x7E;
+    else if (bits < (uint32_t)(127 - 6) << 23) /* below 2^-6: steps of 2^-9 */
+        code = (uint32_t)rintf(fabsf(value) * 512.0f);
+    else
+        code = (bits - ((uint32_t)(127 - 7) << 23) + 0x7FFFF + (bits >> 20 & 1)) >> 20;
+    return (uint8_t)(sign | code);
+}
+
+float cpu_f32_from_fp8(uint8_t code) {
+    int exponent = code >> 3 & 15, mantissa = code & 7;
+    float value =
+        exponent ? ldexpf((float)(8 + mantissa), exponent - 10) : ldexpf((float)mantissa, -9);
+    return code & 0x80 ? -value : value;
+}
+
+static float largest_value(CpuQuantMode mode) {
+    return mode == CPU_MXFP8 ? E4M3_MAX : E2M1_MAX;
+}
+
+/* What the scales of nvfp4 are multiplied by before they become bytes, so that
+ * the global maximum gets the largest scale. */
+static float scale_encoding(float global_scale) {
+    return global_scale != 0.0f ? E4M3_MAX * E2M1_MAX / global_scale : 1.0f;
+}
+
+/* value as an element of `type`: mlx quantises in the type of the weights. */
+static float rounded(CpuType type, float value) {
+    if (type == CPU_F16) return cpu_f32_from_f16(cpu_f16_from_f32(value));
+    return type == CPU_BF16 ? cpu_f32_from_bf16(cpu_bf16_from_f32(value)) : value;
+}
+
+/* ---- quantize ------------------------------------------------------------ */
+
+/* The nearest E2M1 code, the smaller value on ties, no negative zero; NaN and
+ * infinity are as near to zero as to any other. */
+static uint32_t nearest_e2m1(float value) {
+    static const float middle[] = {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f};
+    uint32_t code = 0;
+    if (!isfinite(value)) return 0;
+    while (code < 7 && fabsf(value) > middle[code]) code++;
+    return code && value < 0 ? code | 8 : code;
+}
+
+typedef struct FpQuantize {
+    CpuQuantMode mode;
+    const void *w;
+    CpuType type;
+    size_t cols;
+    float encoding;
+    uint32_t *words;
+    uint8_t *scales;
+} FpQuantize;
+
+/* The byte of scale of a group whose largest magnitude is `top`, and the factor
+ * pair that takes a weight to its code: w / *divisor, rounded, * encoding. */
+static uint8_t group_scale(const FpQuantize *q, float top, float *divisor) {
+    float scale = rounded(q->type, top / largest_value(q->mode));
+    if (q->mode == CPU_NVFP4) {
+        uint8_t byte = cpu_fp8_from_f32(scale * q->encoding);
+        *divisor = cpu_f32_from_fp8(byte);
+        return byte;
+    }
+    float exponent = scale == 0.0f ? 0.0f : rintf(rounded(q->type, log2f(scale)));
+    *divisor = rounded(q->type, exp2f(exponent));
+    float byte = exponent + 127.0f;
+    return byte > 0.0f ? (uint8_t)fminf(byte, 255.0f) : 0;
+}
+
+static void fp_quantize_slice(void *context, size_t begin, size_t end, int thread) {
+    const FpQuantize *q = context;
+    const size_t group = q->mode == CPU_NVFP4 ? 16 : 32, groups = q->cols / group;
+    const unsigned bits = q->mode == CPU_MXFP8 ? 8 : 4;
+    (void)thread;
+    for (size_t i = begin * groups; i < end * groups; i++) {
+        float w[32], top = 0, divisor;
+        for (size_t j = 0; j < group; j++) {
+            w[j] = cpu_load(q->w, q->type, i * group + j);
+            if (!(fabsf(w[j]) <= top)) top = fabsf(w[j]); /* NaN stays */
+        }
+        q->scales[i] = group_scale(q, top, &divisor);
+        uint32_t *words = q->words + i * group * bits / 32;
+        memset(words, 0, group * bits / 8);
+        for (size_t j = 0; j < group; j++) {
+            float value = rounded(q->type, w[j] / divisor) * q->encoding;
+            uint32_t code = bits == 8 ? cpu_fp8_from_f32(value) : nearest_e2m1(value);
+            words[j * bits / 32] |= code << j * bits % 32;
+        }
+    }
+}
+
+void cpu_fp_quantize(CpuQuantMode mode, const void *w, CpuType type, size_t rows, size_t cols,
+                     float global_scale, uint32_t *words, uint8_t *scales) {
+    FpQuantize context = {mode, w, type, cols, scale_encoding(global_scale), words, scales};
+    base_parallel_for(rows, BASE_MAX((size_t)1, 4096 / BASE_MAX(cols, (size_t)1)),
+                      fp_quantize_slice, &context);
+}
+
+/* ---- rounding of activations ---------------------------------------------- */
+
+typedef struct FpRound {
+    CpuQuantMode mode;
+    const void *x;
+    CpuType type;
+    size_t cols;
+    float encoding;
+    float *out;
+} FpRound;
+
+/* To the nearest E2M1 value, ties to the even code, the sign kept. */
+static float round_e2m1(float value) {
+    float a = fabsf(value);
+    if (isnan(a)) return E2M1_MAX;
+    int code = (a > 0.25f) + (a >= 0.75f) + (a > 1.25f) + (a >= 1.75f) + (a > 2.5f) + (a >= 3.5f) +
+               (a > 5.0f);
+    return copysignf(cpu_e2m1[code], value);
+}
+
+static float round_scale(const FpRound *r, float top) {
+    float scale = top / largest_value(r->mode);
+    if (r->mode == CPU_NVFP4) return cpu_f32_from_fp8(cpu_fp8_from_f32(scale * r->encoding));
+    if (!isfinite(scale)) return INFINITY;
+    float exponent = scale > 0 ? roundf(log2f(scale)) : -127.0f;
+    return cpu_f32_from_e8m0((uint8_t)(fminf(fmaxf(exponent, -127.0f), 127.0f) + 127.0f));
+}
+
+static void fp_round_slice(void *context, size_t begin, size_t end, int thread) {
+    const FpRound *r = context;
+    const size_t group = r->mode == CPU_NVFP4 ? 16 : 32, groups = r->cols / group;
+    (void)thread;
+    for (size_t i = begin * groups; i < end * groups; i++) {
+        float *x = r->out + i * group, top = 0;
+        for (size_t j = 0; j < group; j++) {
+            x[j] = cpu_load(r->x, r->type, i * group + j);
+            top = fmaxf(top, fabsf(x[j]));
+        }
+        const float scale = round_scale(r, top);
+        for (size_t j = 0; j < group; j++) {
+            float value = scale == 0.0f ? 0.0f : x[j] / scale * r->encoding;
+            value = r->mode == CPU_MXFP8 ? cpu_f32_from_fp8(cpu_fp8_from_f32(value))
+                                         : round_e2m1(value);
+            x[j] = scale / r->encoding * value;
+        }
+    }
+}
+
+void cpu_fp_round(CpuQuantMode mode, const void *x, CpuType type, size_t rows, size_t cols,
+                  float global_scale, float *out) {
+    FpRound context = {mode, x, type, cols, scale_encoding(global_scale), out};
+    base_parallel_for(rows, BASE_MAX((size_t)1, 4096 / BASE_MAX(cols, (size_t)1)), fp_round_slice,
+                      &context);
+}
+
+/* ---- the product of few rows ------------------------------------------------ */
+
+void cpu_quant_scales(const CpuQuant *q, size_t at, size_t count, float *scales, float *biases) {
+    if (q->mode == CPU_AFFINE) {
+        const Kernels *kernels = cpu_kernels();
+        size_t offset = at * cpu_type_size(q->type);
+        kernels->to_f32[q->type](scales, (const char *)q->scales + offset, count);
+        kernels->to_f32[q->type](biases, (const char *)q->biases + offset, count);
+        return;
+    }
+    const uint8_t *bytes = (const uint8_t *)q->scales + at;
+    for (size_t g = 0; g < count; g++) scales[g] = cpu_fp_scale(q->mode, bytes[g]) * q->factor;
+}
+
+typedef struct FpProduct {
+    const CpuQuant *q;
+    const float *x;
+    size_t x_stride, m;
+    float *y; /* [m, y_row] */
+    ptrdiff_t y_row;
+    float *scratch;
+    size_t scratch_row;
+} FpProduct;
+
+/* begin and end count blocks of GEMV_ROWS rows. */
+static void fp_gemv_slice(void *context, size_t begin, size_t end, int thread) {
+    const FpProduct *p = context;
+    cpu_kernels()->fp_gemv[p->q->mode](
+        p->q, begin * GEMV_ROWS, BASE_MIN(end * GEMV_ROWS, p->q->rows), p->x, p->x_stride, p->m,
+        p->y, p->y_row, p->scratch + (size_t)thread * p->scratch_row);
+}
+
+/* Elements 8i + j of each block to j * block / 8 + i, zero past k. */
+static void order_activations(const float *x, size_t k, size_t block, float *out) {
+    size_t lanes = block / 8;
+    for (size_t first = 0; first < k; first += block)
+        for (size_t i = 0; i < lanes; i++)
+            for (size_t j = 0; j < 8; j++) {
+                size_t from = first + 8 * i + j;
+                out[first + j * lanes + i] = from < k ? x[from] : 0.0f;
+            }
+}
+
+bool cpu_fp_quant_product(const CpuGemm *g) {
+    if (g->m > GEMV_M) return false;
+    const CpuQuant *q = g->quant;
+    size_t block = q->mode == CPU_MXFP8 ? 0 : cpu_kernels()->fp_block;
+    float *x = cpu_scratch_take(g->m * g->k * sizeof(float)), *ordered = NULL, *y = NULL;
+    cpu_gemm_widen(g, x);
+    FpProduct p = {.q = q, .x = x, .x_stride = g->k, .m = g->m, .y = g->c, .y_row = g->c_row};
+    if (block) {
+        p.x_stride = (g->k + block - 1) / block * block;
+        p.x = ordered = cpu_scratch_take(g->m * p.x_stride * sizeof(float));
+        for (size_t i = 0; i < g->m; i++)
+            order_activations(x + i * g->k, g->k, block, ordered + i * p.x_stride);
+    }
+    if (g->c_type != CPU_F32) {
+        p.y = y = cpu_scratch_take(g->m * g->n * sizeof(float));
+        p.y_row = (ptrdiff_t)g->n;
+    }
+    p.scratch_row = CPU_GEMV_SCRATCH(g->k / (size_t)q->group);
+    p.scratch = cpu_scratch_take((size_t)base_threads() * p.scratch_row * sizeof(float));
+    size_t blocks = (g->n + GEMV_ROWS - 1) / GEMV_ROWS;
+    base_parallel_for(blocks, BASE_MAX((size_t)1, 32768 / GEMV_ROWS / g->k), fp_gemv_slice, &p);
+    if (y || g->alpha != 1.0f || g->add)
+        for (size_t i = 0; i < g->m; i++)
+            cpu_gemm_finish_row(g, i, 0, g->n, p.y + (ptrdiff_t)i * p.y_row);
+    cpu_scratch_give(x);
+    cpu_scratch_give(ordered);
+    cpu_scratch_give(y);
+    cpu_scratch_give(p.scratch);
+    return true;
+}

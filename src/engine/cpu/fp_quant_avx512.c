@@ -1,0 +1,2 @@
+/* Products of weights with a byte of scale for AVX-512; the code is fp_quant_kernels.h. */
+#include "cpu/fp_quant_kernels.h"
