@@ -240,6 +240,14 @@ typedef struct CpuGemm {
 void cpu_gemm(const CpuGemm *product);
 void cpu_gemm_batch(const CpuGemm *products, size_t count);
 
+/* ---- Hadamard transform --------------------------------------------------- */
+
+/* n = m * 2^k with m = 1, 12, 20 or 28 and k <= 26? */
+bool cpu_hadamard_length_ok(size_t n);
+/* x [n] becomes scale * H x (or H^T x), n a good length. */
+void cpu_hadamard_f32(float *x, size_t n, float scale, bool transposed);
+void cpu_hadamard_f64(double *x, size_t n, double scale, bool transposed);
+
 /* ---- attention ----------------------------------------------------------- */
 
 typedef enum { CPU_MASK_NONE, CPU_MASK_BOOL, CPU_MASK_ADDITIVE } CpuMask;

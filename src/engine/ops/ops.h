@@ -149,6 +149,12 @@ Node *op_arange(double start, double stop, double step, mlx_dtype dtype);
 /* ---- matrix products and random numbers -------------------------------------- */
 
 Node *op_matmul(Node *a, Node *b);
+Node *op_outer(Node *a, Node *b);
+Node *op_inner(Node *a, Node *b);
+Node *op_tensordot(Node *a, Node *b, const int *axes_a, size_t n_a, const int *axes_b, size_t n_b);
+Node *op_einsum(const char *subscripts, Node *const *operands, size_t count);
+/* Either list of indices may be NULL: every matrix in turn. */
+Node *op_gather_mm(Node *a, Node *b, Node *lhs_indices, Node *rhs_indices);
 /* key: [2] uint32; NULL takes the next key of the calling thread. */
 Node *op_random_bits(const int *shape, size_t ndim, int width, Node *key);
 Node *op_random_uniform(Node *low, Node *high, const int *shape, size_t ndim, mlx_dtype dtype,

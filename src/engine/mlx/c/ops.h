@@ -219,6 +219,38 @@ int mlx_matmul(mlx_array *res, const mlx_array a, const mlx_array b, const mlx_s
 int mlx_addmm(mlx_array *res, const mlx_array c, const mlx_array a, const mlx_array b, float alpha,
               float beta, const mlx_stream s);
 
+/* Products of other shapes. inner sums over the last axes, tensordot over the axes of
+ * both lists, or the last `axis` of a and the first of b. einsum: "bij,bjk->bik", the
+ * output may be left out, an ellipsis stands for any axes, a letter twice is a diagonal. */
+int mlx_inner(mlx_array *res, const mlx_array a, const mlx_array b, const mlx_stream s);
+int mlx_outer(mlx_array *res, const mlx_array a, const mlx_array b, const mlx_stream s);
+int mlx_tensordot(mlx_array *res, const mlx_array a, const mlx_array b, const int *axes_a,
+                  size_t axes_a_num, const int *axes_b, size_t axes_b_num, const mlx_stream s);
+int mlx_tensordot_axis(mlx_array *res, const mlx_array a, const mlx_array b, int axis,
+                       const mlx_stream s);
+int mlx_einsum(mlx_array *res, const char *subscripts, const mlx_vector_array operands,
+               const mlx_stream s);
+/* Matrices a[lhs_indices] @ b[rhs_indices]: the indices count the matrices of a
+ * [..., M, K] and b [..., K, N] in row-major order, broadcast together, and default to
+ * all of them. Result: indices' shape + [M, N]. */
+int mlx_gather_mm(mlx_array *res, const mlx_array a, const mlx_array b,
+                  const mlx_array lhs_indices /* may be null */,
+                  const mlx_array rhs_indices /* may be null */, bool sorted_indices,
+                  const mlx_stream s);
+/* matmul with masks of one item a block of block_size (32 or 64) squared: a bool mask
+ * keeps or clears, a float mask multiplies. */
+int mlx_block_masked_mm(mlx_array *res, const mlx_array a, const mlx_array b, int block_size,
+                        const mlx_array mask_out /* may be null */,
+                        const mlx_array mask_lhs /* may be null */,
+                        const mlx_array mask_rhs /* may be null */, const mlx_stream s);
+/* a[:, k0:k1] @ b[k0:k1, :] for each pair of segments [..., 2]; result [..., M, N]. */
+int mlx_segmented_mm(mlx_array *res, const mlx_array a, const mlx_array b, const mlx_array segments,
+                     const mlx_stream s);
+/* The last axis, of m * 2^k items with m = 1, 12, 20 or 28, times a Hadamard matrix and
+ * scale (default 1 / sqrt of the length). */
+int mlx_hadamard_transform(mlx_array *res, const mlx_array a, mlx_optional_float scale,
+                           const mlx_stream s);
+
 /* Weights of few bits: mode "affine" with 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64
  * or 128. quantize gives {packed, scales, biases}. */
 int mlx_quantize(mlx_vector_array *res, const mlx_array w, mlx_optional_int group_size,
