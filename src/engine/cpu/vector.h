@@ -413,7 +413,7 @@ static inline V v_log(V x) {
 static inline V v_log1p(V x) {
     V one = v_set(1.0f), u = v_add(one, x);
     V lost = v_sub(x, v_sub(u, one));
-    V y = v_add(v_log(u), v_div(lost, u));
+    V y = v_add(v_log(u), v_div(lost, v_max(u, v_set(1e-37f)))); /* u is 0 for x = -1 */
     Vm small = v_less(v_abs(x), v_set(1e-4f));
     y = v_select(small, v_fma(v_mul(x, x), v_fma(x, v_set(1.0f / 3), v_set(-0.5f)), x), y);
     return v_select(v_less(v_set(3.4028234e38f), x), x, y);

@@ -4,7 +4,7 @@
  * Casting goes through one loop per pair of native types; float16 and bfloat16
  * pass through tiles of float32. A float becomes an integer by truncation; out
  * of range it takes the low bits of the 64-bit truncation (MLX leaves it
- * undefined). Complex to real drops the imaginary part. */
+ * undefined). Complex to anything real drops the imaginary part. */
 #include "engine/ops/ops.h"
 #include "mlx/c/ops.h"
 
@@ -26,7 +26,7 @@ static int64_t truncate64(double value) {
 #define FROM_REAL_TO_BOOL(type, x) (x) != 0
 #define FROM_COMPLEX_TO_INT(type, x) (type) truncate64((double)crealf(x))
 #define FROM_COMPLEX_TO_REAL(type, x) (type) crealf(x)
-#define FROM_COMPLEX_TO_BOOL(type, x) (x) != 0
+#define FROM_COMPLEX_TO_BOOL(type, x) crealf(x) != 0
 
 #define CAST_LOOP(from, source, to, target, convert)                      \
     static void cast_##from##_##to(void *out, const void *in, size_t n) { \

@@ -1,141 +1,10 @@
-/* Element-wise functions of one array.
- *
- * A row of the table says what dtype a function gives and which loop computes
- * it: floats of up to 32 bits by the CPU kernels or a float32 loop (16-bit
- * floats in tiles), float64 and complex64 by loops here, integers by one loop
- * per type, or not at all where the function is the identity on them. */
+/* Element-wise functions of one array: their dtypes and the paths through
+ * memory. The loops themselves are in unary_loops.c. */
 #include "engine/ops/ops.h"
-#include "engine/ops/threefry.h"
+#include "engine/ops/unary_loops.h"
 #include "mlx/c/ops.h"
 
-#include <complex.h>
 #include <math.h>
-#include <string.h>
-
-typedef void (*UnaryLoop)(void *out, const void *in, size_t n);
-
-#define LOOP(name, type, result, expression)                \
-    static void name(void *out, const void *in, size_t n) { \
-        const type *px = in;                                \
-        result *py = out;                                   \
-        for (size_t i = 0; i < n; i++) {                    \
-            const type x = px[i];                           \
-            py[i] = (result)(expression);                   \
-        }                                                   \
-    }
-
-/* Integers: one loop per type, in the order of mlx_dtype. Arithmetic is modulo
- * 2^32 or 2^64, so that nothing overflows. */
-#define INTEGER_LOOPS(name, small, large)                                                         \
-    LOOP(name##_bool, uint8_t, uint8_t, (small) != 0)                                             \
-    LOOP(name##_u8, uint8_t, uint8_t, small)                                                      \
-    LOOP(name##_u16, uint16_t, uint16_t, small)                                                   \
-    LOOP(name##_u32, uint32_t, uint32_t, small)                                                   \
-    LOOP(name##_u64, uint64_t, uint64_t, large)                                                   \
-    LOOP(name##_i8, int8_t, int8_t, small)                                                        \
-    LOOP(name##_i16, int16_t, int16_t, small)                                                     \
-    LOOP(name##_i32, int32_t, int32_t, small)                                                     \
-    LOOP(name##_i64, int64_t, int64_t, large)                                                     \
-    static const UnaryLoop name##_integers[MLX_INT64 + 1] = {name##_bool, name##_u8,  name##_u16, \
-                                                             name##_u32,  name##_u64, name##_i8,  \
-                                                             name##_i16,  name##_i32, name##_i64};
-
-INTEGER_LOOPS(negative, 0u - (uint32_t)x, (uint64_t)0 - (uint64_t)x)
-INTEGER_LOOPS(square, (uint32_t)x *(uint32_t)x, (uint64_t)x *(uint64_t)x)
-/* Unsigned x is never below 0; the comparison is written so that no type warns. */
-INTEGER_LOOPS(sign, (x > 0) - (x != 0 && !(x > 0)), (x > 0) - (x != 0 && !(x > 0)))
-LOOP(abs_i8, int8_t, int8_t, x < 0 ? -x : x)
-LOOP(abs_i16, int16_t, int16_t, x < 0 ? -x : x)
-LOOP(abs_i32, int32_t, int32_t, x < 0 ? 0u - (uint32_t)x : (uint32_t)x)
-LOOP(abs_i64, int64_t, int64_t, x < 0 ? (uint64_t)0 - (uint64_t)x : (uint64_t)x)
-static const UnaryLoop abs_integers[MLX_INT64 + 1] = {
-    [MLX_INT8] = abs_i8, [MLX_INT16] = abs_i16, [MLX_INT32] = abs_i32, [MLX_INT64] = abs_i64};
-LOOP(not_bool, uint8_t, uint8_t, !x)
-static const UnaryLoop not_integers[MLX_INT64 + 1] = {[MLX_BOOL] = not_bool};
-
-LOOP(erfinv_f32, float, float, random_erfinv(x))
-LOOP(isinf_f32, float, uint8_t, isinf(x) != 0)
-LOOP(isnan_f32, float, uint8_t, isnan(x) != 0)
-LOOP(sign_f32, float, float, isnan(x) ? x : (float)((x > 0) - (x < 0)))
-
-/* The inverse of erf in double: the float32 polynomial, then two Newton steps. */
-static double erfinv_f64_one(double x) {
-    if (fabs(x) >= 1) return fabs(x) == 1 ? copysign(HUGE_VAL, x) : (double)NAN;
-    double y = (double)random_erfinv((float)x);
-    for (int step = 0; step < 2 && isfinite(y); step++)
-        y -= (erf(y) - x) * 0.88622692545275801 * exp(y * y);
-    return y;
-}
-
-LOOP(abs_f64, double, double, fabs(x))
-LOOP(ceil_f64, double, double, ceil(x))
-LOOP(cos_f64, double, double, cos(x))
-LOOP(erf_f64, double, double, erf(x))
-LOOP(erfinv_f64, double, double, erfinv_f64_one(x))
-LOOP(exp_f64, double, double, exp(x))
-LOOP(expm1_f64, double, double, expm1(x))
-LOOP(floor_f64, double, double, floor(x))
-LOOP(isinf_f64, double, uint8_t, isinf(x) != 0)
-LOOP(isnan_f64, double, uint8_t, isnan(x) != 0)
-LOOP(log_f64, double, double, log(x))
-LOOP(log1p_f64, double, double, log1p(x))
-LOOP(negative_f64, double, double, -x)
-LOOP(reciprocal_f64, double, double, 1 / x)
-LOOP(round_f64, double, double, rint(x))
-LOOP(rsqrt_f64, double, double, 1 / sqrt(x))
-LOOP(sigmoid_f64, double, double, x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x)))
-LOOP(sign_f64, double, double, isnan(x) ? x : (double)((x > 0) - (x < 0)))
-LOOP(sin_f64, double, double, sin(x))
-LOOP(sqrt_f64, double, double, sqrt(x))
-LOOP(square_f64, double, double, x *x)
-LOOP(tanh_f64, double, double, tanh(x))
-
-typedef float complex Complex;
-LOOP(abs_c64, Complex, float, cabsf(x))
-LOOP(isinf_c64, Complex, uint8_t, isinf(crealf(x)) || isinf(cimagf(x)))
-LOOP(isnan_c64, Complex, uint8_t, isnan(crealf(x)) || isnan(cimagf(x)))
-LOOP(negative_c64, Complex, Complex, -x)
-LOOP(reciprocal_c64, Complex, Complex, 1.0f / x)
-LOOP(sign_c64, Complex, Complex, x == 0 ? x : x / cabsf(x))
-LOOP(square_c64, Complex, Complex, x *x)
-
-typedef enum { KEEPS, FLOATS, ANSWERS } UnaryResult; /* same dtype, a float, bool */
-
-typedef struct UnaryRow {
-    const char *name;
-    UnaryResult result;
-    int kernel; /* CpuUnary, or -1: use f32 */
-    UnaryLoop f32, f64, c64;
-    const UnaryLoop *integers; /* entries may be NULL: the identity */
-} UnaryRow;
-
-static const UnaryRow unary_rows[UNARY_COUNT] = {
-    [UNARY_ABS] = {"abs", KEEPS, CPU_ABS, NULL, abs_f64, abs_c64, abs_integers},
-    [UNARY_CEIL] = {"ceil", KEEPS, CPU_CEIL, NULL, ceil_f64, NULL, NULL},
-    [UNARY_COS] = {"cos", FLOATS, CPU_COS, NULL, cos_f64, NULL, NULL},
-    [UNARY_ERF] = {"erf", FLOATS, CPU_ERF, NULL, erf_f64, NULL, NULL},
-    [UNARY_ERFINV] = {"erfinv", FLOATS, -1, erfinv_f32, erfinv_f64, NULL, NULL},
-    [UNARY_EXP] = {"exp", FLOATS, CPU_EXP, NULL, exp_f64, NULL, NULL},
-    [UNARY_EXPM1] = {"expm1", FLOATS, CPU_EXPM1, NULL, expm1_f64, NULL, NULL},
-    [UNARY_FLOOR] = {"floor", KEEPS, CPU_FLOOR, NULL, floor_f64, NULL, NULL},
-    [UNARY_ISINF] = {"isinf", ANSWERS, -1, isinf_f32, isinf_f64, isinf_c64, NULL},
-    [UNARY_ISNAN] = {"isnan", ANSWERS, -1, isnan_f32, isnan_f64, isnan_c64, NULL},
-    [UNARY_LOG] = {"log", FLOATS, CPU_LOG, NULL, log_f64, NULL, NULL},
-    [UNARY_LOG1P] = {"log1p", FLOATS, CPU_LOG1P, NULL, log1p_f64, NULL, NULL},
-    [UNARY_LOGICAL_NOT] = {"logical_not", ANSWERS, -1, NULL, NULL, NULL, not_integers},
-    [UNARY_NEGATIVE] = {"negative", KEEPS, CPU_NEGATIVE, NULL, negative_f64, negative_c64,
-                        negative_integers},
-    [UNARY_RECIPROCAL] = {"reciprocal", FLOATS, CPU_RECIPROCAL, NULL, reciprocal_f64,
-                          reciprocal_c64, NULL},
-    [UNARY_ROUND] = {"round", KEEPS, CPU_ROUND, NULL, round_f64, NULL, NULL},
-    [UNARY_RSQRT] = {"rsqrt", FLOATS, CPU_RSQRT, NULL, rsqrt_f64, NULL, NULL},
-    [UNARY_SIGMOID] = {"sigmoid", FLOATS, CPU_SIGMOID, NULL, sigmoid_f64, NULL, NULL},
-    [UNARY_SIGN] = {"sign", KEEPS, -1, sign_f32, sign_f64, sign_c64, sign_integers},
-    [UNARY_SIN] = {"sin", FLOATS, CPU_SIN, NULL, sin_f64, NULL, NULL},
-    [UNARY_SQRT] = {"sqrt", FLOATS, CPU_SQRT, NULL, sqrt_f64, NULL, NULL},
-    [UNARY_SQUARE] = {"square", KEEPS, CPU_SQUARE, NULL, square_f64, square_c64, square_integers},
-    [UNARY_TANH] = {"tanh", FLOATS, CPU_TANH, NULL, tanh_f64, NULL, NULL},
-};
 
 typedef struct UnaryParam {
     UnaryKind kind;
@@ -245,6 +114,24 @@ static const Op unary_ops[UNARY_COUNT] = {
     UNARY_OP(UNARY_SQRT, "sqrt"),
     UNARY_OP(UNARY_SQUARE, "square"),
     UNARY_OP(UNARY_TANH, "tanh"),
+    UNARY_OP(UNARY_ARCCOS, "arccos"),
+    UNARY_OP(UNARY_ARCCOSH, "arccosh"),
+    UNARY_OP(UNARY_ARCSIN, "arcsin"),
+    UNARY_OP(UNARY_ARCSINH, "arcsinh"),
+    UNARY_OP(UNARY_ARCTAN, "arctan"),
+    UNARY_OP(UNARY_ARCTANH, "arctanh"),
+    UNARY_OP(UNARY_BITWISE_INVERT, "bitwise_invert"),
+    UNARY_OP(UNARY_CONJUGATE, "conjugate"),
+    UNARY_OP(UNARY_COSH, "cosh"),
+    UNARY_OP(UNARY_IMAG, "imag"),
+    UNARY_OP(UNARY_ISFINITE, "isfinite"),
+    UNARY_OP(UNARY_ISNEGINF, "isneginf"),
+    UNARY_OP(UNARY_ISPOSINF, "isposinf"),
+    UNARY_OP(UNARY_LOG10, "log10"),
+    UNARY_OP(UNARY_LOG2, "log2"),
+    UNARY_OP(UNARY_REAL, "real"),
+    UNARY_OP(UNARY_SINH, "sinh"),
+    UNARY_OP(UNARY_TAN, "tan"),
 };
 
 static Node *unary_node(UnaryKind kind, mlx_dtype dtype, Node *x) {
@@ -263,12 +150,21 @@ Node *op_unary(UnaryKind kind, Node *x) {
         node_release(truth);
         return result;
     }
+    if (kind == UNARY_BITWISE_INVERT) {
+        if (dtype_is_float(dtype))
+            return op_error("[bitwise_invert] Bitwise inverse only allowed on integer types.");
+        if (dtype == MLX_BOOL) return op_unary(UNARY_LOGICAL_NOT, x);
+    }
+    if (kind == UNARY_IMAG && dtype != MLX_COMPLEX64)
+        return op_full_value(x->shape, x->ndim, 0, dtype);
+    if ((kind == UNARY_CONJUGATE || kind == UNARY_REAL) && dtype != MLX_COMPLEX64)
+        return node_retain(x);
     if (dtype == MLX_COMPLEX64 && !row->c64)
         return op_error("[%s] Not supported for complex64.", row->name);
     if (kind == UNARY_NEGATIVE && dtype == MLX_BOOL)
         return op_error("[negative] Not supported for bool, use logical_not instead.");
     if (row->result == ANSWERS && is_integer) /* no integer is infinite or NaN */
-        return op_full_value(x->shape, x->ndim, 0, MLX_BOOL);
+        return op_full_value(x->shape, x->ndim, kind == UNARY_ISFINITE, MLX_BOOL);
     if (row->result == FLOATS && is_integer) {
         Node *real = op_astype(x, MLX_FLOAT32);
         Node *result = real ? unary_node(kind, MLX_FLOAT32, real) : NULL;
@@ -276,9 +172,10 @@ Node *op_unary(UnaryKind kind, Node *x) {
         return result;
     }
     if (is_integer && (!row->integers || !row->integers[dtype])) return node_retain(x);
-    const mlx_dtype out = row->result == ANSWERS                        ? MLX_BOOL
-                          : kind == UNARY_ABS && dtype == MLX_COMPLEX64 ? MLX_FLOAT32
-                                                                        : dtype;
+    const bool magnitude = kind == UNARY_ABS || kind == UNARY_REAL || kind == UNARY_IMAG;
+    const mlx_dtype out = row->result == ANSWERS                ? MLX_BOOL
+                          : magnitude && dtype == MLX_COMPLEX64 ? MLX_FLOAT32
+                                                                : dtype;
     return unary_node(kind, out, x);
 }
 
@@ -307,6 +204,39 @@ UNARY_API(sin, UNARY_SIN)
 UNARY_API(sqrt, UNARY_SQRT)
 UNARY_API(square, UNARY_SQUARE)
 UNARY_API(tanh, UNARY_TANH)
+UNARY_API(erfinv, UNARY_ERFINV)
+UNARY_API(arccos, UNARY_ARCCOS)
+UNARY_API(arccosh, UNARY_ARCCOSH)
+UNARY_API(arcsin, UNARY_ARCSIN)
+UNARY_API(arcsinh, UNARY_ARCSINH)
+UNARY_API(arctan, UNARY_ARCTAN)
+UNARY_API(arctanh, UNARY_ARCTANH)
+UNARY_API(bitwise_invert, UNARY_BITWISE_INVERT)
+UNARY_API(conjugate, UNARY_CONJUGATE)
+UNARY_API(cosh, UNARY_COSH)
+UNARY_API(imag, UNARY_IMAG)
+UNARY_API(isfinite, UNARY_ISFINITE)
+UNARY_API(isneginf, UNARY_ISNEGINF)
+UNARY_API(isposinf, UNARY_ISPOSINF)
+UNARY_API(log10, UNARY_LOG10)
+UNARY_API(log2, UNARY_LOG2)
+UNARY_API(real, UNARY_REAL)
+UNARY_API(sinh, UNARY_SINH)
+UNARY_API(tan, UNARY_TAN)
+
+/* x * factor, integers as float32. */
+static Node *scaled_angle(Node *x, double factor) {
+    Node *real = x ? op_astype(x, dtype_at_least_float(x->dtype)) : NULL;
+    Node *result = op_binary_scalar(BINARY_MULTIPLY, real, factor);
+    node_release(real);
+    return result;
+}
+int mlx_degrees(mlx_array *res, const mlx_array a, const mlx_stream s) {
+    return stream_ok(s) ? op_finish(res, scaled_angle(node_of(a), 57.29577951308232)) : 1;
+}
+int mlx_radians(mlx_array *res, const mlx_array a, const mlx_stream s) {
+    return stream_ok(s) ? op_finish(res, scaled_angle(node_of(a), 0.017453292519943295)) : 1;
+}
 
 /* With decimals: x * 10^d rounded, times 10^-d; the power is in x's dtype. */
 int mlx_round(mlx_array *res, const mlx_array a, int decimals, const mlx_stream s) {

@@ -45,6 +45,27 @@ int mlx_sin(mlx_array *res, const mlx_array a, const mlx_stream s);
 int mlx_sqrt(mlx_array *res, const mlx_array a, const mlx_stream s);
 int mlx_square(mlx_array *res, const mlx_array a, const mlx_stream s);
 int mlx_tanh(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_arccos(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_arccosh(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_arcsin(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_arcsinh(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_arctan(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_arctanh(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_bitwise_invert(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_conjugate(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_cosh(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_degrees(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_erfinv(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_imag(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_isfinite(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_isneginf(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_isposinf(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_log10(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_log2(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_radians(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_real(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_sinh(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_tan(mlx_array *res, const mlx_array a, const mlx_stream s);
 
 /* Two items to one, broadcast. */
 int mlx_add(mlx_array *res, const mlx_array a, const mlx_array b, const mlx_stream s);
