@@ -39,13 +39,13 @@ static void test_quantise_matches_the_published_vectors(void **state) {
     for (int i = 0; i < 64; i++) w[i] = (float)i / 10.0f - 2.0f;
     uint32_t words[16];
     uint8_t scales[4];
-    cpu_fp_quantize(CPU_MXFP4, w, CPU_F32, 1, 64, 0, words, scales);
+    cpu_fp_quantize(CPU_MXFP4, w, CPU_F32, 1, 64, NULL, words, scales);
     assert_memory_equal(scales, ((uint8_t[]){0x7d, 0x7f}), 2);
     assert_memory_equal(words, ((uint32_t[]){0xffffffff, 0xccddeeee, 0x22109aab}), 12);
-    cpu_fp_quantize(CPU_MXFP8, w, CPU_F32, 1, 64, 0, words, scales);
+    cpu_fp_quantize(CPU_MXFP8, w, CPU_F32, 1, 64, NULL, words, scales);
     assert_memory_equal(scales, ((uint8_t[]){0x77, 0x78}), 2);
     assert_memory_equal(words, ((uint32_t[]){0xfefefefe, 0xfafbfcfd}), 8);
-    cpu_fp_quantize(CPU_NVFP4, w, CPU_F32, 1, 64, 0, words, scales);
+    cpu_fp_quantize(CPU_NVFP4, w, CPU_F32, 1, 64, NULL, words, scales);
     assert_memory_equal(scales, ((uint8_t[]){0x2b, 0x24, 0x2e, 0x33}), 4);
     assert_memory_equal(words, ((uint32_t[]){0xeeeeefff, 0xbbccdddd}), 8);
 }
@@ -59,9 +59,9 @@ static void test_quantise_takes_the_smaller_value_on_ties(void **state) {
     for (size_t i = 0; i < BASE_COUNT(ties); i++) w[i + 1] = ties[i];
     uint32_t words[4];
     uint8_t scale;
-    cpu_fp_quantize(CPU_MXFP4, w, CPU_F32, 1, 32, 0, words, &scale);
+    cpu_fp_quantize(CPU_MXFP4, w, CPU_F32, 1, 32, NULL, words, &scale);
     assert_int_equal(scale, 127);
-    cpu_fp_round(CPU_MXFP4, w, CPU_F32, 1, 32, 0, out);
+    cpu_fp_round(CPU_MXFP4, w, CPU_F32, 1, 32, NULL, out);
     assert_true(out[0] == 6);
     for (size_t i = 0; i < BASE_COUNT(ties); i++) {
         assert_int_equal(cpu_unpack(words, 4, i + 1), codes[i]);
@@ -80,8 +80,8 @@ static void test_strange_groups_do_no_harm(void **state) {
                     cpu_store(w, type, j, j % 3 ? strange[i] : -strange[i]);
                 uint32_t words[8];
                 uint8_t scales[2];
-                cpu_fp_quantize(modes[m], w, type, 1, 32, 0, words, scales);
-                cpu_fp_round(modes[m], w, type, 1, 32, 0, wide);
+                cpu_fp_quantize(modes[m], w, type, 1, 32, NULL, words, scales);
+                cpu_fp_round(modes[m], w, type, 1, 32, NULL, wide);
                 CpuQuant q = {words, scales, NULL,     0, mode_bits(modes[m]), mode_group(modes[m]),
                               1,     32,     modes[m], 1};
                 cpu_dequantize(&q, CPU_F32, out);

@@ -265,9 +265,9 @@ static void test_quantize_refuses_bad_settings(void **state) {
     mlx_array x = pattern(MLX_FLOAT32, SHAPE(1, 64), 1);
     FAILS("Biases", quantized_matmul, QMM(x, parts[0], parts[1], NONE, 32, 4));
     FAILS("uint32", quantized_matmul, QMM(x, w, parts[1], parts[2], 32, 4));
-    FAILS("belong", quantized_matmul, QMM(x, parts[0], parts[1], parts[2], 64, 4));
-    FAILS("belong", quantized_matmul, QMM(x, parts[0], parts[1], parts[2], 32, 8));
-    FAILS("belong", quantized_matmul, QMM(x, parts[0], parts[1], w, 32, 4));
+    FAILS("incompatible", quantized_matmul, QMM(x, parts[0], parts[1], parts[2], 64, 4));
+    FAILS("incompatible", quantized_matmul, QMM(x, parts[0], parts[1], parts[2], 32, 8));
+    FAILS("same shape", quantized_matmul, QMM(x, parts[0], parts[1], w, 32, 4));
     FAILS("does not match", quantized_matmul,
           QMM(pattern(MLX_FLOAT32, SHAPE(1, 32), 1), parts[0], parts[1], parts[2], 32, 4));
 }

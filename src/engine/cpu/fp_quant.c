@@ -42,8 +42,8 @@ static float largest_value(CpuQuantMode mode) {
 
 /* What the scales of nvfp4 are multiplied by before they become bytes, so that
  * the global maximum gets the largest scale. */
-static float scale_encoding(float global_scale) {
-    return global_scale != 0.0f ? E4M3_MAX * E2M1_MAX / global_scale : 1.0f;
+static float scale_encoding(const float *global_scale) {
+    return global_scale ? E4M3_MAX * E2M1_MAX / *global_scale : 1.0f;
 }
 
 /* value as an element of `type`: mlx quantises in the type of the weights. */
@@ -112,7 +112,7 @@ static void fp_quantize_slice(void *context, size_t begin, size_t end, int threa
 }
 
 void cpu_fp_quantize(CpuQuantMode mode, const void *w, CpuType type, size_t rows, size_t cols,
-                     float global_scale, uint32_t *words, uint8_t *scales) {
+                     const float *global_scale, uint32_t *words, uint8_t *scales) {
     FpQuantize context = {mode, w, type, cols, scale_encoding(global_scale), words, scales};
     base_parallel_for(rows, BASE_MAX((size_t)1, 4096 / BASE_MAX(cols, (size_t)1)),
                       fp_quantize_slice, &context);
@@ -167,7 +167,7 @@ static void fp_round_slice(void *context, size_t begin, size_t end, int thread) 
 }
 
 void cpu_fp_round(CpuQuantMode mode, const void *x, CpuType type, size_t rows, size_t cols,
-                  float global_scale, float *out) {
+                  const float *global_scale, float *out) {
     FpRound context = {mode, x, type, cols, scale_encoding(global_scale), out};
     base_parallel_for(rows, BASE_MAX((size_t)1, 4096 / BASE_MAX(cols, (size_t)1)), fp_round_slice,
                       &context);

@@ -179,23 +179,22 @@ typedef struct CpuQuant {
  * which is also the type of scales and biases. */
 void cpu_quantize(const void *w, CpuType type, size_t rows, size_t cols, int bits, int group,
                   uint32_t *words, void *scales, void *biases);
-/* The same for the modes with a byte of scale. global_scale (nvfp4; 0 without)
- * is the largest magnitude that the scales are to span. */
+/* The same for the modes with a byte of scale. *global_scale (nvfp4; NULL
+ * without) is the largest magnitude that the scales are to span. */
 void cpu_fp_quantize(CpuQuantMode mode, const void *w, CpuType type, size_t rows, size_t cols,
-                     float global_scale, uint32_t *words, uint8_t *scales);
+                     const float *global_scale, uint32_t *words, uint8_t *scales);
 /* out = what x would be after quantising, as activations are: float32
  * arithmetic, ties to even. x: [rows, cols] contiguous. */
 void cpu_fp_round(CpuQuantMode mode, const void *x, CpuType type, size_t rows, size_t cols,
-                  float global_scale, float *out);
+                  const float *global_scale, float *out);
 /* E4M3, to nearest even; 448 and above, infinities and NaN become 448. */
 uint8_t cpu_fp8_from_f32(float value);
 float cpu_f32_from_fp8(uint8_t code);
 
-/* out: [rows, cols] contiguous of out_type; in float32, rounded once. For a
- * gather (an embedding), point a CpuQuant of one row at the row wanted:
- * cpu_quant_row. */
+/* out: [rows, cols] contiguous of out_type; in float32, rounded once. */
 void cpu_dequantize(const CpuQuant *weights, CpuType out_type, void *out);
-CpuQuant cpu_quant_row(const CpuQuant *weights, size_t row);
+/* `count` rows of the weights from row `first` on. */
+CpuQuant cpu_quant_rows(const CpuQuant *weights, size_t first, size_t count);
 
 /* out[i, :] = row indices[i] of the weights; index < rows is the caller's duty. */
 void cpu_dequantize_gather(const CpuQuant *weights, const uint32_t *indices, size_t count,

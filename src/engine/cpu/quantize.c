@@ -70,12 +70,12 @@ void cpu_quantize(const void *w, CpuType type, size_t rows, size_t cols, int bit
                       &context);
 }
 
-CpuQuant cpu_quant_row(const CpuQuant *weights, size_t row) {
+CpuQuant cpu_quant_rows(const CpuQuant *weights, size_t row, size_t count) {
     CpuQuant one = *weights;
     bool affine = weights->mode == CPU_AFFINE;
     size_t groups = weights->cols / (size_t)weights->group;
     size_t step = row * groups * (affine ? cpu_type_size(weights->type) : 1);
-    one.rows = 1;
+    one.rows = count;
     one.words += row * (weights->cols * (size_t)weights->bits / 32);
     one.scales = (const char *)weights->scales + step;
     if (affine) one.biases = (const char *)weights->biases + step;
@@ -97,7 +97,7 @@ static void dequantize_slice(void *context, size_t begin, size_t end, int thread
     float *biases = scales + groups, *wide = biases + groups;
     (void)thread;
     for (size_t i = begin; i < end; i++) {
-        CpuQuant row = cpu_quant_row(d->weights, d->indices ? d->indices[i] : i);
+        CpuQuant row = cpu_quant_rows(d->weights, d->indices ? d->indices[i] : i, 1);
         char *out = (char *)d->out + i * cols * cpu_type_size(d->out_type);
         cpu_quant_scales(&row, 0, groups, scales, biases);
         /* mlx takes the byte of scale to the type of the result first. */

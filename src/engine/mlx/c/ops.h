@@ -272,20 +272,38 @@ int mlx_segmented_mm(mlx_array *res, const mlx_array a, const mlx_array b, const
 int mlx_hadamard_transform(mlx_array *res, const mlx_array a, mlx_optional_float scale,
                            const mlx_stream s);
 
-/* Weights of few bits: mode "affine" with 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64
- * or 128. quantize gives {packed, scales, biases}. */
+/* Weights of few bits. mode is "affine" (2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or
+ * 128; default 4 and 64), "mxfp4", "mxfp8" (groups of 32) or "nvfp4" (groups of 16).
+ * quantize takes w [..., K] and gives {packed [..., K * bits / 32], scales, biases
+ * [..., K / group]}; the fp modes have uint8 scales and no biases. global_scale: one
+ * float32, nvfp4 only. */
 int mlx_quantize(mlx_vector_array *res, const mlx_array w, mlx_optional_int group_size,
                  mlx_optional_int bits, const char *mode,
                  const mlx_array global_scale /* may be null */, const mlx_stream s);
+/* dtype defaults to that of scales and biases, in the fp modes to bfloat16. */
 int mlx_dequantize(mlx_array *res, const mlx_array w, const mlx_array scales,
                    const mlx_array biases /* may be null */, mlx_optional_int group_size,
                    mlx_optional_int bits, const char *mode,
                    const mlx_array global_scale /* may be null */, mlx_optional_dtype dtype,
                    const mlx_stream s);
+/* x [..., M, K] @ w.T with w packed [..., N, K], or x @ w with w packed [..., K, N]. */
 int mlx_quantized_matmul(mlx_array *res, const mlx_array x, const mlx_array w,
                          const mlx_array scales, const mlx_array biases /* may be null */,
                          bool transpose, mlx_optional_int group_size, mlx_optional_int bits,
                          const char *mode, const mlx_stream s);
+/* The same for matrices x[lhs_indices] and w[rhs_indices]: the indices count the
+ * matrices in row-major order, broadcast together, and default to all of them. Result:
+ * indices' shape + [M, N]. An index out of range is an error of the evaluation. */
+int mlx_gather_qmm(mlx_array *res, const mlx_array x, const mlx_array w, const mlx_array scales,
+                   const mlx_array biases /* may be null */,
+                   const mlx_array lhs_indices /* may be null */,
+                   const mlx_array rhs_indices /* may be null */, bool transpose,
+                   mlx_optional_int group_size, mlx_optional_int bits, const char *mode,
+                   bool sorted_indices, const mlx_stream s);
+
+/* Bytes of E4M3: nearest even, 448 at most; NaN becomes 448. */
+int mlx_to_fp8(mlx_array *res, const mlx_array x, const mlx_stream s);
+int mlx_from_fp8(mlx_array *res, const mlx_array x, mlx_dtype dtype, const mlx_stream s);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

@@ -1,0 +1,104 @@
+/* quantized_matmul: products with weights of few bits, which stay packed. */
+#include "engine/ops/quant.h"
+#include "mlx/c/ops.h"
+
+/* Strides over the batch axes of a product, counted in whole matrices of x. */
+static void batch_strides(const Node *x, const int *shape, int ndim, int64_t *out) {
+    const int added = ndim - (x->ndim - 2);
+    int64_t step = 1;
+    for (int i = ndim - 1; i >= 0; i--) {
+        const int own = i < added ? 1 : x->shape[i - added];
+        out[i] = own == 1 && shape[i] != 1 ? 0 : step;
+        step *= own;
+    }
+}
+
+static void multiply_batch(Node *node, const ReadyQuant *ready, const Node *x, CpuType x_type,
+                           CpuType y_type, bool transpose) {
+    const int batch_ndim = node->ndim - 2;
+    const int64_t m = x->shape[x->ndim - 2], k = x->shape[x->ndim - 1];
+    const int64_t n = node->shape[node->ndim - 1];
+    int64_t strides[3][NODE_DIMS];
+    batch_strides(node, node->shape, batch_ndim, strides[0]);
+    batch_strides(x, node->shape, batch_ndim, strides[1]);
+    batch_strides(ready->w, node->shape, batch_ndim, strides[2]);
+    Walk walk;
+    walk_init(&walk, node->shape, batch_ndim, 3,
+              (const int64_t *[]){strides[0], strides[1], strides[2]});
+    for (size_t row = 0; row < walk.rows; row++, walk_next(&walk)) {
+        for (int64_t i = 0; i < walk.count; i++) {
+            const CpuQuant quant = quant_matrix(ready, (size_t)(walk.at[2] + i * walk.step[2]));
+            quant_multiply(&quant, transpose, (size_t)m,
+                           ops_at(x, (walk.at[1] + i * walk.step[1]) * m * k), x_type,
+                           ops_at(node, (walk.at[0] + i * walk.step[0]) * m * n), y_type);
+        }
+    }
+}
+
+/* inputs: x of at least two axes, then the packed arrays. */
+static bool quantized_matmul_eval(Node *node, Error *err) {
+    const QuantParam *param = node->param;
+    ReadyQuant ready;
+    if (!quant_ready(&ready, node->inputs + 1, param, err)) return false;
+    Node *x = ready_row_contiguous(node->inputs[0], err);
+    CpuType x_type, y_type;
+    const bool ok = x && node_alloc(node, err) && ops_cpu_type(x->dtype, &x_type) &&
+                    ops_cpu_type(node->dtype, &y_type);
+    if (ok && node->size) {
+        const size_t rows = node->size / (size_t)node->shape[node->ndim - 1];
+        const size_t k = (size_t)x->shape[x->ndim - 1];
+        bool shared = x->size == rows * k; /* one matrix for the whole batch */
+        for (int i = 0; i < ready.w->ndim - 2; i++) shared = shared && ready.w->shape[i] == 1;
+        if (shared)
+            quant_multiply(&ready.quant, param->transpose, rows, node_data(x), x_type,
+                           node_data(node), y_type);
+        else
+            multiply_batch(node, &ready, x, x_type, y_type, param->transpose);
+    }
+    node_release(x);
+    quant_release(&ready);
+    return ok;
+}
+static const Op quantized_matmul_op = {"quantized_matmul", quantized_matmul_eval, NULL};
+
+Node *op_quantized_matmul(Node *x, Node *w, Node *scales, Node *biases, QuantParam param) {
+    int outer, shape[NODE_DIMS], ndim;
+    mlx_dtype dtype;
+    CpuType type;
+    if (!quant_operands("quantized_matmul", x, w, scales, biases, &param, &outer, &dtype))
+        return NULL;
+    const int front = 0;
+    Node *matrix = x->ndim == 1 ? op_expand_dims(x, &front, 1) : node_retain(x);
+    Node *result = NULL;
+    if (matrix &&
+        shape_broadcast(matrix->shape, matrix->ndim - 2, w->shape, w->ndim - 2, shape, &ndim)) {
+        shape[ndim++] = matrix->shape[matrix->ndim - 2];
+        shape[ndim++] = outer;
+        /* The kernels read x in its own type; integers become the result's. */
+        Node *inputs[4] = {op_astype(matrix, ops_cpu_type(x->dtype, &type) ? x->dtype : dtype)};
+        const int count = 1 + quant_inputs(w, scales, biases, inputs + 1);
+        result = node_new_param(&quantized_matmul_op, dtype, shape, ndim, &param, sizeof param,
+                                inputs, count);
+        quant_inputs_release(inputs, count);
+    }
+    node_release(matrix);
+    if (result && x->ndim == 1) {
+        const int row = result->ndim - 2;
+        Node *squeezed = op_squeeze(result, &row, 1);
+        node_release(result);
+        return squeezed;
+    }
+    return result;
+}
+
+int mlx_quantized_matmul(mlx_array *res, const mlx_array x, const mlx_array w,
+                         const mlx_array scales, const mlx_array biases, bool transpose,
+                         mlx_optional_int group_size, mlx_optional_int bits, const char *mode,
+                         const mlx_stream s) {
+    QuantParam param;
+    if (!stream_ok(s) || !quant_settings("quantized_matmul", mode, group_size, bits, &param))
+        return 1;
+    param.transpose = transpose;
+    return op_finish(res, op_quantized_matmul(node_of(x), node_of(w), node_of(scales),
+                                              node_of_optional(biases), param));
+}
