@@ -19,16 +19,19 @@ static mlx_array array_of(mlx_io_gguf gguf, const char *format, const char *name
     return array;
 }
 
-static mlx_array expected_of(const char *name) {
+static mlx_array expected_in(const char *file, const char *name) {
     mlx_map_string_to_array tensors = {NULL};
     mlx_map_string_to_string metadata = {NULL};
     mlx_array array = mlx_array_new();
-    assert_int_equal(
-        mlx_load_safetensors(&tensors, &metadata, GOLDEN "/engine/blocks.safetensors", cpu), 0);
+    assert_int_equal(mlx_load_safetensors(&tensors, &metadata, file, cpu), 0);
     assert_int_equal(mlx_map_string_to_array_get(&array, tensors, name), 0);
     mlx_map_string_to_array_free(tensors);
     mlx_map_string_to_string_free(metadata);
     return array;
+}
+
+static mlx_array expected_of(const char *name) {
+    return expected_in(GOLDEN "/engine/blocks.safetensors", name);
 }
 
 static void check_affine(mlx_io_gguf gguf, const char *name, int bits) {
@@ -63,12 +66,14 @@ static void test_q4_and_q8_keep_their_exact_values(void **state) {
     mlx_io_gguf_free(gguf);
 }
 
-static void test_other_blocks_become_float16(void **state) {
-    (void)state;
-    static const char *const names[] = {"Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"};
-    mlx_io_gguf gguf = load(GOLDEN "/engine/blocks.gguf");
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        mlx_array got = array_of(gguf, "%s.weight", names[i]), expected = expected_of(names[i]);
+static void check_expanded(const char *stem, const char *const *names, size_t count) {
+    char file[256];
+    snprintf(file, sizeof file, "%s.gguf", stem);
+    mlx_io_gguf gguf = load(file);
+    snprintf(file, sizeof file, "%s.safetensors", stem);
+    for (size_t i = 0; i < count; i++) {
+        mlx_array got = array_of(gguf, "%s.weight", names[i]);
+        mlx_array expected = expected_in(file, names[i]);
         assert_int_equal(mlx_array_dtype(got), MLX_FLOAT16);
         assert_int_equal(mlx_array_size(got), mlx_array_size(expected));
         const float *want = mlx_array_data_float32(expected);
@@ -82,7 +87,15 @@ static void test_other_blocks_become_float16(void **state) {
     mlx_io_gguf_free(gguf);
 }
 
-static void test_plain_types_are_kept(void **state) {
+static void test_other_blocks_become_float16(void **state) {
+    (void)state;
+    static const char *const common[] = {"Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"};
+    static const char *const rare[] = {"Q8_K", "IQ4_NL", "IQ4_XS", "MXFP4", "TQ1_0", "TQ2_0"};
+    check_expanded(GOLDEN "/engine/blocks", common, sizeof common / sizeof *common);
+    check_expanded(GOLDEN "/engine/rare_blocks", rare, sizeof rare / sizeof *rare);
+}
+
+static void test_plain_types_are_kept_but_bfloat16(void **state) {
     (void)state;
     static const struct {
         const char *name, *text;
@@ -92,7 +105,7 @@ static void test_plain_types_are_kept(void **state) {
         {"i32", "array([0, 1, 2, 3, 4, 5], dtype=int32)"},
         {"i64", "array([0, 1, 2, 3, 4, 5], dtype=int64)"},
         {"f64", "array([0, 1, 2, 3, 4, 5], dtype=float64)"},
-        {"bf16", "array([[1, -2, 3.14062]], dtype=bfloat16)"},
+        {"bf16", "array([[1, -2, 3.14062]], dtype=float16)"},
     };
     mlx_io_gguf gguf = load(GOLDEN "/engine/blocks.gguf");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -225,7 +238,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_q4_and_q8_keep_their_exact_values),
         cmocka_unit_test(test_other_blocks_become_float16),
-        cmocka_unit_test(test_plain_types_are_kept),
+        cmocka_unit_test(test_plain_types_are_kept_but_bfloat16),
         cmocka_unit_test(test_metadata_of_every_kind),
         cmocka_unit_test(test_set_inserts_only_what_is_absent),
         cmocka_unit_test(test_truncated_files_are_errors),

@@ -225,6 +225,12 @@ static void test_what_cannot_be_saved_leaves_no_file(void **state) {
     mlx_array_set_float(&a, 1);
     mlx_map_string_to_array_insert(own.tensors, "wide", a);
     assert_fails(mlx_save_safetensors("/nonexistent/x", own.tensors, own.metadata), "nonexistent");
+    mlx_array_set_data(&a, "", INTS(2, 0), 2, MLX_INT8);
+    mlx_map_string_to_array_insert(own.tensors, "wide", a);
+    assert_fails(mlx_save_safetensors(path, own.tensors, own.metadata),
+                 "Cannot serialize an empty array ('wide')");
+    mlx_array_set_float(&a, 1);
+    mlx_map_string_to_array_insert(own.tensors, "wide", a);
     mlx_map_string_to_array_insert(own.tensors, "\xff", a);
     assert_fails(mlx_save_safetensors(path, own.tensors, own.metadata), "UTF-8");
     assert_false(base_is_file(path));

@@ -7,6 +7,7 @@
 #include "engine/core/engine.h"
 #include "engine/cpu/kernels.h"
 
+#include <math.h>
 #include <string.h>
 
 static uint16_t load16(const uint8_t *bytes) {
@@ -160,6 +161,78 @@ static void expand_q6_k(const uint8_t *block, float *out) {
     }
 }
 
+/* [d as float32][256 int8 items][16 sums of 16, not needed] */
+static void expand_q8_k(const uint8_t *block, float *out) {
+    const uint32_t bits = load32(block);
+    float d;
+    memcpy(&d, &bits, sizeof d);
+    for (int i = 0; i < 256; i++) out[i] = d * (float)(int8_t)block[4 + i];
+}
+
+/* 16 bytes hold items 0-15 in their low and 16-31 in their high halves, each a
+ * number of an entry of the table. */
+static void expand_table(const uint8_t *nibbles, const int8_t *table, float scale, float *out) {
+    for (int i = 0; i < 16; i++) {
+        out[i] = scale * (float)table[nibbles[i] & 15];
+        out[i + 16] = scale * (float)table[nibbles[i] >> 4];
+    }
+}
+
+static const int8_t iq4_table[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                     1,    13,   25,  38,  53,  69,  89,  113};
+
+static void expand_iq4_nl(const uint8_t *block, float *out) {
+    expand_table(block + 2, iq4_table, half(block), out);
+}
+
+/* [d][16 bits: upper 2 of each sub-block's scale][4 bytes: lower 4][128 bytes of nibbles] */
+static void expand_iq4_xs(const uint8_t *block, float *out) {
+    const float d = half(block);
+    for (int sub = 0; sub < 8; sub++) { /* of 32 items */
+        const int low = block[4 + sub / 2] >> sub % 2 * 4 & 15;
+        const int up = load16(block + 2) >> 2 * sub & 3;
+        const float scale = d * (float)((low | up << 4) - 32);
+        expand_table(block + 8 + 16 * sub, iq4_table, scale, out + 32 * sub);
+    }
+}
+
+/* Twice the values of a 4-bit float with 2 bits of exponent and 1 of mantissa. */
+static const int8_t e2m1_table[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+/* [power of two, biased by 127][16 bytes of nibbles] */
+static void expand_mxfp4(const uint8_t *block, float *out) {
+    expand_table(block + 1, e2m1_table, ldexpf(1, block[0] - 128), out);
+}
+
+/* [64 bytes of 2-bit items, each 1 more than its value][d] */
+static void expand_tq2_0(const uint8_t *block, float *out) {
+    const float d = half(block + 64);
+    for (int i = 0; i < 256; i++) {
+        const int byte = i / 128 * 32 + i % 32, shift = i % 128 / 32 * 2;
+        out[i] = d * (float)((block[byte] >> shift & 3) - 1);
+    }
+}
+
+/* Digit `place` of a byte that holds five base-3 digits as a fraction of 256. */
+static float ternary(uint8_t packed, int place) {
+    static const uint8_t powers[5] = {1, 3, 9, 27, 81};
+    const uint8_t rest = (uint8_t)(packed * powers[place]);
+    return (float)((rest * 3 >> 8) - 1);
+}
+
+/* [32 bytes of 5 items][16 bytes of 5 items][4 bytes of 4 items][d]; the items
+ * of one place in all bytes of a part come one after the other. */
+static void expand_tq1_0(const uint8_t *block, float *out) {
+    static const struct {
+        int start, bytes, items;
+    } parts[] = {{0, 32, 5}, {32, 16, 5}, {48, 4, 4}};
+    const float d = half(block + 52);
+    for (size_t part = 0; part < BASE_COUNT(parts); part++)
+        for (int place = 0; place < parts[part].items; place++)
+            for (int i = 0; i < parts[part].bytes; i++)
+                *out++ = d * ternary(block[parts[part].start + i], place);
+}
+
 static const GgufType types[] = {
     {0, "F32", 1, 4, MLX_FLOAT32, NULL, NULL, 0},
     {1, "F16", 1, 2, MLX_FLOAT16, NULL, NULL, 0},
@@ -173,16 +246,34 @@ static const GgufType types[] = {
     {12, "Q4_K", 256, 144, MLX_FLOAT16, expand_q4_k, NULL, 0},
     {13, "Q5_K", 256, 176, MLX_FLOAT16, expand_q5_k, NULL, 0},
     {14, "Q6_K", 256, 210, MLX_FLOAT16, expand_q6_k, NULL, 0},
+    {15, "Q8_K", 256, 292, MLX_FLOAT16, expand_q8_k, NULL, 0},
+    {20, "IQ4_NL", 32, 18, MLX_FLOAT16, expand_iq4_nl, NULL, 0},
+    {23, "IQ4_XS", 256, 136, MLX_FLOAT16, expand_iq4_xs, NULL, 0},
     {24, "I8", 1, 1, MLX_INT8, NULL, NULL, 0},
     {25, "I16", 1, 2, MLX_INT16, NULL, NULL, 0},
     {26, "I32", 1, 4, MLX_INT32, NULL, NULL, 0},
     {27, "I64", 1, 8, MLX_INT64, NULL, NULL, 0},
     {28, "F64", 1, 8, MLX_FLOAT64, NULL, NULL, 0},
     {30, "BF16", 1, 2, MLX_BFLOAT16, NULL, NULL, 0},
+    {34, "TQ1_0", 256, 54, MLX_FLOAT16, expand_tq1_0, NULL, 0},
+    {35, "TQ2_0", 256, 66, MLX_FLOAT16, expand_tq2_0, NULL, 0},
+    {39, "MXFP4", 32, 17, MLX_FLOAT16, expand_mxfp4, NULL, 0},
 };
 
 const GgufType *gguf_type(uint32_t id) {
     for (size_t i = 0; i < BASE_COUNT(types); i++)
         if (types[i].id == id) return &types[i];
     return NULL;
+}
+
+/* The plain types that MLX saves. */
+const GgufType *gguf_type_of(mlx_dtype dtype) {
+    switch (dtype) {
+    case MLX_FLOAT32: return gguf_type(0);
+    case MLX_FLOAT16: return gguf_type(1);
+    case MLX_INT8: return gguf_type(24);
+    case MLX_INT16: return gguf_type(25);
+    case MLX_INT32: return gguf_type(26);
+    default: return NULL;
+    }
 }

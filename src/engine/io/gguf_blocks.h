@@ -24,5 +24,7 @@ typedef struct GgufType {
 } GgufType;
 
 const GgufType *gguf_type(uint32_t id); /* NULL when it is not supported */
+/* The type that saving uses for arrays of this dtype; NULL when there is none. */
+const GgufType *gguf_type_of(mlx_dtype dtype);
 
 #endif

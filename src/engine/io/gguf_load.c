@@ -1,35 +1,18 @@
 /* Reading GGUF, versions 2 and 3: metadata, a list of tensors, then their data.
  * Plain types are views of the mapped file; Q4_0, Q4_1 and Q8_0 are repacked
- * into MLX's affine layout without a change of value; the other block types
- * become float16. Dimensions are stored innermost first and come out reversed.
+ * into MLX's affine layout without a change of value; bfloat16 and the other
+ * block types become float16. Dimensions are stored innermost first and come out reversed.
  * Every length is checked against the file before it is used. */
 #include "engine/cpu/kernels.h"
 #include "engine/io/gguf_blocks.h"
 #include "engine/io/gguf_object.h"
 #include "engine/io/io.h"
+#include "engine/ops/ops.h"
 #include "mlx/c/io.h"
 
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { GGUF_DIMS = 8, DEFAULT_ALIGNMENT = 32 };
-
-/* The types of metadata values, by their number in the file. */
-enum { VALUE_BOOL = 7, VALUE_STRING = 8, VALUE_ARRAY = 9, VALUE_FLOAT64 = 12, VALUE_TYPES };
-static const mlx_dtype value_dtypes[VALUE_TYPES] = {
-    [0] = MLX_UINT8,
-    [1] = MLX_INT8,
-    [2] = MLX_UINT16,
-    [3] = MLX_INT16,
-    [4] = MLX_UINT32,
-    [5] = MLX_INT32,
-    [6] = MLX_FLOAT32,
-    [VALUE_BOOL] = MLX_BOOL,
-    [10] = MLX_UINT64,
-    [11] = MLX_INT64,
-    [VALUE_FLOAT64] = MLX_FLOAT64,
-};
 
 typedef struct Reader {
     SharedMap *map;
@@ -82,7 +65,7 @@ static char *take_string(Reader *reader) {
 /* ---- metadata ---- */
 
 static Node *take_numbers(Reader *reader, uint32_t type, size_t count, bool list) {
-    const mlx_dtype dtype = value_dtypes[type];
+    const mlx_dtype dtype = gguf_value_dtypes[type];
     const size_t itemsize = dtype_info[dtype].size;
     if (count > (reader->length - reader->at) / itemsize || count > INT_MAX) {
         take(reader, SIZE_MAX);
@@ -90,15 +73,15 @@ static Node *take_numbers(Reader *reader, uint32_t type, size_t count, bool list
     }
     const uint8_t *bytes = take(reader, count * itemsize);
     const int shape[1] = {(int)count};
-    if (type != VALUE_FLOAT64 && type != VALUE_BOOL)
+    if (type != GGUF_VALUE_FLOAT64 && type != GGUF_VALUE_BOOL)
         return node_from_data(bytes, dtype, shape, list ? 1 : 0);
 
     /* MLX has doubles as float32 here; a bool may be any byte. */
     Node *node =
-        node_from_data(NULL, type == VALUE_BOOL ? MLX_BOOL : MLX_FLOAT32, shape, list ? 1 : 0);
+        node_from_data(NULL, type == GGUF_VALUE_BOOL ? MLX_BOOL : MLX_FLOAT32, shape, list ? 1 : 0);
     for (size_t i = 0; node && i < count; i++) {
         double value;
-        if (type == VALUE_BOOL) {
+        if (type == GGUF_VALUE_BOOL) {
             ((bool *)node_data(node))[i] = bytes[i] != 0;
         } else {
             memcpy(&value, bytes + i * sizeof value, sizeof value);
@@ -125,14 +108,14 @@ static bool take_value(Reader *reader, const char *key, const ElementKind **kind
     uint32_t type, item_type;
     uint64_t count = 1;
     if (!take_u32(reader, &type)) return false;
-    const bool list = type == VALUE_ARRAY;
+    const bool list = type == GGUF_VALUE_ARRAY;
     item_type = type;
     if (list && (!take_u32(reader, &item_type) || !take_u64(reader, &count))) return false;
-    if (item_type >= VALUE_TYPES || item_type == VALUE_ARRAY)
+    if (item_type >= GGUF_VALUE_TYPES || item_type == GGUF_VALUE_ARRAY)
         return base_fail(reader->err, ERROR_UNSUPPORTED, "metadata %s: unknown type %u", key,
                          item_type);
     if (count > reader->length) return take(reader, SIZE_MAX) != NULL;
-    if (item_type != VALUE_STRING) {
+    if (item_type != GGUF_VALUE_STRING) {
         *kind = &element_node;
         *value = take_numbers(reader, item_type, (size_t)count, list);
     } else if (list) {
@@ -155,20 +138,6 @@ static bool take_metadata(Reader *reader) {
     if (!ok) base_fail(reader->err, ERROR_MEMORY, "metadata %s: out of memory", key);
     free(key);
     return ok;
-}
-
-static bool find_alignment(Reader *reader) {
-    reader->alignment = DEFAULT_ALIGNMENT;
-    const MapEntry *entry = map_find(reader->gguf->metadata, "general.alignment");
-    if (!entry) return true;
-    const Node *node = entry->kind == &element_node ? entry->value : NULL;
-    if (node && node->dtype == MLX_UINT32 && node->size == 1)
-        reader->alignment = *(const uint32_t *)node_data(node);
-    else
-        reader->alignment = 0;
-    if (reader->alignment == 0 || (reader->alignment & (reader->alignment - 1)))
-        return base_fail(reader->err, ERROR_INPUT, "general.alignment is not a power of two");
-    return true;
 }
 
 /* ---- tensors ---- */
@@ -256,6 +225,10 @@ enum { BLOCK_GRAIN = 4096 };
 
 static bool insert_array(Reader *reader, const char *name, Node *node) {
     if (!node) return base_fail(reader->err, ERROR_MEMORY, "tensor %s: out of memory", name);
+    if (map_find(reader->gguf->arrays, name)) {
+        node_release(node);
+        return base_fail(reader->err, ERROR_INPUT, "two tensors are named %s", name);
+    }
     map_insert_owned(reader->gguf->arrays, name, &element_node, node);
     return true;
 }
@@ -310,9 +283,14 @@ static bool load_tensor(Reader *reader, Tensor *tensor, size_t data_start) {
     const uint8_t *data = reader->data + data_start + tensor->offset;
     if (tensor->type->repack) return load_affine(reader, tensor, data);
     if (tensor->type->expand) return load_expanded(reader, tensor, data);
-    return insert_array(
-        reader, tensor->name,
-        shared_map_array(reader->map, data, tensor->type->dtype, tensor->shape, tensor->ndim));
+    Node *node =
+        shared_map_array(reader->map, data, tensor->type->dtype, tensor->shape, tensor->ndim);
+    if (tensor->type->dtype == MLX_BFLOAT16) {
+        Node *half = op_astype(node, MLX_FLOAT16);
+        node_release(node);
+        node = half;
+    }
+    return insert_array(reader, tensor->name, node);
 }
 
 static bool load_tensors(Reader *reader, size_t count) {
@@ -347,7 +325,8 @@ static bool load_file(Reader *reader) {
     if (tensor_count > reader->length / 24) return take(reader, SIZE_MAX) != NULL;
     for (uint64_t i = 0; i < metadata_count; i++)
         if (!take_metadata(reader)) return false;
-    return find_alignment(reader) && load_tensors(reader, (size_t)tensor_count);
+    return gguf_alignment(reader->gguf, &reader->alignment, reader->err) &&
+           load_tensors(reader, (size_t)tensor_count);
 }
 
 int mlx_load_gguf(mlx_io_gguf *gguf, const char *file, const mlx_stream s) {

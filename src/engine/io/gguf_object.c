@@ -21,6 +21,39 @@ void gguf_free(Gguf *gguf) {
     free(gguf);
 }
 
+const mlx_dtype gguf_value_dtypes[GGUF_VALUE_TYPES] = {
+    [0] = MLX_UINT8,
+    [1] = MLX_INT8,
+    [2] = MLX_UINT16,
+    [3] = MLX_INT16,
+    [4] = MLX_UINT32,
+    [5] = MLX_INT32,
+    [6] = MLX_FLOAT32,
+    [GGUF_VALUE_BOOL] = MLX_BOOL,
+    [10] = MLX_UINT64,
+    [11] = MLX_INT64,
+    [GGUF_VALUE_FLOAT64] = MLX_FLOAT64,
+};
+
+int gguf_value_type(mlx_dtype dtype) {
+    for (int i = 0; i < GGUF_VALUE_FLOAT64; i++)
+        if (i != GGUF_VALUE_STRING && i != GGUF_VALUE_ARRAY && gguf_value_dtypes[i] == dtype)
+            return i;
+    return -1;
+}
+
+bool gguf_alignment(const Gguf *gguf, uint64_t *alignment, Error *err) {
+    *alignment = GGUF_ALIGNMENT;
+    const MapEntry *entry = map_find(gguf->metadata, "general.alignment");
+    if (!entry) return true;
+    const Node *node = entry->kind == &element_node ? entry->value : NULL;
+    const bool number = node && node->dtype == MLX_UINT32 && node->size == 1;
+    *alignment = number ? *(const uint32_t *)node_data(node) : 0;
+    return (*alignment && !(*alignment & (*alignment - 1)) && *alignment <= GGUF_ALIGNMENT_MAX) ||
+           base_fail(err, ERROR_INPUT, "general.alignment is not a power of two up to %d (uint32)",
+                     (int)GGUF_ALIGNMENT_MAX);
+}
+
 mlx_io_gguf mlx_io_gguf_new(void) {
     return (mlx_io_gguf){gguf_new()};
 }

@@ -1,4 +1,4 @@
-/* Mapped files shared by arrays, and items on their way to a file. */
+/* Mapped files shared by arrays, and the names of files. */
 #include "engine/io/io.h"
 
 #include <stdlib.h>
@@ -29,17 +29,6 @@ Node *shared_map_array(SharedMap *map, const uint8_t *data, mlx_dtype dtype, con
     Buffer *buffer = buffer_foreign((void *)(uintptr_t)data, size * dtype_info[dtype].size,
                                     shared_map_release, map);
     return node_from_buffer(buffer, 0, dtype, shape, ndim);
-}
-
-bool write_items(AtomicFile *file, const Node *node, Error *err) {
-    if (node->row_contiguous)
-        return base_atomic_write(file, node_data(node), node_nbytes(node), err);
-    void *rows = base_try_alloc(node->size, node->itemsize, err);
-    if (!rows) return false;
-    node_read(node, rows);
-    const bool ok = base_atomic_write(file, rows, node_nbytes(node), err);
-    free(rows);
-    return ok;
 }
 
 char *path_with_extension(const char *path, const char *extension) {

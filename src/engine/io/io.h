@@ -18,9 +18,6 @@ void shared_map_release(void *map);
 Node *shared_map_array(SharedMap *map, const uint8_t *data, mlx_dtype dtype, const int *shape,
                        int ndim);
 
-/* Writes the items in row-major order. */
-bool write_items(AtomicFile *file, const Node *node, Error *err);
-
 /* path, with the extension added when it does not end in it; caller frees. */
 char *path_with_extension(const char *path, const char *extension);
 

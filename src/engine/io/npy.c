@@ -1,6 +1,8 @@
 /* NumPy's .npy: a magic, a version, a Python dict as text, then the items.
- * bfloat16 travels as the 2-byte void type V2, as MLX writes it. */
-#include "engine/io/io.h"
+ * bfloat16 travels as the 2-byte void type V2, as MLX writes it. A file is read
+ * at once, a reader's items when the array is evaluated. */
+#include "engine/io/stream.h"
+#include "engine/ops/ops.h"
 #include "mlx/c/io.h"
 
 #include <ctype.h>
@@ -90,15 +92,6 @@ static bool parse_header(const char *text, NpyHeader *header, Error *err) {
 
 /* ---- reading ---- */
 
-static void swap_items(uint8_t *data, size_t count, size_t width) {
-    for (size_t i = 0; i < count; i++, data += width)
-        for (size_t low = 0, high = width - 1; low < high; low++, high--) {
-            const uint8_t byte = data[low];
-            data[low] = data[high];
-            data[high] = byte;
-        }
-}
-
 static void set_column_major(Node *node) {
     int64_t step = 1;
     for (int i = 0; i < node->ndim; i++) {
@@ -122,28 +115,43 @@ static Node *load_items(const NpyHeader *header, const uint8_t *data, size_t len
         base_fail(err, ERROR_MEMORY, "out of memory for %zu items", size);
         return NULL;
     }
-    if (header->swap) {
-        const bool pairs = header->dtype == MLX_COMPLEX64; /* two floats each */
-        swap_items(node_data(node), pairs ? 2 * size : size, pairs ? 4 : itemsize);
-    }
+    if (header->swap) swap_items(node_data(node), size, header->dtype);
     if (header->fortran) set_column_major(node);
     return node;
 }
 
+/* What stands before the header's text, in 10 or (version 2 on) 12 bytes. */
+enum { PREFIX_SHORT = 10, PREFIX_LONG = 12 };
+
+/* How long the prefix is, from its first 8 bytes; 0 after filling err. */
+static size_t prefix_length(const uint8_t *start, Error *err) {
+    if (memcmp(start, magic, sizeof magic) != 0) {
+        base_fail(err, ERROR_INPUT, "not an npy file");
+        return 0;
+    }
+    const int version = start[6];
+    if (version < 1 || version > 3) {
+        base_fail(err, ERROR_UNSUPPORTED, "npy version %d is not supported", version);
+        return 0;
+    }
+    return version == 1 ? PREFIX_SHORT : PREFIX_LONG;
+}
+
+static size_t header_length(const uint8_t *prefix, size_t bytes) {
+    size_t length = prefix[8] | (size_t)prefix[9] << 8;
+    if (bytes == PREFIX_LONG) length |= (size_t)prefix[10] << 16 | (size_t)prefix[11] << 24;
+    return length;
+}
+
 static Node *load_file(const MappedFile *file, Error *err) {
     const uint8_t *data = file->data;
-    if (file->length < 10 || memcmp(data, magic, sizeof magic) != 0) {
-        base_fail(err, ERROR_INPUT, "not an npy file");
+    const size_t start = file->length < PREFIX_SHORT ? 0 : prefix_length(data, err);
+    if (!start || file->length < start) {
+        base_fail(err, ERROR_INPUT, "not an npy file, or a truncated one (%zu bytes)",
+                  file->length);
         return NULL;
     }
-    const bool wide = data[6] >= 2;
-    if (data[6] < 1 || data[6] > 3 || (wide && file->length < 12)) {
-        base_fail(err, ERROR_UNSUPPORTED, "npy version %d is not supported", data[6]);
-        return NULL;
-    }
-    size_t length = data[8] | (size_t)data[9] << 8;
-    if (wide) length |= (size_t)data[10] << 16 | (size_t)data[11] << 24;
-    const size_t start = wide ? 12 : 10;
+    const size_t length = header_length(data, start);
     if (length > file->length - start) {
         base_fail(err, ERROR_INPUT, "the header of %zu bytes goes past the end of the file",
                   length);
@@ -171,6 +179,50 @@ int mlx_load(mlx_array *res, const char *file, const mlx_stream s) {
     return op_finish(res, node);
 }
 
+/* A longer header is no description of one array. */
+enum { HEADER_MAX = 1 << 20 };
+
+/* Fills the header; *data_start is where the items begin. */
+static bool read_header(IoStream *stream, NpyHeader *header, size_t *data_start, Error *err) {
+    uint8_t prefix[PREFIX_LONG];
+    if (!stream_read(stream, prefix, 8, err)) return false;
+    const size_t start = prefix_length(prefix, err);
+    if (!start || !stream_read(stream, prefix + 8, start - 8, err)) return false;
+    const size_t length = header_length(prefix, start);
+    if (length > HEADER_MAX) return base_fail(err, ERROR_INPUT, "a header of %zu bytes", length);
+    char *text = base_alloc(length + 1);
+    text[length] = 0;
+    const bool ok = stream_read(stream, text, length, err) && parse_header(text, header, err);
+    free(text);
+    *data_start = start + length;
+    return ok;
+}
+
+static Node *load_stream(IoStream *stream, const NpyHeader *header, size_t data_start) {
+    int shape[NODE_DIMS];
+    for (int i = 0; i < header->ndim; i++)
+        shape[i] = header->shape[header->fortran ? header->ndim - 1 - i : i];
+    Node *items =
+        stream_array(stream, data_start, header->swap, header->dtype, shape, header->ndim);
+    if (!header->fortran) return items;
+    Node *node = op_transpose(items, NULL, 0);
+    node_release(items);
+    return node;
+}
+
+int mlx_load_reader(mlx_array *res, mlx_io_reader in_stream, const mlx_stream s) {
+    Error err = {0};
+    NpyHeader header = {0};
+    size_t data_start = 0;
+    IoStream *stream = stream_ok(s) ? ctx_of(in_stream, mlx_io_reader) : NULL;
+    if (!stream) return 1;
+    if (!stream_ready(stream, true, &err) || !read_header(stream, &header, &data_start, &err)) {
+        op_error("[load] %s: %s", stream_label(stream), err.message);
+        return 1;
+    }
+    return op_finish(res, load_stream(stream, &header, data_start));
+}
+
 /* ---- writing ---- */
 
 static void build_header(StrBuf *out, const Node *node, bool fortran) {
@@ -195,28 +247,50 @@ static void build_header(StrBuf *out, const Node *node, bool fortran) {
     base_str_free(&dict);
 }
 
-static bool save_file(const char *path, const Node *node, Error *err) {
+static bool save_items(Sink sink, const Node *node, Error *err) {
     const bool fortran = node->col_contiguous && !node->row_contiguous;
-    AtomicFile *file = base_atomic_open(path, err);
-    if (!file) return false;
     StrBuf header = {0};
     build_header(&header, node, fortran);
-    const bool ok = base_atomic_write(file, header.data, header.length, err) &&
-                    (fortran ? base_atomic_write(file, node_data(node), node_nbytes(node), err)
-                             : write_items(file, node, err));
+    const bool ok = sink_write(sink, header.data, header.length, err) &&
+                    (fortran ? sink_write(sink, node_data(node), node_nbytes(node), err)
+                             : sink_write_items(sink, node, err));
     base_str_free(&header);
-    if (ok) return base_atomic_commit(file, err);
+    return ok;
+}
+
+static bool save_file(const char *path, const Node *node, Error *err) {
+    AtomicFile *file = base_atomic_open(path, err);
+    if (!file) return false;
+    if (save_items((Sink){.file = file}, node, err)) return base_atomic_commit(file, err);
     base_atomic_abort(file);
     return false;
 }
 
-int mlx_save(const char *file, const mlx_array a) {
+/* The evaluated node of an array that can be saved; NULL after reporting. */
+static Node *savable(mlx_array a) {
     Node *node = node_of(a);
-    if (!node || !node_eval(node)) return 1;
+    if (!node || !node_eval(node)) return NULL;
+    return node->size ? node : op_error("[save] cannot serialize an empty array");
+}
+
+int mlx_save(const char *file, const mlx_array a) {
+    const Node *node = savable(a);
+    if (!node) return 1;
     Error err = {0};
     char *path = path_with_extension(file, ".npy");
     const bool ok = save_file(path, node, &err);
     if (!ok) op_error("[save] %s: %s", path, err.message);
     free(path);
+    return ok ? 0 : 1;
+}
+
+int mlx_save_writer(mlx_io_writer out_stream, const mlx_array a) {
+    Error err = {0};
+    IoStream *stream = ctx_of(out_stream, mlx_io_writer);
+    const Node *node = stream ? savable(a) : NULL;
+    if (!node) return 1;
+    const bool ok =
+        stream_ready(stream, false, &err) && save_items((Sink){.stream = stream}, node, &err);
+    if (!ok) op_error("[save] %s", err.message);
     return ok ? 0 : 1;
 }

@@ -1,12 +1,14 @@
 /* Reading safetensors: a little-endian u64 length, a JSON header of that length,
- * then the data. The file stays mapped and tensors are views of it. Nothing in
- * the header is trusted: every tensor must have a known dtype, exactly the bytes
- * its shape asks for, and lie inside the file. */
-#include "engine/io/io.h"
+ * then the data. A file stays mapped and tensors are views of it; a reader's
+ * tensors are read when they are evaluated. Nothing in the header is trusted:
+ * every tensor must have a known dtype, exactly the bytes its shape asks for,
+ * and lie inside the file. */
 #include "engine/io/safetensors.h"
+#include "engine/io/stream.h"
 #include "mlx/c/io.h"
 
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
 const SafetensorsType safetensors_types[] = {
@@ -19,10 +21,11 @@ const SafetensorsType safetensors_types[] = {
 const size_t safetensors_type_count = BASE_COUNT(safetensors_types);
 
 typedef struct Loader {
-    SharedMap *map;
-    const uint8_t *data; /* behind the header */
-    size_t length;       /* bytes of data */
-    size_t claimed;      /* bytes of the tensors so far */
+    SharedMap *map;   /* or */
+    IoStream *stream; /* where the bytes are */
+    size_t start;     /* of the data, behind the header */
+    size_t length;    /* bytes of data */
+    size_t claimed;   /* bytes of the tensors so far */
     Map *tensors, *metadata;
     Error *err;
 } Loader;
@@ -91,7 +94,10 @@ static bool load_tensor(Loader *loader, const char *name, const json_t *entry) {
     loader->claimed += end - begin;
     if (loader->claimed > loader->length)
         return base_fail(loader->err, ERROR_INPUT, "tensor %s overlaps another one", name);
-    Node *node = shared_map_array(loader->map, loader->data + begin, dtype, shape, ndim);
+    const size_t at = loader->start + begin;
+    Node *node =
+        loader->map ? shared_map_array(loader->map, loader->map->file.data + at, dtype, shape, ndim)
+                    : stream_array(loader->stream, at, false, dtype, shape, ndim);
     if (!node) return base_fail(loader->err, ERROR_MEMORY, "tensor %s: out of memory", name);
     map_insert_owned(loader->tensors, name, &element_node, node);
     return true;
@@ -124,23 +130,64 @@ static bool load_entries(Loader *loader, json_t *header) {
     return true;
 }
 
-static bool load_file(Loader *loader) {
-    const MappedFile *file = &loader->map->file;
+/* Checks the header's length against the whole, and sets where the data lies. */
+static bool place_header(Loader *loader, const uint8_t *prefix, size_t total, size_t *length) {
     uint64_t header_length = 0;
-    if (file->length >= 8)
-        for (int i = 7; i >= 0; i--) header_length = header_length << 8 | file->data[i];
-    if (file->length < 8 || header_length == 0 || header_length >= SAFETENSORS_HEADER_MAX ||
-        header_length > file->length - 8)
+    if (total >= 8)
+        for (int i = 7; i >= 0; i--) header_length = header_length << 8 | prefix[i];
+    if (total < 8 || header_length == 0 || header_length >= SAFETENSORS_HEADER_MAX ||
+        header_length > total - 8)
         return base_fail(loader->err, ERROR_INPUT,
                          "not a safetensors file, or a truncated one (%zu bytes, header of %llu)",
-                         file->length, (unsigned long long)header_length);
-    loader->data = file->data + 8 + header_length;
-    loader->length = file->length - 8 - (size_t)header_length;
-    json_t *header =
-        base_json_parse((const char *)file->data + 8, (size_t)header_length, "header", loader->err);
+                         total, (unsigned long long)header_length);
+    *length = (size_t)header_length;
+    loader->start = 8 + *length;
+    loader->length = total - loader->start;
+    return true;
+}
+
+static bool load_header(Loader *loader, const char *text, size_t length) {
+    json_t *header = base_json_parse(text, length, "header", loader->err);
     const bool ok = header && load_entries(loader, header);
     json_decref(header);
     return ok;
+}
+
+static bool load_file(Loader *loader) {
+    const MappedFile *file = &loader->map->file;
+    size_t length;
+    return place_header(loader, file->data, file->length, &length) &&
+           load_header(loader, (const char *)file->data + 8, length);
+}
+
+static bool load_stream(Loader *loader) {
+    IoStream *stream = loader->stream;
+    uint8_t prefix[8];
+    size_t total, length;
+    if (!stream_ready(stream, true, loader->err) ||
+        !stream_read(stream, prefix, sizeof prefix, loader->err) ||
+        !stream_length(stream, sizeof prefix, &total, loader->err) ||
+        !place_header(loader, prefix, total, &length))
+        return false;
+    char *text = base_try_alloc(length, 1, loader->err);
+    const bool ok =
+        text && stream_read(stream, text, length, loader->err) && load_header(loader, text, length);
+    free(text);
+    return ok;
+}
+
+/* Hands over what was loaded, or reports why it was not. */
+static int finish(Loader *loader, bool ok, const char *label, mlx_map_string_to_array *tensors,
+                  mlx_map_string_to_string *metadata) {
+    if (!ok) {
+        op_error("[load_safetensors] %s: %s", label, loader->err->message);
+        map_free(loader->tensors);
+        map_free(loader->metadata);
+        return 1;
+    }
+    map_finish(&tensors->ctx, loader->tensors);
+    map_finish(&metadata->ctx, loader->metadata);
+    return 0;
 }
 
 int mlx_load_safetensors(mlx_map_string_to_array *res_0, mlx_map_string_to_string *res_1,
@@ -155,13 +202,15 @@ int mlx_load_safetensors(mlx_map_string_to_array *res_0, mlx_map_string_to_strin
         ok = load_file(&loader);
         shared_map_release(loader.map);
     }
-    if (!ok) {
-        op_error("[load_safetensors] %s: %s", file, err.message);
-        map_free(loader.tensors);
-        map_free(loader.metadata);
-        return 1;
-    }
-    map_finish(&res_0->ctx, loader.tensors);
-    map_finish(&res_1->ctx, loader.metadata);
-    return 0;
+    return finish(&loader, ok, file, res_0, res_1);
+}
+
+int mlx_load_safetensors_reader(mlx_map_string_to_array *res_0, mlx_map_string_to_string *res_1,
+                                mlx_io_reader in_stream, const mlx_stream s) {
+    Error err = {0};
+    IoStream *stream = stream_ok(s) ? ctx_of(in_stream, mlx_io_reader) : NULL;
+    if (!stream) return 1;
+    Loader loader = {.stream = stream, .tensors = map_new(), .metadata = map_new(), .err = &err};
+    const bool ok = load_stream(&loader);
+    return finish(&loader, ok, stream_label(stream), res_0, res_1);
 }

@@ -1,8 +1,8 @@
 /* Writing safetensors, whole or not at all. Tensors stand by item size, largest
  * first, then by name: the bytes depend on the content only, and every tensor
  * lies on its natural alignment, so that it can be mapped. */
-#include "engine/io/io.h"
 #include "engine/io/safetensors.h"
+#include "engine/io/stream.h"
 #include "mlx/c/io.h"
 
 #include <stdlib.h>
@@ -66,6 +66,8 @@ static bool append_tensor(StrBuf *header, const MapEntry *entry, size_t *offset,
     if (!type)
         return base_fail(err, ERROR_UNSUPPORTED, "tensor %s: safetensors cannot hold %s here",
                          entry->key, dtype_name(node->dtype));
+    if (node->size == 0)
+        return base_fail(err, ERROR_INPUT, "Cannot serialize an empty array ('%s')", entry->key);
     if (!append_json_text(header, entry->key, err)) return false;
     base_str_appendf(header, ":{\"dtype\":\"%s\",\"shape\":[", type);
     for (int i = 0; i < node->ndim; i++)
@@ -92,24 +94,29 @@ static bool build_header(StrBuf *header, const MapEntry **tensors, size_t count,
     return true;
 }
 
-static bool save_file(const char *path, const MapEntry **tensors, size_t count, const Map *metadata,
+static bool write_all(Sink sink, const StrBuf *header, const MapEntry **tensors, size_t count,
                       Error *err) {
+    uint8_t length[8];
+    for (int i = 0; i < 8; i++) length[i] = (uint8_t)((uint64_t)header->length >> 8 * i);
+    bool ok = sink_write(sink, length, sizeof length, err) &&
+              sink_write(sink, header->data, header->length, err);
+    for (size_t i = 0; i < count && ok; i++) ok = sink_write_items(sink, tensors[i]->value, err);
+    return ok;
+}
+
+/* To the stream, or to a file at path when it is NULL. */
+static bool save_to(IoStream *stream, const char *path, const MapEntry **tensors, size_t count,
+                    const Map *metadata, Error *err) {
     StrBuf header = {0};
     AtomicFile *file = NULL;
     bool ok = build_header(&header, tensors, count, metadata, err);
-    if (!ok) base_error_context(err, "%s", path);
-    if (ok) ok = (file = base_atomic_open(path, err)) != NULL;
-    if (ok) {
-        uint8_t length[8];
-        for (int i = 0; i < 8; i++) length[i] = (uint8_t)((uint64_t)header.length >> 8 * i);
-        ok = base_atomic_write(file, length, sizeof length, err) &&
-             base_atomic_write(file, header.data, header.length, err);
-    }
-    for (size_t i = 0; i < count && ok; i++) ok = write_items(file, tensors[i]->value, err);
+    if (!ok) base_error_context(err, "%s", stream ? stream_label(stream) : path);
+    if (ok) ok = stream ? stream_ready(stream, false, err) : !!(file = base_atomic_open(path, err));
+    if (ok) ok = write_all((Sink){.file = file, .stream = stream}, &header, tensors, count, err);
     base_str_free(&header);
-    if (ok) return base_atomic_commit(file, err);
+    if (ok && file) return base_atomic_commit(file, err);
     base_atomic_abort(file);
-    return false;
+    return ok;
 }
 
 static bool eval_all(const Map *map) {
@@ -120,17 +127,29 @@ static bool eval_all(const Map *map) {
     return ok;
 }
 
-int mlx_save_safetensors(const char *file, const mlx_map_string_to_array param,
-                         const mlx_map_string_to_string metadata) {
+static int save(IoStream *stream, const char *path, mlx_map_string_to_array param,
+                mlx_map_string_to_string metadata) {
     const Map *tensors = ctx_of(param, mlx_map_string_to_array);
     const Map *texts = tensors ? ctx_of(metadata, mlx_map_string_to_string) : NULL;
     if (!texts || !eval_all(tensors)) return 1;
     Error err = {0};
-    char *path = path_with_extension(file, ".safetensors");
     const MapEntry **sorted = sorted_entries(tensors, by_size_then_name);
-    const bool ok = save_file(path, sorted, tensors->count, texts, &err);
+    const bool ok = save_to(stream, path, sorted, tensors->count, texts, &err);
     if (!ok) op_error("[save_safetensors] %s", err.message);
     free(sorted);
-    free(path);
     return ok ? 0 : 1;
+}
+
+int mlx_save_safetensors(const char *file, const mlx_map_string_to_array param,
+                         const mlx_map_string_to_string metadata) {
+    char *path = path_with_extension(file, ".safetensors");
+    const int status = save(NULL, path, param, metadata);
+    free(path);
+    return status;
+}
+
+int mlx_save_safetensors_writer(mlx_io_writer in_stream, const mlx_map_string_to_array param,
+                                const mlx_map_string_to_string metadata) {
+    IoStream *stream = ctx_of(in_stream, mlx_io_writer);
+    return stream ? save(stream, NULL, param, metadata) : 1;
 }

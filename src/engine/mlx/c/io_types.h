@@ -1,5 +1,4 @@
-/* A GGUF file in memory: arrays and metadata by name. The getters return 2 for a
- * missing key and 3 for metadata of another kind. */
+/* Readers and writers of the caller's own, and a GGUF file in memory. */
 #ifndef MLX_C_IO_TYPES_H
 #define MLX_C_IO_TYPES_H
 
@@ -15,6 +14,47 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
+typedef struct mlx_io_reader_ {
+    void *ctx;
+} mlx_io_reader;
+
+typedef struct mlx_io_writer_ {
+    void *ctx;
+} mlx_io_writer;
+
+/* What a stream can do; every function gets the descriptor first. Reading an array
+ * or saving one needs is_open, good and read with read_at_offset, or write; loading
+ * safetensors also seek and tell. good says whether all went well so far: it is
+ * asked after each call. whence is SEEK_SET, SEEK_CUR or SEEK_END. read_at_offset
+ * leaves the position undefined and may be called from another thread. free runs
+ * when the last user of the stream is gone. label, for messages, and free may be
+ * NULL. */
+typedef struct mlx_io_vtable_ {
+    bool (*is_open)(void *);
+    bool (*good)(void *);
+    size_t (*tell)(void *);
+    void (*seek)(void *, int64_t off, int whence);
+    void (*read)(void *, char *data, size_t n);
+    void (*read_at_offset)(void *, char *data, size_t n, size_t off);
+    void (*write)(void *, const char *data, size_t n);
+    const char *(*label)(void *);
+    void (*free)(void *);
+} mlx_io_vtable;
+
+/* desc is the descriptor. Arrays loaded from a reader keep it until they are
+ * evaluated, so it may outlive its handle. */
+mlx_io_reader mlx_io_reader_new(void *desc, mlx_io_vtable vtable);
+int mlx_io_reader_descriptor(void **desc_, mlx_io_reader io);
+int mlx_io_reader_tostring(mlx_string *str_, mlx_io_reader io); /* its label */
+int mlx_io_reader_free(mlx_io_reader io);
+
+mlx_io_writer mlx_io_writer_new(void *desc, mlx_io_vtable vtable);
+int mlx_io_writer_descriptor(void **desc_, mlx_io_writer io);
+int mlx_io_writer_tostring(mlx_string *str_, mlx_io_writer io);
+int mlx_io_writer_free(mlx_io_writer io);
+
+/* Arrays and metadata of a GGUF file by name. The getters return 2 for a missing
+ * key and 3 for metadata of another kind. */
 typedef struct mlx_io_gguf_ {
     void *ctx;
 } mlx_io_gguf;
