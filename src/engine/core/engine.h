@@ -2,7 +2,8 @@
  *
  * A graph is made of Nodes. A node that came from an operation remembers that
  * operation (`op`), its inputs and its parameters until it is evaluated; then
- * it owns a share of a Buffer and forgets all three. A node made from data is
+ * it owns a share of a Buffer and forgets all three (inside a transform, nodes
+ * that depend on its arguments forget only at its end). A node made from data is
  * ready at once. Public handles (mlx_array) hold one reference to a node.
  * Evaluation runs in the calling thread, in depth-first order; kernels may
  * spread over base_parallel_for. Independent graphs may be built and evaluated
@@ -119,12 +120,14 @@ struct Node {
     bool col_contiguous; /* in column-major order */
     uint16_t itemsize;   /* bytes */
     uint32_t n_inputs;
-    uint32_t visited; /* evaluation: inputs walked so far */
+    uint32_t visited; /* a walk over the graph: inputs walked so far */
+    uint32_t tape;    /* a transform: place in its order + 1; 0 outside */
+    uint8_t level;    /* depends on the tracers of that many nested transforms; 0: on none */
     size_t size;      /* items by the shape */
     size_t data_size; /* items spanned in the buffer; less than size when broadcast */
     size_t offset;    /* bytes into the buffer */
     Buffer *buffer;   /* NULL until ready */
-    const Op *op;     /* NULL once ready */
+    const Op *op;     /* NULL once ready, unless a transform still needs it */
     Node **inputs;
     const void *param; /* copy of what the op function gave; NULL without */
     Node *link;        /* evaluation order, release list, pool */
@@ -154,8 +157,15 @@ Node *node_from_data(const void *data, mlx_dtype dtype, const int *shape, int nd
 Node *node_scalar(double value, mlx_dtype dtype);
 /* One result of an operation with several: a view of `whole` (a node whose
  * buffer holds all results one after the other) from byte `offset` on, row
- * major. Give every part's offset a multiple of 64. */
+ * major. Give every part's offset a multiple of 64. The gradient rule of
+ * `whole` is called once for all parts; its g is no array but a bundle that
+ * node_part_cotangent opens. */
 Node *node_part(Node *whole, size_t offset, mlx_dtype dtype, const int *shape, int ndim);
+/* The cotangent of the part at that offset, borrowed; NULL when it is zero. */
+Node *node_part_cotangent(const Node *g, size_t offset);
+/* The rule of every operation that is a part: param starts with its size_t
+ * offset, inputs[0] is the whole. The transforms know it and never call it. */
+bool node_part_vjp(Node *node, Node *g, const bool *wanted, Node **grads);
 
 static inline Node *node_retain(Node *node) { /* NULL ok */
     if (node) atomic_fetch_add_explicit(&node->refs, 1, memory_order_relaxed);

@@ -57,7 +57,10 @@ bool nodes_eval(Node *const *nodes, size_t count) {
         const Op *op = node->op;
         if (!failed && op->eval(node, &err)) {
             node->state = NODE_READY;
-            node_detach(node);
+            if (!node_traced(node)) {
+                node->level = 0;
+                node_detach(node);
+            }
             continue;
         }
         /* This one failed or an earlier one did: they stay lazy. */

@@ -3,9 +3,18 @@
 #define ENGINE_CORE_INTERNAL_H
 
 #include "engine/core/engine.h"
+#include "mlx/c/closure.h"
 
 /* After evaluation: forgets operation, inputs and parameters. */
 void node_detach(Node *node);
+
+/* Transforms (value_and_grad, vjp, ...) that run in this thread, one inside the
+ * other. A node of a level above 0 keeps its operation and its inputs' values
+ * past evaluation while one runs. */
+extern _Thread_local uint8_t trace_depth;
+static inline bool node_traced(const Node *node) {
+    return node->level && trace_depth;
+}
 
 /* What mlx_array.ctx points to. It stays when another value is assigned, so
  * copies of the mlx_array struct see the new value. */
@@ -64,6 +73,14 @@ void map_insert_owned(Map *map, const char *key, const ElementKind *kind, void *
  * reporting "expected a non-empty <type>". */
 void *handle_ctx(const char *file, int line, const void *ctx, const char *type);
 #define ctx_of(handle, type) handle_ctx(__FILE__, __LINE__, (handle).ctx, #type)
+
+/* Closures over a function of the engine itself, which has reported its own
+ * failure: the caller of apply adds no second message. */
+mlx_closure closure_new_own(int (*fun)(mlx_vector_array *, const mlx_vector_array, void *),
+                            void *payload, void (*dtor)(void *));
+mlx_closure_value_and_grad closure_value_and_grad_new_own(
+    int (*fun)(mlx_vector_array *, mlx_vector_array *, const mlx_vector_array, void *),
+    void *payload, void (*dtor)(void *));
 
 /* A new handle that takes over a reference. */
 mlx_array array_from_node(Node *node);

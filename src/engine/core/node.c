@@ -1,11 +1,13 @@
 /* Nodes: making, sharing, releasing them, and giving them memory. */
-#include "engine/core/engine.h"
+#include "engine/core/internal.h"
 #include "engine/core/pool.h"
 #include "engine/cpu/kernels.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+_Thread_local uint8_t trace_depth;
 
 enum { DONATION_SLACK = 16384 }; /* bytes a reused buffer may be too large */
 
@@ -29,6 +31,8 @@ static Node *node_make(mlx_dtype dtype, const int *shape, int ndim) {
     node->itemsize = dtype_info[dtype].size;
     node->n_inputs = 0;
     node->visited = 0;
+    node->tape = 0;
+    node->level = 0;
     node->size = size;
     node->offset = 0;
     node->buffer = NULL;
@@ -50,7 +54,10 @@ Node *node_new_param(const Op *op, mlx_dtype dtype, const int *shape, int ndim, 
     node->op = op;
     if (n_inputs > NODE_INPUTS) node->inputs = base_alloc((size_t)n_inputs * sizeof(Node *));
     node->n_inputs = (uint32_t)n_inputs;
-    for (int i = 0; i < n_inputs; i++) node->inputs[i] = node_retain(inputs[i]);
+    for (int i = 0; i < n_inputs; i++) {
+        node->inputs[i] = node_retain(inputs[i]);
+        if (inputs[i]->level > node->level) node->level = inputs[i]->level;
+    }
     if (param_bytes) {
         void *copy = param_bytes <= NODE_PARAM_BYTES ? node->own_param : base_alloc(param_bytes);
         memcpy(copy, param, param_bytes);
@@ -137,10 +144,23 @@ static bool part_eval(Node *node, Error *err) {
     node->offset = whole->offset + *offset;
     return true;
 }
-static const Op part_op = {"part", part_eval, NULL};
+static const Op part_op = {"part", part_eval, node_part_vjp};
 
 Node *node_part(Node *whole, size_t offset, mlx_dtype dtype, const int *shape, int ndim) {
     return node_new_param(&part_op, dtype, shape, ndim, &offset, sizeof offset, NODES(whole));
+}
+
+bool node_part_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    (void)g, (void)wanted, (void)grads;
+    op_error("[vjp] The part %s was differentiated without its whole.", node->op->name);
+    return false;
+}
+
+Node *node_part_cotangent(const Node *g, size_t offset) {
+    const size_t *offsets = g->param;
+    for (uint32_t i = 0; i < g->n_inputs; i++)
+        if (offsets[i] == offset) return g->inputs[i];
+    return NULL;
 }
 
 /* ---- releasing ---- */
@@ -255,6 +275,7 @@ bool node_alloc(Node *node, Error *err) {
 
 bool node_donatable(const Node *node, int i) {
     const Node *input = node->inputs[i];
+    if (node_traced(node)) return false; /* its gradient may need the value */
     return atomic_load_explicit(&input->refs, memory_order_acquire) == 1 &&
            atomic_load_explicit(&input->buffer->refs, memory_order_acquire) == 1 &&
            !input->buffer->foreign && input->buffer->capacity <= node_nbytes(node) + DONATION_SLACK;

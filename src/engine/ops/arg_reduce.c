@@ -141,7 +141,8 @@ static bool arg_eval(Node *node, Error *err) {
     if (walk.rows) ops_parallel(walk.rows, x->size, arg_rows, &job);
     return true;
 }
-static const Op argmax_op = {"argmax", arg_eval, NULL}, argmin_op = {"argmin", arg_eval, NULL};
+static const Op argmax_op = {"argmax", arg_eval, ops_zero_vjp},
+                argmin_op = {"argmin", arg_eval, ops_zero_vjp};
 
 Node *op_arg_reduce(bool want_max, Node *x, int axis, bool keepdims) {
     if (!x) return NULL;

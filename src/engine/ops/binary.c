@@ -6,6 +6,7 @@
  * everything else walks merged axes row by row, and only rows whose items do
  * not lie side by side are gathered into tiles. */
 #include "engine/ops/binary_loops.h"
+#include "engine/ops/rule.h"
 #include "mlx/c/ops.h"
 
 #include <string.h>
@@ -150,32 +151,85 @@ static bool binary_eval(Node *node, Error *err) {
     return true;
 }
 
-#define BINARY_OP(kind, text) [kind] = {text, binary_eval, NULL}
+/* The gradient of the left operand, before it is summed to its shape. */
+static Node *binary_left(BinaryKind kind, Node *a, Node *b, Node *g, Temps *t) {
+    switch (kind) {
+    case BINARY_MULTIPLY: return temp(t, op_multiply(g, b));
+    case BINARY_DIVIDE: return temp(t, op_divide(g, b));
+    case BINARY_MAXIMUM: return temp(t, op_keep(temp(t, op_binary(BINARY_GREATER, a, b)), g));
+    case BINARY_MINIMUM: return temp(t, op_keep(temp(t, op_binary(BINARY_LESS, a, b)), g));
+    case BINARY_POWER: {
+        Node *less = temp(t, op_binary_scalar(BINARY_SUBTRACT, b, 1));
+        Node *slope = temp(t, op_multiply(b, temp(t, op_binary(BINARY_POWER, a, less))));
+        return temp(t, op_multiply(g, slope));
+    }
+    case BINARY_LOGADDEXP: {
+        Node *share = temp(t, op_unary(UNARY_SIGMOID, temp(t, op_subtract(a, b))));
+        return temp(t, op_multiply(g, share));
+    }
+    default: return g; /* add, subtract, remainder */
+    }
+}
+
+static Node *binary_right(BinaryKind kind, Node *a, Node *b, Node *y, Node *g, Temps *t) {
+    switch (kind) {
+    case BINARY_SUBTRACT: return temp(t, op_negative(g));
+    case BINARY_MULTIPLY: return temp(t, op_multiply(g, a));
+    case BINARY_DIVIDE:
+        return temp(t, op_negative(temp(t, op_divide(temp(t, op_multiply(g, y)), b))));
+    case BINARY_MAXIMUM: return temp(t, op_drop(temp(t, op_binary(BINARY_GREATER, a, b)), g));
+    case BINARY_MINIMUM: return temp(t, op_drop(temp(t, op_binary(BINARY_LESS, a, b)), g));
+    case BINARY_POWER: { /* 0 where y is, whatever the logarithm */
+        Node *logs = temp(t, op_unary(UNARY_LOG, a));
+        Node *slope = temp(t, op_astype(temp(t, op_multiply(y, logs)), g->dtype));
+        Node *vanished = temp(t, op_binary_scalar(BINARY_EQUAL, y, 0));
+        return temp(t, op_multiply(g, temp(t, op_drop(vanished, slope))));
+    }
+    case BINARY_REMAINDER:
+        return temp(
+            t, op_negative(temp(t, op_multiply(g, temp(t, op_binary(BINARY_FLOOR_DIVIDE, a, b))))));
+    case BINARY_LOGADDEXP: return binary_left(kind, b, a, g, t);
+    default: return g; /* add */
+    }
+}
+
+static bool binary_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    const BinaryKind kind = ((const BinaryParam *)node->param)->kind;
+    Node *a = node->inputs[0], *b = node->inputs[1];
+    Temps t = {0};
+    bool good = true;
+    if (wanted[0]) good = (grads[0] = op_sum_to(binary_left(kind, a, b, g, &t), a)) != NULL;
+    if (wanted[1] && good)
+        good = (grads[1] = op_sum_to(binary_right(kind, a, b, node, g, &t), b)) != NULL;
+    return temps_end(&t, good);
+}
+
+#define BINARY_OP(kind, text, vjp) [kind] = {text, binary_eval, vjp}
 static const Op binary_ops[BINARY_COUNT] = {
-    BINARY_OP(BINARY_ADD, "add"),
-    BINARY_OP(BINARY_SUBTRACT, "subtract"),
-    BINARY_OP(BINARY_MULTIPLY, "multiply"),
-    BINARY_OP(BINARY_DIVIDE, "divide"),
-    BINARY_OP(BINARY_MAXIMUM, "maximum"),
-    BINARY_OP(BINARY_MINIMUM, "minimum"),
-    BINARY_OP(BINARY_POWER, "power"),
-    BINARY_OP(BINARY_REMAINDER, "remainder"),
-    BINARY_OP(BINARY_FLOOR_DIVIDE, "floor_divide"),
-    BINARY_OP(BINARY_LOGADDEXP, "logaddexp"),
-    BINARY_OP(BINARY_EQUAL, "equal"),
-    BINARY_OP(BINARY_NAN_EQUAL, "nan_equal"),
-    BINARY_OP(BINARY_NOT_EQUAL, "not_equal"),
-    BINARY_OP(BINARY_GREATER, "greater"),
-    BINARY_OP(BINARY_GREATER_EQUAL, "greater_equal"),
-    BINARY_OP(BINARY_LESS, "less"),
-    BINARY_OP(BINARY_LESS_EQUAL, "less_equal"),
-    BINARY_OP(BINARY_LOGICAL_AND, "logical_and"),
-    BINARY_OP(BINARY_LOGICAL_OR, "logical_or"),
-    BINARY_OP(BINARY_BITWISE_AND, "bitwise_and"),
-    BINARY_OP(BINARY_BITWISE_OR, "bitwise_or"),
-    BINARY_OP(BINARY_BITWISE_XOR, "bitwise_xor"),
-    BINARY_OP(BINARY_LEFT_SHIFT, "left_shift"),
-    BINARY_OP(BINARY_RIGHT_SHIFT, "right_shift"),
+    BINARY_OP(BINARY_ADD, "add", binary_vjp),
+    BINARY_OP(BINARY_SUBTRACT, "subtract", binary_vjp),
+    BINARY_OP(BINARY_MULTIPLY, "multiply", binary_vjp),
+    BINARY_OP(BINARY_DIVIDE, "divide", binary_vjp),
+    BINARY_OP(BINARY_MAXIMUM, "maximum", binary_vjp),
+    BINARY_OP(BINARY_MINIMUM, "minimum", binary_vjp),
+    BINARY_OP(BINARY_POWER, "power", binary_vjp),
+    BINARY_OP(BINARY_REMAINDER, "remainder", binary_vjp),
+    BINARY_OP(BINARY_FLOOR_DIVIDE, "floor_divide", ops_zero_vjp),
+    BINARY_OP(BINARY_LOGADDEXP, "logaddexp", binary_vjp),
+    BINARY_OP(BINARY_EQUAL, "equal", ops_zero_vjp),
+    BINARY_OP(BINARY_NAN_EQUAL, "nan_equal", ops_zero_vjp),
+    BINARY_OP(BINARY_NOT_EQUAL, "not_equal", ops_zero_vjp),
+    BINARY_OP(BINARY_GREATER, "greater", ops_zero_vjp),
+    BINARY_OP(BINARY_GREATER_EQUAL, "greater_equal", ops_zero_vjp),
+    BINARY_OP(BINARY_LESS, "less", ops_zero_vjp),
+    BINARY_OP(BINARY_LESS_EQUAL, "less_equal", ops_zero_vjp),
+    BINARY_OP(BINARY_LOGICAL_AND, "logical_and", ops_zero_vjp),
+    BINARY_OP(BINARY_LOGICAL_OR, "logical_or", ops_zero_vjp),
+    BINARY_OP(BINARY_BITWISE_AND, "bitwise_and", ops_zero_vjp),
+    BINARY_OP(BINARY_BITWISE_OR, "bitwise_or", ops_zero_vjp),
+    BINARY_OP(BINARY_BITWISE_XOR, "bitwise_xor", ops_zero_vjp),
+    BINARY_OP(BINARY_LEFT_SHIFT, "left_shift", ops_zero_vjp),
+    BINARY_OP(BINARY_RIGHT_SHIFT, "right_shift", ops_zero_vjp),
 };
 
 /* The dtype both operands are cast to, from the promoted one. */

@@ -151,7 +151,11 @@ static bool astype_eval(Node *node, Error *err) {
     }
     return true;
 }
-static const Op astype_op = {"astype", astype_eval, NULL};
+
+static bool astype_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    return !wanted[0] || (grads[0] = op_astype(g, node->inputs[0]->dtype));
+}
+static const Op astype_op = {"astype", astype_eval, astype_vjp};
 
 Node *op_astype(Node *x, mlx_dtype dtype) {
     if (!x) return NULL;

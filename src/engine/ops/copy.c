@@ -114,6 +114,18 @@ Node *ready_row_contiguous(Node *x, Error *err) {
     return copy;
 }
 
+bool ops_zero_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    (void)node, (void)g, (void)wanted, (void)grads;
+    return true;
+}
+
+/* For all that gives its first input unchanged. */
+static bool pass_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    (void)node;
+    if (wanted[0]) grads[0] = node_retain(g);
+    return true;
+}
+
 typedef struct ContiguousParam {
     bool allow_col_major;
 } ContiguousParam;
@@ -131,7 +143,7 @@ static bool contiguous_eval(Node *node, Error *err) {
     }
     return copy_eval(node, err);
 }
-static const Op contiguous_op = {"contiguous", contiguous_eval, NULL};
+static const Op contiguous_op = {"contiguous", contiguous_eval, pass_vjp};
 
 Node *op_contiguous(Node *x, bool allow_col_major) {
     if (!x) return NULL;
@@ -145,12 +157,34 @@ static bool share_eval(Node *node, Error *err) {
     node_share(node, x, x->strides, 0);
     return true;
 }
-static const Op alias_op = {"copy", share_eval, NULL};
-static const Op stop_gradient_op = {"stop_gradient", share_eval, NULL};
-static const Op depends_op = {"depends", share_eval, NULL};
+static const Op alias_op = {"copy", share_eval, pass_vjp};
+static const Op stop_gradient_op = {"stop_gradient", share_eval, ops_zero_vjp};
+static const Op depends_op = {"depends", share_eval, pass_vjp};
 
 static Node *share(const Op *op, Node *x) {
     return x ? node_new(op, x->dtype, x->shape, x->ndim, NODES(x)) : NULL;
+}
+
+/* Every output keeps all dependencies as inputs, so they are evaluated first. */
+void op_depends(Node *const *values, size_t count, Node *const *others, size_t n_others,
+                Node **out) {
+    Node **list = base_alloc((n_others + 1) * sizeof *list);
+    if (n_others) memcpy(list + 1, others, n_others * sizeof *list);
+    for (size_t i = 0; i < count; i++) {
+        list[0] = values[i];
+        out[i] = values[i] ? node_new(&depends_op, values[i]->dtype, values[i]->shape,
+                                      values[i]->ndim, list, (int)n_others + 1)
+                           : NULL;
+    }
+    free(list);
+}
+
+Node *op_stop_gradient(Node *x) {
+    return share(&stop_gradient_op, x);
+}
+
+bool node_is_stop_gradient(const Node *node) {
+    return node->op == &stop_gradient_op;
 }
 
 int mlx_contiguous(mlx_array *res, const mlx_array a, bool allow_col_major, const mlx_stream s) {
@@ -162,10 +196,9 @@ int mlx_copy(mlx_array *res, const mlx_array a, const mlx_stream s) {
 }
 
 int mlx_stop_gradient(mlx_array *res, const mlx_array a, const mlx_stream s) {
-    return stream_ok(s) ? op_finish(res, share(&stop_gradient_op, node_of(a))) : 1;
+    return stream_ok(s) ? op_finish(res, op_stop_gradient(node_of(a))) : 1;
 }
 
-/* Every output keeps all dependencies as inputs, so they are evaluated first. */
 int mlx_depends(mlx_vector_array *res, const mlx_vector_array inputs,
                 const mlx_vector_array dependencies) {
     Node *const *values, *const *others;
@@ -173,16 +206,9 @@ int mlx_depends(mlx_vector_array *res, const mlx_vector_array inputs,
     if (!vector_nodes(inputs, &values, &n_values) ||
         !vector_nodes(dependencies, &others, &n_others))
         return 1;
-    Node **list = base_alloc((n_others + 1) * sizeof *list);
     Node **outputs = base_alloc((n_values + 1) * sizeof *outputs);
-    if (n_others) memcpy(list + 1, others, n_others * sizeof *list);
-    for (size_t i = 0; i < n_values; i++) {
-        Node *x = values[i];
-        list[0] = x;
-        outputs[i] = node_new(&depends_op, x->dtype, x->shape, x->ndim, list, (int)n_others + 1);
-    }
+    op_depends(values, n_values, others, n_others, outputs);
     const int status = op_finish_vector(res, outputs, n_values);
-    free(list);
     free(outputs);
     return status;
 }

@@ -1,6 +1,6 @@
 /* Joining and repeating: concatenate, stack, pad, repeat, tile, roll. Always
  * new memory, filled by runs. */
-#include "engine/ops/ops.h"
+#include "engine/ops/rule.h"
 #include "mlx/c/ops.h"
 
 #include <stdlib.h>
@@ -23,7 +23,18 @@ static bool concatenate_eval(Node *node, Error *err) {
     }
     return true;
 }
-static const Op concatenate_op = {"concatenate", concatenate_eval, NULL};
+
+static bool concatenate_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    const int axis = ((const ConcatParam *)node->param)->axis;
+    int start = 0;
+    for (uint32_t i = 0; i < node->n_inputs; i++) {
+        const int stop = start + node->inputs[i]->shape[axis];
+        if (wanted[i] && !(grads[i] = op_slice_axis(g, axis, start, stop))) return false;
+        start = stop;
+    }
+    return true;
+}
+static const Op concatenate_op = {"concatenate", concatenate_eval, concatenate_vjp};
 
 Node *op_concatenate(Node *const *nodes, size_t count, int axis) {
     if (count == 0) return op_error("[concatenate] No arrays provided for concatenation.");

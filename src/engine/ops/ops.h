@@ -19,6 +19,12 @@
 /* Below this many items an element-wise operation stays in the calling thread. */
 enum { OPS_PARALLEL_ITEMS = 65536, OPS_TILE = 256 };
 
+/* ---- gradients ------------------------------------------------------------ */
+
+/* The rule of an operation whose gradient is zero everywhere (comparisons, floor,
+ * argmax, ...): what lies behind it is not differentiated. */
+bool ops_zero_vjp(Node *node, Node *g, const bool *wanted, Node **grads);
+
 /* ---- element-wise -------------------------------------------------------- */
 
 typedef enum {
@@ -138,6 +144,11 @@ Node *op_squeeze(Node *x, const int *axes, size_t n);
 Node *op_expand_dims(Node *x, const int *axes, size_t n);
 Node *op_broadcast_to(Node *x, const int *shape, int ndim);
 Node *op_contiguous(Node *x, bool allow_col_major);
+Node *op_stop_gradient(Node *x);
+bool node_is_stop_gradient(const Node *node);
+/* out[i]: values[i], evaluated after all of others. */
+void op_depends(Node *const *values, size_t count, Node *const *others, size_t n_others,
+                Node **out);
 Node *op_slice(Node *x, const int *start, const int *stop, const int *strides);
 /* Items [start, stop) of one axis, 0 <= start <= stop <= dimension. */
 Node *op_slice_axis(Node *x, int axis, int start, int stop);

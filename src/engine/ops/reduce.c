@@ -4,7 +4,7 @@
  * each folded by one call. Columns: the kept items lie side by side and the
  * reduced ones do not, so a tile of accumulators takes one row after another.
  * Floats of up to 32 bits accumulate in float32, integers modulo 2^64. */
-#include "engine/ops/ops.h"
+#include "engine/ops/rule.h"
 #include "mlx/c/ops.h"
 
 #include <complex.h>
@@ -283,7 +283,71 @@ static bool reduce_eval(Node *node, Error *err) {
     return true;
 }
 
-#define REDUCE_OP(kind, text) [kind] = {text, reduce_eval, NULL}
+/* y (or its cotangent) back in the shape in which it broadcasts against x. */
+static Node *keep_axes(Node *y, const Node *x, uint32_t axes) {
+    int shape[NODE_DIMS];
+    for (int i = 0; i < x->ndim; i++) shape[i] = axes >> i & 1 ? 1 : x->shape[i];
+    return op_reshape(y, shape, x->ndim);
+}
+
+static size_t axes_list(const Node *x, uint32_t axes, int *list) {
+    size_t n = 0;
+    for (int i = 0; i < x->ndim; i++)
+        if (axes >> i & 1) list[n++] = i;
+    return n;
+}
+
+/* Items that share the extreme share its gradient equally. */
+static Node *extreme_grad(Node *x, Node *y, Node *g, uint32_t axes, Temps *t) {
+    int list[NODE_DIMS];
+    const size_t n = axes_list(x, axes, list);
+    Node *winners = temp(t, op_astype(temp(t, op_binary(BINARY_EQUAL, x, y)), g->dtype));
+    Node *count = temp(t, op_reduce(REDUCE_SUM, winners, list, n, true));
+    return op_multiply(temp(t, op_divide(g, count)), winners);
+}
+
+/* Each item's gradient is the product of the others: the whole over the item,
+ * except at a zero. Where it is the only one, the product of the rest remains;
+ * where there are more, nothing does. */
+static Node *prod_grad(Node *x, Node *y, Node *g, uint32_t axes, Temps *t) {
+    int list[NODE_DIMS];
+    const size_t n = axes_list(x, axes, list);
+    Node *one = temp(t, node_scalar(1, x->dtype));
+    Node *is_zero = temp(t, op_binary_scalar(BINARY_EQUAL, x, 0));
+    Node *zeros = temp(t, op_reduce(REDUCE_SUM, is_zero, list, n, true));
+    Node *rest = temp(t, op_where(is_zero, one, x));
+    Node *single = temp(t, op_binary_scalar(BINARY_EQUAL, zeros, 1));
+    Node *others = temp(t, op_keep(single, temp(t, op_reduce(REDUCE_PROD, rest, list, n, true))));
+    Node *whole = temp(t, op_divide(y, rest));
+    return temp(t, op_multiply(g, temp(t, op_where(is_zero, others, whole))));
+}
+
+static bool reduce_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    if (!wanted[0]) return true;
+    const ReduceParam *param = node->param;
+    Node *x = node->inputs[0];
+    Temps t = {0};
+    Node *wide = temp(&t, keep_axes(g, x, param->axes)), *result = NULL;
+    switch (param->kind) {
+    case REDUCE_SUM: result = wide; break;
+    case REDUCE_MEAN:
+        result = temp(&t, op_scale(wide, (double)node->size / (double)BASE_MAX(x->size, 1)));
+        break;
+    case REDUCE_PROD:
+        result = prod_grad(x, temp(&t, keep_axes(node, x, param->axes)), wide, param->axes, &t);
+        break;
+    default:
+        result = temp(
+            &t, extreme_grad(x, temp(&t, keep_axes(node, x, param->axes)), wide, param->axes, &t));
+        break;
+    }
+    Node *cast = temp(&t, op_astype(result, x->dtype));
+    grads[0] = op_broadcast_to(cast, x->shape, x->ndim);
+    return temps_end(&t, grads[0] != NULL);
+}
+
+#define REDUCE_OP(kind, text) \
+    [kind] = {text, reduce_eval, kind < REDUCE_ALL ? reduce_vjp : ops_zero_vjp}
 static const Op reduce_ops[REDUCE_COUNT] = {
     REDUCE_OP(REDUCE_SUM, "sum"), REDUCE_OP(REDUCE_MEAN, "mean"), REDUCE_OP(REDUCE_PROD, "prod"),
     REDUCE_OP(REDUCE_MAX, "max"), REDUCE_OP(REDUCE_MIN, "min"),   REDUCE_OP(REDUCE_ALL, "all"),

@@ -1,6 +1,6 @@
 /* cumsum along an axis. 16-bit floats and float32 accumulate in double and
  * round once an item; integers wrap in their own type. */
-#include "engine/ops/ops.h"
+#include "engine/ops/rule.h"
 #include "engine/ops/scalar.h"
 #include "mlx/c/ops.h"
 
@@ -81,7 +81,12 @@ static bool cumsum_eval(Node *node, Error *err) {
                                     in_step, (size_t)n, param->inclusive);
     return true;
 }
-static const Op cumsum_op = {"cumsum", cumsum_eval, NULL};
+
+static bool cumsum_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    const ScanParam *param = node->param;
+    return !wanted[0] || (grads[0] = op_cumsum(g, param->axis, !param->reverse, param->inclusive));
+}
+static const Op cumsum_op = {"cumsum", cumsum_eval, cumsum_vjp};
 
 Node *op_cumsum(Node *x, int axis, bool reverse, bool inclusive) {
     if (!x || !axis_fix("cumsum", &axis, x->ndim)) return NULL;

@@ -1,5 +1,5 @@
 /* Choosing between values: where, clip, and the comparisons with tolerance. */
-#include "engine/ops/ops.h"
+#include "engine/ops/rule.h"
 #include "mlx/c/ops.h"
 
 #include <math.h>
@@ -51,7 +51,17 @@ static bool where_eval(Node *node, Error *err) {
     if (walk.rows) ops_parallel(walk.rows, node->size, where_rows, &job);
     return true;
 }
-static const Op where_op = {"select", where_eval, NULL};
+
+static bool where_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    Node *condition = node->inputs[0];
+    Temps t = {0};
+    bool good = true;
+    if (wanted[1]) good = (grads[1] = op_sum_to(temp(&t, op_keep(condition, g)), node->inputs[1]));
+    if (wanted[2] && good)
+        good = (grads[2] = op_sum_to(temp(&t, op_drop(condition, g)), node->inputs[2]));
+    return temps_end(&t, good);
+}
+static const Op where_op = {"select", where_eval, where_vjp};
 
 Node *op_where(Node *condition, Node *x, Node *y) {
     if (!condition || !x || !y) return NULL;
@@ -105,7 +115,7 @@ static bool isclose_eval(Node *node, Error *err) {
     }
     return true;
 }
-static const Op isclose_op = {"isclose", isclose_eval, NULL};
+static const Op isclose_op = {"isclose", isclose_eval, ops_zero_vjp};
 
 Node *op_isclose(Node *a, Node *b, double rtol, double atol, bool equal_nan) {
     if (!a || !b) return NULL;

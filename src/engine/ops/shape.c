@@ -1,6 +1,6 @@
 /* Views: the same items under another shape or order. Nothing is copied,
  * except by a reshape whose strides cannot express the new shape. */
-#include "engine/ops/ops.h"
+#include "engine/ops/rule.h"
 #include "mlx/c/ops.h"
 
 #include <stdlib.h>
@@ -58,7 +58,13 @@ static bool reshape_eval(Node *node, Error *err) {
                  x->itemsize);
     return true;
 }
-static const Op reshape_op = {"reshape", reshape_eval, NULL};
+
+/* For all that only regroups the items. */
+static bool regroup_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    const Node *x = node->inputs[0];
+    return !wanted[0] || (grads[0] = op_reshape(g, x->shape, x->ndim));
+}
+static const Op reshape_op = {"reshape", reshape_eval, regroup_vjp};
 
 Node *op_reshape(Node *x, const int *shape, size_t ndim) {
     if (!x) return NULL;
@@ -158,7 +164,14 @@ static bool transpose_eval(Node *node, Error *err) {
     node_share(node, x, strides, 0);
     return true;
 }
-static const Op transpose_op = {"transpose", transpose_eval, NULL};
+
+static bool transpose_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    const AxesParam *param = node->param;
+    int inverse[NODE_DIMS];
+    for (int i = 0; i < node->ndim; i++) inverse[param->axes[i]] = i;
+    return !wanted[0] || (grads[0] = op_transpose(g, inverse, g->ndim));
+}
+static const Op transpose_op = {"transpose", transpose_eval, transpose_vjp};
 
 Node *op_transpose(Node *x, const int *axes, size_t n) {
     if (!x) return NULL;
@@ -224,7 +237,8 @@ static bool axes_eval(Node *node, Error *err) {
     node_share(node, x, strides, 0);
     return true;
 }
-static const Op squeeze_op = {"squeeze", axes_eval, NULL}, expand_dims_op = {"expand_dims", axes_eval, NULL};
+static const Op squeeze_op = {"squeeze", axes_eval, regroup_vjp};
+static const Op expand_dims_op = {"expand_dims", axes_eval, regroup_vjp};
 
 Node *op_squeeze(Node *x, const int *axes, size_t n) {
     if (!x) return NULL;
@@ -276,7 +290,27 @@ static bool broadcast_eval(Node *node, Error *err) {
     node_share(node, x, strides, 0);
     return true;
 }
-static const Op broadcast_op = {"broadcast", broadcast_eval, NULL};
+
+Node *op_sum_to(Node *g, const Node *x) {
+    if (!g) return NULL;
+    int axes[NODE_DIMS];
+    size_t n = 0;
+    const int extra = g->ndim - x->ndim;
+    for (int i = 0; i < g->ndim; i++)
+        if (i < extra || g->shape[i] != x->shape[i - extra]) axes[n++] = i;
+    if (n == 0) return node_retain(g);
+    Node *sum = op_reduce(REDUCE_SUM, g, axes, n, true);
+    Node *cast = op_astype(sum, g->dtype);
+    Node *result = op_reshape(cast, x->shape, x->ndim);
+    node_release(sum);
+    node_release(cast);
+    return result;
+}
+
+static bool broadcast_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    return !wanted[0] || (grads[0] = op_sum_to(g, node->inputs[0]));
+}
+static const Op broadcast_op = {"broadcast", broadcast_eval, broadcast_vjp};
 
 Node *op_broadcast_to(Node *x, const int *shape, int ndim) {
     if (!x) return NULL;

@@ -1,6 +1,6 @@
 /* slice, slice_update and split: part of an array as a view, and a part of an
  * array replaced, in place when nobody else holds it. */
-#include "engine/ops/ops.h"
+#include "engine/ops/rule.h"
 #include "mlx/c/ops.h"
 
 #include <stdlib.h>
@@ -63,7 +63,8 @@ static bool slice_eval(Node *node, Error *err) {
     node_share(node, x, strides, node->size ? start : 0);
     return true;
 }
-static const Op slice_op = {"slice", slice_eval, NULL};
+static bool slice_vjp(Node *node, Node *g, const bool *wanted, Node **grads);
+static const Op slice_op = {"slice", slice_eval, slice_vjp};
 
 Node *op_slice(Node *x, const int *start, const int *stop, const int *strides) {
     SliceRange range;
@@ -96,7 +97,34 @@ static bool slice_update_eval(Node *node, Error *err) {
                      update->shape, update->ndim, update->itemsize);
     return true;
 }
-static const Op slice_update_op = {"slice_update", slice_update_eval, NULL};
+static bool slice_update_vjp(Node *node, Node *g, const bool *wanted, Node **grads);
+static const Op slice_update_op = {"slice_update", slice_update_eval, slice_update_vjp};
+
+/* part in the place of x that numbers (of a SliceRange over x's shape) say. */
+static Node *put_slice(Node *x, Node *part, const int *numbers) {
+    if (!x || !part) return NULL;
+    return node_new_param(&slice_update_op, x->dtype, x->shape, x->ndim, numbers,
+                          2 * x->ndim * sizeof(int), NODES(x, part));
+}
+
+static bool slice_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    if (!wanted[0]) return true;
+    Temps t = {0};
+    grads[0] = put_slice(temp(&t, op_zeros_like(node->inputs[0])), g, node->param);
+    return temps_end(&t, grads[0] != NULL);
+}
+
+static bool slice_update_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    Node *update = node->inputs[1];
+    Temps t = {0};
+    bool good = true;
+    if (wanted[0])
+        good = (grads[0] = put_slice(g, temp(&t, op_zeros_like(update)), node->param)) != NULL;
+    if (wanted[1] && good)
+        good = (grads[1] = node_new_param(&slice_op, g->dtype, update->shape, update->ndim,
+                                          node->param, 2 * node->ndim * sizeof(int), NODES(g)));
+    return temps_end(&t, good);
+}
 
 Node *op_slice_update(Node *x, Node *update, const int *start, const int *stop,
                       const int *strides) {
@@ -118,8 +146,7 @@ Node *op_slice_update(Node *x, Node *update, const int *start, const int *stop,
     if (whole && range.whole)
         result = node_retain(whole);
     else if (whole)
-        result = node_new_param(&slice_update_op, x->dtype, x->shape, x->ndim, range.numbers,
-                                2 * x->ndim * sizeof(int), NODES(x, whole));
+        result = put_slice(x, whole, range.numbers);
     node_release(cast);
     node_release(whole);
     return result;
@@ -127,21 +154,83 @@ Node *op_slice_update(Node *x, Node *update, const int *start, const int *stop,
 
 /* ---- split ------------------------------------------------------------------- */
 
+/* A split is one node (x itself) with a view for each part, so that its gradient
+ * joins the parts at once. Param of the split: axis, then the end of each part. */
+typedef struct SplitPart {
+    size_t number; /* which part: the key of its cotangent */
+    int axis, start;
+} SplitPart;
+
+static bool split_eval(Node *node, Error *err) {
+    (void)err;
+    node_share(node, node->inputs[0], NULL, 0);
+    return true;
+}
+
+/* Parts that nothing depends on leave zeros. */
+static bool split_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    if (!wanted[0]) return true;
+    const int *numbers = node->param, axis = numbers[0], *ends = numbers + 1;
+    int shape[NODE_DIMS], start = 0;
+    memcpy(shape, node->shape, sizeof shape);
+    size_t count = 0;
+    while (start < node->shape[axis]) start = ends[count++];
+    Node **parts = base_alloc((count + 1) * sizeof *parts);
+    start = 0;
+    for (size_t i = 0; i < count; i++) {
+        shape[axis] = ends[i] - start;
+        start = ends[i];
+        Node *part = node_part_cotangent(g, i);
+        parts[i] = part ? node_retain(part) : op_full_value(shape, node->ndim, 0, node->dtype);
+    }
+    grads[0] = op_concatenate(parts, count, axis);
+    for (size_t i = 0; i < count; i++) node_release(parts[i]);
+    free(parts);
+    return grads[0] != NULL;
+}
+static const Op split_op = {"split", split_eval, split_vjp};
+
+static bool split_part_eval(Node *node, Error *err) {
+    (void)err;
+    const SplitPart *part = node->param;
+    const Node *x = node->inputs[0];
+    node_share(node, x, x->strides, node->size ? part->start * x->strides[part->axis] : 0);
+    return true;
+}
+static const Op split_part_op = {"split_part", split_part_eval, node_part_vjp};
+
 /* Cut positions as in NumPy: they clamp, and a position before the one in front
- * of it gives an empty part. */
+ * of it gives an empty part, after which parts overlap: those are plain slices. */
 static int split_at(mlx_vector_array *res, Node *x, const int *cuts, size_t n_cuts, int axis) {
     if (!x || !axis_fix("split", &axis, x->ndim)) return 1;
-    Node **parts = base_alloc((n_cuts + 1) * sizeof *parts);
+    const size_t count = n_cuts + 1;
+    Node **parts = base_alloc(count * sizeof *parts);
+    int *numbers = base_alloc((count + 1) * sizeof *numbers), *ends = numbers + 1;
     const int size = x->shape[axis];
-    int start = 0;
-    for (size_t i = 0; i <= n_cuts; i++) {
+    bool ordered = n_cuts > 0 && size > 0;
+    numbers[0] = axis;
+    for (size_t i = 0; i < count; i++) {
         int stop = i < n_cuts ? cuts[i] : size;
         if (stop < 0) stop += size;
-        stop = BASE_MAX(0, BASE_MIN(stop, size));
-        parts[i] = op_slice_axis(x, axis, start, BASE_MAX(start, stop));
-        start = stop;
+        ends[i] = BASE_MAX(0, BASE_MIN(stop, size));
+        ordered = ordered && (i == 0 || ends[i] >= ends[i - 1]);
     }
-    const int status = op_finish_vector(res, parts, n_cuts + 1);
+    Node *whole = ordered ? node_new_param(&split_op, x->dtype, x->shape, x->ndim, numbers,
+                                           (count + 1) * sizeof *numbers, NODES(x))
+                          : NULL;
+    int shape[NODE_DIMS], start = 0;
+    memcpy(shape, x->shape, sizeof shape);
+    for (size_t i = 0; i < count; i++) {
+        shape[axis] = BASE_MAX(0, ends[i] - start);
+        parts[i] =
+            ordered ? node_new_param(&split_part_op, x->dtype, shape, x->ndim,
+                                     &(SplitPart){i, axis, start}, sizeof(SplitPart), NODES(whole))
+                    : op_slice_axis(x, axis, start, BASE_MAX(start, ends[i]));
+        start = ends[i];
+    }
+    node_release(whole);
+    free(numbers);
+    const int status = op_finish_vector(res, parts, count);
     free(parts);
     return status;
 }

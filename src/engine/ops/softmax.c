@@ -1,7 +1,7 @@
 /* softmax and logsumexp. Along the last axis by the row kernels, in float32
  * whatever the storage (so `precise` asks for what always happens); along one
  * other axis by moving it last; along several by composition. */
-#include "engine/ops/ops.h"
+#include "engine/ops/rule.h"
 #include "mlx/c/ops.h"
 
 #include <math.h>
@@ -47,7 +47,18 @@ static bool softmax_eval(Node *node, Error *err) {
     }
     return true;
 }
-static const Op softmax_op = {"softmax", softmax_eval, NULL};
+
+/* y * (g - sum(y * g)) */
+static bool softmax_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    if (!wanted[0]) return true;
+    const int last = node->ndim - 1;
+    Temps t = {0};
+    Node *weighted = temp(&t, op_multiply(node, g));
+    Node *total = temp(&t, op_reduce(REDUCE_SUM, weighted, &last, 1, true));
+    grads[0] = op_subtract(weighted, temp(&t, op_multiply(node, total)));
+    return temps_end(&t, grads[0] != NULL);
+}
+static const Op softmax_op = {"softmax", softmax_eval, softmax_vjp};
 
 static bool logsumexp_eval(Node *node, Error *err) {
     if (!node_alloc(node, err)) return false;
@@ -67,7 +78,19 @@ static bool logsumexp_eval(Node *node, Error *err) {
     node_release(x);
     return true;
 }
-static const Op logsumexp_op = {"logsumexp", logsumexp_eval, NULL};
+
+static bool logsumexp_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    if (!wanted[0]) return true;
+    Node *x = node->inputs[0];
+    const int last = x->ndim - 1;
+    int shape[NODE_DIMS];
+    for (int i = 0; i < x->ndim; i++) shape[i] = i == last ? 1 : x->shape[i];
+    Temps t = {0};
+    Node *share = temp(&t, op_softmax(x, &last, 1, true));
+    grads[0] = op_multiply(share, temp(&t, op_reshape(g, shape, x->ndim)));
+    return temps_end(&t, grads[0] != NULL);
+}
+static const Op logsumexp_op = {"logsumexp", logsumexp_eval, logsumexp_vjp};
 
 static Node *to_real(const char *name, Node *x) {
     if (x->dtype == MLX_COMPLEX64) return op_error("[%s] Not supported for complex64.", name);

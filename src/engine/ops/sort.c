@@ -217,9 +217,10 @@ static bool sort_eval(Node *node, Error *err) {
     return !job.failed || base_fail(err, ERROR_MEMORY, "[%s] No memory for lines of %d items.",
                                     node->op->name, x->shape[job.param.axis]);
 }
-static const Op sort_op = {"sort", sort_eval, NULL}, argsort_op = {"argsort", sort_eval, NULL},
+static const Op sort_op = {"sort", sort_eval, NULL},
+                argsort_op = {"argsort", sort_eval, ops_zero_vjp},
                 partition_op = {"partition", sort_eval, NULL},
-                argpartition_op = {"argpartition", sort_eval, NULL};
+                argpartition_op = {"argpartition", sort_eval, ops_zero_vjp};
 
 /* kth NULL: a full sort. */
 static Node *sort_node(const Op *op, Node *x, const int *kth, int axis, bool positions) {

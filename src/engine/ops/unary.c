@@ -1,6 +1,6 @@
 /* Element-wise functions of one array: their dtypes and the paths through
  * memory. The loops themselves are in unary_loops.c. */
-#include "engine/ops/ops.h"
+#include "engine/ops/rule.h"
 #include "engine/ops/unary_loops.h"
 #include "mlx/c/ops.h"
 
@@ -89,49 +89,124 @@ static bool unary_eval(Node *node, Error *err) {
     return true;
 }
 
-#define UNARY_OP(kind, text) [kind] = {text, unary_eval, NULL}
+/* dy/dx from x and y; t owns what is made on the way, and the result. */
+static Node *unary_slope(UnaryKind kind, Node *x, Node *y, Temps *t) {
+    static const double two_over_root_pi = 1.1283791670955126, half_root_pi = 0.886226925452758;
+    Node *square;
+    switch (kind) {
+    case UNARY_ABS: return temp(t, op_unary(UNARY_SIGN, x));
+    case UNARY_ARCCOS:
+    case UNARY_ARCSIN:
+        square = temp(t, op_rsubtract(1, temp(t, op_unary(UNARY_SQUARE, x))));
+        return temp(
+            t, op_scale(temp(t, op_unary(UNARY_RSQRT, square)), kind == UNARY_ARCSIN ? 1 : -1));
+    case UNARY_ARCCOSH:
+    case UNARY_ARCSINH:
+        square = temp(t, op_unary(UNARY_SQUARE, x));
+        square = temp(t, op_binary_scalar(BINARY_ADD, square, kind == UNARY_ARCSINH ? 1 : -1));
+        return temp(t, op_unary(UNARY_RSQRT, square));
+    case UNARY_ARCTAN:
+        square = temp(t, op_binary_scalar(BINARY_ADD, temp(t, op_unary(UNARY_SQUARE, x)), 1));
+        return temp(t, op_unary(UNARY_RECIPROCAL, square));
+    case UNARY_ARCTANH:
+        square = temp(t, op_rsubtract(1, temp(t, op_unary(UNARY_SQUARE, x))));
+        return temp(t, op_unary(UNARY_RECIPROCAL, square));
+    case UNARY_COSH: return temp(t, op_unary(UNARY_SINH, x));
+    case UNARY_LOG10:
+        return temp(t, op_scale(temp(t, op_unary(UNARY_RECIPROCAL, x)), 0.4342944819032518));
+    case UNARY_LOG2:
+        return temp(t, op_scale(temp(t, op_unary(UNARY_RECIPROCAL, x)), 1.4426950408889634));
+    case UNARY_SINH: return temp(t, op_unary(UNARY_COSH, x));
+    case UNARY_TAN:
+        return temp(t, op_binary_scalar(BINARY_ADD, temp(t, op_unary(UNARY_SQUARE, y)), 1));
+    case UNARY_COS: return temp(t, op_negative(temp(t, op_unary(UNARY_SIN, x))));
+    case UNARY_ERF:
+        square = temp(t, op_negative(temp(t, op_unary(UNARY_SQUARE, x))));
+        return temp(t, op_scale(temp(t, op_unary(UNARY_EXP, square)), two_over_root_pi));
+    case UNARY_ERFINV:
+        square = temp(t, op_unary(UNARY_SQUARE, y));
+        return temp(t, op_scale(temp(t, op_unary(UNARY_EXP, square)), half_root_pi));
+    case UNARY_EXP: return y;
+    case UNARY_EXPM1: return temp(t, op_binary_scalar(BINARY_ADD, y, 1));
+    case UNARY_LOG: return temp(t, op_unary(UNARY_RECIPROCAL, x));
+    case UNARY_LOG1P:
+        return temp(t, op_unary(UNARY_RECIPROCAL, temp(t, op_binary_scalar(BINARY_ADD, x, 1))));
+    case UNARY_RECIPROCAL: return temp(t, op_negative(temp(t, op_unary(UNARY_SQUARE, y))));
+    case UNARY_RSQRT: return temp(t, op_scale(temp(t, op_divide(y, x)), -0.5));
+    case UNARY_SIGMOID: return temp(t, op_multiply(y, temp(t, op_rsubtract(1, y))));
+    case UNARY_SIN: return temp(t, op_unary(UNARY_COS, x));
+    case UNARY_SQRT: return temp(t, op_scale(temp(t, op_unary(UNARY_RECIPROCAL, y)), 0.5));
+    case UNARY_SQUARE: return temp(t, op_scale(x, 2));
+    case UNARY_TANH: return temp(t, op_rsubtract(1, temp(t, op_unary(UNARY_SQUARE, y))));
+    default: return NULL;
+    }
+}
+
+/* Complex numbers in, as mlx has it: derivatives without conjugation. */
+static Node *complex_grad(UnaryKind kind, Node *g, Temps *t) {
+    Node *wide = temp(t, op_astype(g, MLX_COMPLEX64));
+    if (kind != UNARY_IMAG) return node_retain(wide);
+    Node *factor = temp(t, node_from_data((const float[2]){0, -1}, MLX_COMPLEX64, NULL, 0));
+    return op_multiply(wide, factor);
+}
+
+static bool unary_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    if (!wanted[0]) return true;
+    const UnaryKind kind = ((const UnaryParam *)node->param)->kind;
+    Temps t = {0};
+    switch (kind) {
+    case UNARY_NEGATIVE:
+    case UNARY_CONJUGATE: grads[0] = op_unary(kind, g); break;
+    case UNARY_IMAG:
+    case UNARY_REAL: grads[0] = complex_grad(kind, g, &t); break;
+    default: grads[0] = op_multiply(g, unary_slope(kind, node->inputs[0], node, &t)); break;
+    }
+    return temps_end(&t, grads[0] != NULL);
+}
+
+#define UNARY_OP(kind, text, vjp) [kind] = {text, unary_eval, vjp}
 static const Op unary_ops[UNARY_COUNT] = {
-    UNARY_OP(UNARY_ABS, "abs"),
-    UNARY_OP(UNARY_CEIL, "ceil"),
-    UNARY_OP(UNARY_COS, "cos"),
-    UNARY_OP(UNARY_ERF, "erf"),
-    UNARY_OP(UNARY_ERFINV, "erfinv"),
-    UNARY_OP(UNARY_EXP, "exp"),
-    UNARY_OP(UNARY_EXPM1, "expm1"),
-    UNARY_OP(UNARY_FLOOR, "floor"),
-    UNARY_OP(UNARY_ISINF, "isinf"),
-    UNARY_OP(UNARY_ISNAN, "isnan"),
-    UNARY_OP(UNARY_LOG, "log"),
-    UNARY_OP(UNARY_LOG1P, "log1p"),
-    UNARY_OP(UNARY_LOGICAL_NOT, "logical_not"),
-    UNARY_OP(UNARY_NEGATIVE, "negative"),
-    UNARY_OP(UNARY_RECIPROCAL, "reciprocal"),
-    UNARY_OP(UNARY_ROUND, "round"),
-    UNARY_OP(UNARY_RSQRT, "rsqrt"),
-    UNARY_OP(UNARY_SIGMOID, "sigmoid"),
-    UNARY_OP(UNARY_SIGN, "sign"),
-    UNARY_OP(UNARY_SIN, "sin"),
-    UNARY_OP(UNARY_SQRT, "sqrt"),
-    UNARY_OP(UNARY_SQUARE, "square"),
-    UNARY_OP(UNARY_TANH, "tanh"),
-    UNARY_OP(UNARY_ARCCOS, "arccos"),
-    UNARY_OP(UNARY_ARCCOSH, "arccosh"),
-    UNARY_OP(UNARY_ARCSIN, "arcsin"),
-    UNARY_OP(UNARY_ARCSINH, "arcsinh"),
-    UNARY_OP(UNARY_ARCTAN, "arctan"),
-    UNARY_OP(UNARY_ARCTANH, "arctanh"),
-    UNARY_OP(UNARY_BITWISE_INVERT, "bitwise_invert"),
-    UNARY_OP(UNARY_CONJUGATE, "conjugate"),
-    UNARY_OP(UNARY_COSH, "cosh"),
-    UNARY_OP(UNARY_IMAG, "imag"),
-    UNARY_OP(UNARY_ISFINITE, "isfinite"),
-    UNARY_OP(UNARY_ISNEGINF, "isneginf"),
-    UNARY_OP(UNARY_ISPOSINF, "isposinf"),
-    UNARY_OP(UNARY_LOG10, "log10"),
-    UNARY_OP(UNARY_LOG2, "log2"),
-    UNARY_OP(UNARY_REAL, "real"),
-    UNARY_OP(UNARY_SINH, "sinh"),
-    UNARY_OP(UNARY_TAN, "tan"),
+    UNARY_OP(UNARY_ABS, "abs", unary_vjp),
+    UNARY_OP(UNARY_CEIL, "ceil", ops_zero_vjp),
+    UNARY_OP(UNARY_COS, "cos", unary_vjp),
+    UNARY_OP(UNARY_ERF, "erf", unary_vjp),
+    UNARY_OP(UNARY_ERFINV, "erfinv", unary_vjp),
+    UNARY_OP(UNARY_EXP, "exp", unary_vjp),
+    UNARY_OP(UNARY_EXPM1, "expm1", unary_vjp),
+    UNARY_OP(UNARY_FLOOR, "floor", ops_zero_vjp),
+    UNARY_OP(UNARY_ISINF, "isinf", ops_zero_vjp),
+    UNARY_OP(UNARY_ISNAN, "isnan", ops_zero_vjp),
+    UNARY_OP(UNARY_LOG, "log", unary_vjp),
+    UNARY_OP(UNARY_LOG1P, "log1p", unary_vjp),
+    UNARY_OP(UNARY_LOGICAL_NOT, "logical_not", ops_zero_vjp),
+    UNARY_OP(UNARY_NEGATIVE, "negative", unary_vjp),
+    UNARY_OP(UNARY_RECIPROCAL, "reciprocal", unary_vjp),
+    UNARY_OP(UNARY_ROUND, "round", ops_zero_vjp),
+    UNARY_OP(UNARY_RSQRT, "rsqrt", unary_vjp),
+    UNARY_OP(UNARY_SIGMOID, "sigmoid", unary_vjp),
+    UNARY_OP(UNARY_SIGN, "sign", ops_zero_vjp),
+    UNARY_OP(UNARY_SIN, "sin", unary_vjp),
+    UNARY_OP(UNARY_SQRT, "sqrt", unary_vjp),
+    UNARY_OP(UNARY_SQUARE, "square", unary_vjp),
+    UNARY_OP(UNARY_TANH, "tanh", unary_vjp),
+    UNARY_OP(UNARY_ARCCOS, "arccos", unary_vjp),
+    UNARY_OP(UNARY_ARCCOSH, "arccosh", unary_vjp),
+    UNARY_OP(UNARY_ARCSIN, "arcsin", unary_vjp),
+    UNARY_OP(UNARY_ARCSINH, "arcsinh", unary_vjp),
+    UNARY_OP(UNARY_ARCTAN, "arctan", unary_vjp),
+    UNARY_OP(UNARY_ARCTANH, "arctanh", unary_vjp),
+    UNARY_OP(UNARY_BITWISE_INVERT, "bitwise_invert", ops_zero_vjp),
+    UNARY_OP(UNARY_CONJUGATE, "conjugate", unary_vjp),
+    UNARY_OP(UNARY_COSH, "cosh", unary_vjp),
+    UNARY_OP(UNARY_IMAG, "imag", unary_vjp),
+    UNARY_OP(UNARY_ISFINITE, "isfinite", ops_zero_vjp),
+    UNARY_OP(UNARY_ISNEGINF, "isneginf", ops_zero_vjp),
+    UNARY_OP(UNARY_ISPOSINF, "isposinf", ops_zero_vjp),
+    UNARY_OP(UNARY_LOG10, "log10", unary_vjp),
+    UNARY_OP(UNARY_LOG2, "log2", unary_vjp),
+    UNARY_OP(UNARY_REAL, "real", unary_vjp),
+    UNARY_OP(UNARY_SINH, "sinh", unary_vjp),
+    UNARY_OP(UNARY_TAN, "tan", unary_vjp),
 };
 
 static Node *unary_node(UnaryKind kind, mlx_dtype dtype, Node *x) {

@@ -1,4 +1,4 @@
-/* Evaluation. */
+/* Evaluation, and functions made from functions: gradients. */
 #ifndef MLX_C_TRANSFORMS_H
 #define MLX_C_TRANSFORMS_H
 
@@ -24,6 +24,19 @@ int mlx_eval(const mlx_vector_array outputs);
 
 /* May return before the values are there; reading a value waits for it. */
 int mlx_async_eval(const mlx_vector_array outputs);
+
+/* Runs fun on primals: res_0 are its outputs, res_1 one gradient a primal, of its
+ * shape and dtype (zeros where no output depends on it). cotangents: one for every
+ * output that is not the result of stop_gradient, in order, of the output's shape. */
+int mlx_vjp(mlx_vector_array *res_0, mlx_vector_array *res_1, const mlx_closure fun,
+            const mlx_vector_array primals, const mlx_vector_array cotangents);
+
+/* A function that gives fun's outputs and the gradients of output 0, which must be
+ * a scalar of shape (), with respect to the arguments argnums: at least one, each
+ * once, negative ones from the end. Gradients come in ascending order of the
+ * arguments. The other outputs take no gradient. */
+int mlx_value_and_grad(mlx_closure_value_and_grad *res, const mlx_closure fun, const int *argnums,
+                       size_t argnums_num);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus
