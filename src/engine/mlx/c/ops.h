@@ -301,6 +301,15 @@ int mlx_gather_qmm(mlx_array *res, const mlx_array x, const mlx_array w, const m
                    mlx_optional_int group_size, mlx_optional_int bits, const char *mode,
                    bool sorted_indices, const mlx_stream s);
 
+/* x [..., K] @ w.T with both quantised: x on the fly, w [N, K] too when it comes as
+ * floats (w_scales null), else packed. Modes nvfp4, mxfp8 and mxfp4; result in x's dtype.
+ * Global scales: both or neither, nvfp4 only. */
+int mlx_qqmm(mlx_array *res, const mlx_array x, const mlx_array w,
+             const mlx_array w_scales /* may be null */, mlx_optional_int group_size,
+             mlx_optional_int bits, const char *mode,
+             const mlx_array global_scale_x /* may be null */,
+             const mlx_array global_scale_w /* may be null */, const mlx_stream s);
+
 /* Bytes of E4M3: nearest even, 448 at most; NaN becomes 448. */
 int mlx_to_fp8(mlx_array *res, const mlx_array x, const mlx_stream s);
 int mlx_from_fp8(mlx_array *res, const mlx_array x, mlx_dtype dtype, const mlx_stream s);
