@@ -489,8 +489,18 @@ static bool read_tensors(HubGguf *gguf, mlx_vector_string keys, Error *err) {
     return finish_config(gguf, err);
 }
 
+/* Asked here too, because the official engine says nothing a reader could use. */
+static bool is_gguf(const char *file, Error *err) {
+    MappedFile map;
+    if (!base_map_open(file, &map, err)) return false;
+    const bool is = map.length >= 4 && memcmp(map.data, "GGUF", 4) == 0;
+    base_map_close(&map);
+    return is || base_fail(err, ERROR_INPUT, "%s: not a GGUF file", file);
+}
+
 static bool read_model(HubGguf *gguf, const char *file, const char *dtype, Error *err) {
     if (!base_is_file(file)) return base_fail(err, ERROR_IO, "%s: no such file", file);
+    if (!is_gguf(file, err)) return false;
     mlx_dtype wanted = MLX_FLOAT16;
     if (dtype && (!mx_dtype_parse(dtype, &wanted) || !mx_is_float(wanted)))
         return base_fail(err, ERROR_INPUT, "unknown dtype \"%.32s\" (float16, bfloat16 or float32)",

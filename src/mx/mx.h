@@ -217,6 +217,13 @@ bool mx_load_safetensors(const char *path, MxFileVisitor visitor, Error *err);
 /* names[i] with arrays[i]; metadata: object of strings, or NULL. */
 bool mx_save_safetensors(const char *path, const char *const *names, const mlx_array *arrays,
                          size_t count, const json_t *metadata, Error *err);
+/* NumPy's .npz, a zip of .npy files, stored or deflated. Each array is shown under
+ * its member's name without ".npy", in the file's order; other members are passed
+ * over. There is no metadata. */
+bool mx_load_npz(const char *path, MxFileVisitor visitor, Error *err);
+/* names[i] with arrays[i], none of them empty; path gets ".npz" when it lacks it. */
+bool mx_save_npz(const char *path, const char *const *names, const mlx_array *arrays, size_t count,
+                 bool compress, Error *err);
 
 /* ---- reaching the host (these evaluate) ---------------------------------- */
 
