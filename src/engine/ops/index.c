@@ -1,46 +1,13 @@
-/* Indexing by arrays: take, gather, take_along_axis, put_along_axis.
+/* Indexing by arrays: take, gather, take_along_axis, put_along_axis,
+ * scatter_add_axis.
  *
  * Signed indices below zero count from the end. An index outside its axis is an
  * error of the evaluation (MLX leaves it undefined): indices come from token
  * ids and files. */
-#include "engine/ops/ops.h"
+#include "engine/ops/combine.h"
 #include "mlx/c/ops.h"
 
 #include <string.h>
-
-/* Item `at` of a ready index array, wrapped into [0, n); -1 when outside. */
-static int64_t index_at(const Node *indices, int64_t at, int64_t n) {
-    const void *data = node_data(indices);
-    int64_t value;
-    switch ((mlx_dtype)indices->dtype) {
-    case MLX_BOOL:
-    case MLX_UINT8: value = ((const uint8_t *)data)[at]; break;
-    case MLX_UINT16: value = ((const uint16_t *)data)[at]; break;
-    case MLX_UINT32: value = ((const uint32_t *)data)[at]; break;
-    case MLX_INT8: value = ((const int8_t *)data)[at]; break;
-    case MLX_INT16: value = ((const int16_t *)data)[at]; break;
-    case MLX_INT32: value = ((const int32_t *)data)[at]; break;
-    default: value = ((const int64_t *)data)[at]; break; /* uint64 beyond int64 turns negative */
-    }
-    if (value < 0 && indices->dtype != MLX_UINT64) value += n;
-    return value >= 0 && value < n ? value : -1;
-}
-
-static bool index_outside(const char *op, const Node *indices, int64_t at, int axis, int64_t n,
-                          Error *err) {
-    double value;
-    cast_run(&value, MLX_FLOAT64, ops_at(indices, at), indices->dtype, 1);
-    return base_fail(err, ERROR_INPUT,
-                     "[%s] Index %.0f is out of bounds for axis %d with size %lld.", op, value,
-                     axis, (long long)n);
-}
-
-static bool indices_ok(const char *op, const Node *indices) {
-    if (!dtype_is_float(indices->dtype)) return true;
-    op_error("[%s] Got indices with invalid dtype %s. Indices must be integral.", op,
-             dtype_name(indices->dtype));
-    return false;
-}
 
 /* ---- take -------------------------------------------------------------------------- */
 
@@ -117,7 +84,7 @@ Node *op_take(Node *x, Node *indices, int axis) {
 
 /* Visits every item of `indices` (in the shape of `shape`) with its offsets in
  * two arrays whose axis is addressed by the index: take copies from the
- * indexed one, put into it. */
+ * indexed one, put and add write into it. */
 typedef struct AlongJob {
     const char *op;
     int axis;
@@ -129,6 +96,7 @@ typedef struct AlongJob {
     int64_t indexed_size;     /* of the axis */
     size_t itemsize;
     bool put;
+    CombineRun run; /* NULL: a copy */
 } AlongJob;
 
 #define ALONG_COPY(type)                         \
@@ -164,6 +132,10 @@ static bool along_axis(const AlongJob *job, Error *err) {
                 void *indexed =
                     job->indexed +
                     (walk.at[2] + item * walk.step[2] + which * all[2][job->axis]) * itemsize;
+                if (job->run) {
+                    job->run(indexed, 1, plain, 1, 1);
+                    continue;
+                }
                 switch (itemsize) {
                 case 1: ALONG_COPY(uint8_t)
                 case 2: ALONG_COPY(uint16_t)
@@ -231,20 +203,21 @@ Node *op_take_along_axis(Node *x, Node *indices, int axis) {
                           sizeof(AxisParam), NODES(x, indices));
 }
 
+typedef struct PutParam {
+    int axis;
+    Combine kind; /* COMBINE_SET or COMBINE_ADD */
+} PutParam;
+
 /* inputs: x, indices, values of x's dtype in the visited shape. */
 static bool put_along_eval(Node *node, Error *err) {
-    const int axis = ((const AxisParam *)node->param)->axis;
-    const Node *x = node->inputs[0], *indices = node->inputs[1], *values = node->inputs[2];
-    if (!node_donate(node, 0)) {
-        if (!node_alloc(node, err)) return false;
-        copy_strided(node_data(node), node->strides, node_data(x), x->strides, x->shape, x->ndim,
-                     x->itemsize);
-    }
+    const PutParam *param = node->param;
+    const Node *indices = node->inputs[1], *values = node->inputs[2];
+    if (!combine_begin(node, err)) return false;
     if (values->size == 0) return true;
     int64_t index_strides[NODE_DIMS];
     strides_broadcast(indices, values->shape, values->ndim, index_strides);
-    return along_axis(&(AlongJob){.op = "put_along_axis",
-                                  .axis = axis,
+    return along_axis(&(AlongJob){.op = node->op->name,
+                                  .axis = param->axis,
                                   .shape = values->shape,
                                   .ndim = values->ndim,
                                   .indices = indices,
@@ -253,28 +226,31 @@ static bool put_along_eval(Node *node, Error *err) {
                                   .indexed_strides = node->strides,
                                   .plain = node_data(values),
                                   .indexed = node_data(node),
-                                  .indexed_size = node->shape[axis],
+                                  .indexed_size = node->shape[param->axis],
                                   .itemsize = node->itemsize,
-                                  .put = true},
+                                  .put = true,
+                                  .run = param->kind == COMBINE_SET
+                                             ? NULL
+                                             : combine_run(param->kind, node->dtype)},
                       err);
 }
-static const Op put_along_op = {"put_along_axis", put_along_eval, NULL};
+static const Op put_along_op = {"put_along_axis", put_along_eval, NULL},
+                add_along_op = {"scatter_add_axis", put_along_eval, NULL};
 
-static Node *op_put_along_axis(Node *x, Node *indices, Node *values, int axis) {
+Node *op_put_along_axis(Combine kind, Node *x, Node *indices, Node *values, int axis) {
+    const Op *op = kind == COMBINE_SET ? &put_along_op : &add_along_op;
     int shape[NODE_DIMS];
-    if (!x || !indices || !values || !axis_fix("put_along_axis", &axis, x->ndim) ||
-        !indices_ok("put_along_axis", indices) ||
-        !along_shape("put_along_axis", x, indices, axis, shape))
+    if (!x || !indices || !values || !axis_fix(op->name, &axis, x->ndim) ||
+        !indices_ok(op->name, indices) || !along_shape(op->name, x, indices, axis, shape))
         return NULL;
     for (int i = 0; i < x->ndim; i++)
         if (i != axis && shape[i] != x->shape[i])
-            return op_error("[put_along_axis] Indices %s do not fit %s.", SHAPE(indices), SHAPE(x));
+            return op_error("[%s] Indices %s do not fit %s.", op->name, SHAPE(indices), SHAPE(x));
     Node *cast = op_astype(values, x->dtype);
     Node *wide = op_broadcast_to(cast, shape, x->ndim);
-    Node *result =
-        wide ? node_new_param(&put_along_op, x->dtype, x->shape, x->ndim, &(AxisParam){axis},
-                              sizeof(AxisParam), NODES(x, indices, wide))
-             : NULL;
+    Node *result = wide ? node_new_param(op, x->dtype, x->shape, x->ndim, &(PutParam){axis, kind},
+                                         sizeof(PutParam), NODES(x, indices, wide))
+                        : NULL;
     node_release(cast);
     node_release(wide);
     return result;
@@ -327,8 +303,8 @@ static bool gather_eval(Node *node, Error *err) {
 }
 static const Op gather_op = {"gather", gather_eval, NULL};
 
-static Node *op_gather(Node *x, Node *const *indices, size_t count, const int *axes, size_t n_axes,
-                       const int *slice_sizes, size_t n_sizes) {
+Node *op_gather(Node *x, Node *const *indices, size_t count, const int *axes, size_t n_axes,
+                const int *slice_sizes, size_t n_sizes) {
     if (!x) return NULL;
     if (count != n_axes)
         return op_error("[gather] Number of index arrays %zu does not match number of axes %zu.",
@@ -388,7 +364,15 @@ int mlx_take_along_axis(mlx_array *res, const mlx_array a, const mlx_array indic
 int mlx_put_along_axis(mlx_array *res, const mlx_array a, const mlx_array indices,
                        const mlx_array values, int axis, const mlx_stream s) {
     if (!stream_ok(s)) return 1;
-    return op_finish(res, op_put_along_axis(node_of(a), node_of(indices), node_of(values), axis));
+    return op_finish(
+        res, op_put_along_axis(COMBINE_SET, node_of(a), node_of(indices), node_of(values), axis));
+}
+
+int mlx_scatter_add_axis(mlx_array *res, const mlx_array a, const mlx_array indices,
+                         const mlx_array values, int axis, const mlx_stream s) {
+    if (!stream_ok(s)) return 1;
+    return op_finish(
+        res, op_put_along_axis(COMBINE_ADD, node_of(a), node_of(indices), node_of(values), axis));
 }
 
 int mlx_gather(mlx_array *res, const mlx_array a, const mlx_vector_array indices, const int *axes,

@@ -171,6 +171,20 @@ Node *ready_row_contiguous(Node *x, Error *err);
 Node *op_concatenate(Node *const *nodes, size_t count, int axis);
 Node *op_take(Node *x, Node *indices, int axis);
 Node *op_take_along_axis(Node *x, Node *indices, int axis);
+Node *op_gather(Node *x, Node *const *indices, size_t count, const int *axes, size_t n_axes,
+                const int *slice_sizes, size_t n_sizes);
+/* How a value meets the one that is there. */
+typedef enum {
+    COMBINE_SET,
+    COMBINE_ADD,
+    COMBINE_MULTIPLY,
+    COMBINE_MAXIMUM,
+    COMBINE_MINIMUM
+} Combine;
+Node *op_put_along_axis(Combine kind, Node *x, Node *indices, Node *values, int axis);
+/* updates: [the indices' shape broadcast together, a slice no larger than x]. */
+Node *op_scatter(Combine kind, Node *x, Node *const *indices, size_t count, Node *updates,
+                 const int *axes, size_t n_axes);
 Node *op_argsort(Node *x, int axis);
 Node *op_full(const int *shape, size_t ndim, Node *value, mlx_dtype dtype);
 Node *op_full_value(const int *shape, size_t ndim, double value, mlx_dtype dtype);

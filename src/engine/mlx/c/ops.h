@@ -191,6 +191,34 @@ int mlx_gather(mlx_array *res, const mlx_array a, const mlx_vector_array indices
 int mlx_gather_single(mlx_array *res, const mlx_array a, const mlx_array indices, int axis,
                       const int *slice_sizes, size_t slice_sizes_num, const mlx_stream s);
 
+/* Updates into places given by indices: the indices broadcast together, and updates
+ * have their shape followed by a slice no larger than a. */
+int mlx_scatter(mlx_array *res, const mlx_array a, const mlx_vector_array indices,
+                const mlx_array updates, const int *axes, size_t axes_num, const mlx_stream s);
+int mlx_scatter_single(mlx_array *res, const mlx_array a, const mlx_array indices,
+                       const mlx_array updates, int axis, const mlx_stream s);
+int mlx_scatter_add(mlx_array *res, const mlx_array a, const mlx_vector_array indices,
+                    const mlx_array updates, const int *axes, size_t axes_num, const mlx_stream s);
+int mlx_scatter_add_single(mlx_array *res, const mlx_array a, const mlx_array indices,
+                           const mlx_array updates, int axis, const mlx_stream s);
+int mlx_scatter_max(mlx_array *res, const mlx_array a, const mlx_vector_array indices,
+                    const mlx_array updates, const int *axes, size_t axes_num, const mlx_stream s);
+int mlx_scatter_max_single(mlx_array *res, const mlx_array a, const mlx_array indices,
+                           const mlx_array updates, int axis, const mlx_stream s);
+int mlx_scatter_min(mlx_array *res, const mlx_array a, const mlx_vector_array indices,
+                    const mlx_array updates, const int *axes, size_t axes_num, const mlx_stream s);
+int mlx_scatter_min_single(mlx_array *res, const mlx_array a, const mlx_array indices,
+                           const mlx_array updates, int axis, const mlx_stream s);
+int mlx_scatter_prod(mlx_array *res, const mlx_array a, const mlx_vector_array indices,
+                     const mlx_array updates, const int *axes, size_t axes_num, const mlx_stream s);
+int mlx_scatter_prod_single(mlx_array *res, const mlx_array a, const mlx_array indices,
+                            const mlx_array updates, int axis, const mlx_stream s);
+int mlx_scatter_add_axis(mlx_array *res, const mlx_array a, const mlx_array indices,
+                         const mlx_array values, int axis, const mlx_stream s);
+/* Where mask (over the leading axes of a) is true, a takes the next row of src. */
+int mlx_masked_scatter(mlx_array *res, const mlx_array a, const mlx_array mask, const mlx_array src,
+                       const mlx_stream s);
+
 /* Reductions. */
 int mlx_all(mlx_array *res, const mlx_array a, bool keepdims, const mlx_stream s);
 int mlx_all_axis(mlx_array *res, const mlx_array a, int axis, bool keepdims, const mlx_stream s);
