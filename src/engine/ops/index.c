@@ -5,6 +5,7 @@
  * error of the evaluation (MLX leaves it undefined): indices come from token
  * ids and files. */
 #include "engine/ops/combine.h"
+#include "engine/ops/rule.h"
 #include "mlx/c/ops.h"
 
 #include <string.h>
@@ -64,7 +65,38 @@ static bool take_eval(Node *node, Error *err) {
     node_release(indices);
     return ok;
 }
-static const Op take_op = {"take", take_eval, NULL};
+
+/* The rule of every operation here: nothing flows to the indices. */
+static bool indices_fixed(const char *op, const bool *wanted, size_t first, size_t last) {
+    for (size_t i = first; i < last; i++) {
+        if (!wanted[i]) continue;
+        op_error("[%s] Cannot calculate VJP with respect to indices. Use stop_gradient on indices "
+                 "to stop gradients from being computed.",
+                 op);
+        return false;
+    }
+    return true;
+}
+
+/* The axes of the indices move to the front, and the taken axis becomes a slice
+ * of one item. */
+static bool take_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    const int axis = ((const AxisParam *)node->param)->axis;
+    Node *x = node->inputs[0], *indices = node->inputs[1];
+    if (!indices_fixed("take", wanted, 1, 2)) return false;
+    int order[NODE_DIMS], n = 0;
+    for (int i = 0; i < indices->ndim; i++) order[n++] = axis + i;
+    for (int i = 0; i < node->ndim; i++)
+        if (i < axis || i >= axis + indices->ndim) order[n++] = i;
+    const int place = indices->ndim + axis;
+    Temps t = {0};
+    Node *updates = temp(&t, op_transpose(g, order, (size_t)n));
+    updates = temp(&t, op_expand_dims(updates, &place, 1));
+    Node *zeros = temp(&t, op_zeros_like(x));
+    grads[0] = op_scatter(COMBINE_ADD, zeros, &indices, 1, updates, &axis, 1);
+    return temps_end(&t, grads[0] != NULL);
+}
+static const Op take_op = {"take", take_eval, take_vjp};
 
 Node *op_take(Node *x, Node *indices, int axis) {
     if (!x || !indices || !axis_fix("take", &axis, x->ndim) || !indices_ok("take", indices))
@@ -175,7 +207,21 @@ static bool take_along_eval(Node *node, Error *err) {
                                   .put = false},
                       err);
 }
-static const Op take_along_op = {"take_along_axis", take_along_eval, NULL};
+
+static bool take_along_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    const int axis = ((const AxisParam *)node->param)->axis;
+    Node *x = node->inputs[0];
+    if (!indices_fixed("take_along_axis", wanted, 1, 2)) return false;
+    int shape[NODE_DIMS];
+    memcpy(shape, node->shape, sizeof shape);
+    shape[axis] = x->shape[axis];
+    Temps t = {0};
+    Node *zeros = temp(&t, op_full_value(shape, x->ndim, 0, x->dtype));
+    Node *sum = temp(&t, op_put_along_axis(COMBINE_ADD, zeros, node->inputs[1], g, axis));
+    grads[0] = op_sum_to(sum, x);
+    return temps_end(&t, grads[0] != NULL);
+}
+static const Op take_along_op = {"take_along_axis", take_along_eval, take_along_vjp};
 
 /* The shape of the visit: indices and x broadcast together, the axis the indices'. */
 static bool along_shape(const char *op, const Node *x, const Node *indices, int axis, int *shape) {
@@ -234,8 +280,24 @@ static bool put_along_eval(Node *node, Error *err) {
                                              : combine_run(param->kind, node->dtype)},
                       err);
 }
-static const Op put_along_op = {"put_along_axis", put_along_eval, NULL},
-                add_along_op = {"scatter_add_axis", put_along_eval, NULL};
+
+static bool put_along_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    const PutParam *param = node->param;
+    Node *indices = node->inputs[1];
+    if (!indices_fixed(node->op->name, wanted, 1, 2)) return false;
+    bool ok = true;
+    if (wanted[0] && param->kind == COMBINE_ADD) {
+        grads[0] = node_retain(g);
+    } else if (wanted[0]) {
+        Node *zeros = op_zeros_like(node->inputs[2]);
+        ok = (grads[0] = op_put_along_axis(COMBINE_SET, g, indices, zeros, param->axis)) != NULL;
+        node_release(zeros);
+    }
+    if (wanted[2] && ok) ok = (grads[2] = op_take_along_axis(g, indices, param->axis)) != NULL;
+    return ok;
+}
+static const Op put_along_op = {"put_along_axis", put_along_eval, put_along_vjp},
+                add_along_op = {"scatter_add_axis", put_along_eval, put_along_vjp};
 
 Node *op_put_along_axis(Combine kind, Node *x, Node *indices, Node *values, int axis) {
     const Op *op = kind == COMBINE_SET ? &put_along_op : &add_along_op;
@@ -301,7 +363,19 @@ static bool gather_eval(Node *node, Error *err) {
     }
     return true;
 }
-static const Op gather_op = {"gather", gather_eval, NULL};
+
+static bool gather_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    const GatherParam *param = node->param;
+    const size_t count = node->n_inputs - 1;
+    if (!indices_fixed("gather", wanted, 1, count + 1)) return false;
+    int axes[NODE_DIMS];
+    for (size_t i = 0; i < count; i++) axes[i] = param->axes[i];
+    Node *zeros = op_zeros_like(node->inputs[0]);
+    grads[0] = op_scatter(COMBINE_ADD, zeros, node->inputs + 1, count, g, axes, count);
+    node_release(zeros);
+    return grads[0] != NULL;
+}
+static const Op gather_op = {"gather", gather_eval, gather_vjp};
 
 Node *op_gather(Node *x, Node *const *indices, size_t count, const int *axes, size_t n_axes,
                 const int *slice_sizes, size_t n_sizes) {
