@@ -1,5 +1,8 @@
-/* dequantize: weights of few bits back to floats. */
+/* dequantize: weights of few bits back to floats; and the gradients of scales
+ * and biases, which every product with affine weights shares:
+ *     w = q * scale + bias, so d scale = sum of dw * q over its group, d bias of dw. */
 #include "engine/ops/quant.h"
+#include "engine/ops/rule.h"
 #include "mlx/c/ops.h"
 
 #include <string.h>
@@ -21,7 +24,76 @@ static bool dequantize_eval(Node *node, Error *err) {
     quant_release(&ready);
     return ok;
 }
-static const Op dequantize_op = {"dequantize", dequantize_eval, NULL};
+
+bool quant_differentiable(const char *op, const QuantParam *param, const bool *wanted) {
+    if (wanted[0])
+        op_error("[%s] No gradient with respect to the quantized weights.", op);
+    else if (param->mode != CPU_AFFINE && wanted[1])
+        op_error("[%s] No gradient with respect to the scales in %s quantization.", op,
+                 quant_mode_name(param->mode));
+    else
+        return true;
+    return false;
+}
+
+Node *op_quant_codes(Node *w, Node *scales, const QuantParam *param) {
+    Node *one = op_full_value(scales->shape, scales->ndim, 1, MLX_FLOAT32);
+    Node *zero = op_full_value(scales->shape, scales->ndim, 0, MLX_FLOAT32);
+    Node *codes = one && zero ? op_dequantize(w, one, zero, param, NULL, MLX_FLOAT32) : NULL;
+    node_release(one);
+    node_release(zero);
+    return codes;
+}
+
+/* [..., groups, group] */
+static Node *grouped(Node *x, const Node *scales, int group) {
+    int shape[NODE_DIMS + 1];
+    if (!x) return NULL;
+    if (scales->ndim == NODE_DIMS) return op_error("[dequantize] Too many axes for a gradient.");
+    memcpy(shape, scales->shape, (size_t)scales->ndim * sizeof *shape);
+    shape[scales->ndim] = group;
+    return op_reshape(x, shape, (size_t)scales->ndim + 1);
+}
+
+static Node *sum_groups(Node *x, const Node *like) {
+    const int last = -1;
+    Node *sum = x ? op_reduce(REDUCE_SUM, x, &last, 1, false) : NULL;
+    Node *result = sum ? op_astype(sum, like->dtype) : NULL;
+    node_release(sum);
+    return result;
+}
+
+bool quant_scale_grads(Node *dw, Node *const *inputs, const QuantParam *param, const bool *wanted,
+                       Node **grads) {
+    if (param->mode != CPU_AFFINE || (!wanted[1] && !wanted[2])) return true;
+    Temps t = {0};
+    Node *codes = temp(&t, op_quant_codes(inputs[0], inputs[1], param));
+    Node *whole = temp(&t, codes && dw ? op_sum_to(dw, codes) : NULL);
+    Node *groups = temp(&t, grouped(whole, inputs[1], param->group));
+    bool good = groups != NULL;
+    if (good && wanted[1]) {
+        Node *of_codes = temp(&t, grouped(codes, inputs[1], param->group));
+        Node *terms = temp(&t, op_multiply(groups, of_codes));
+        good = (grads[1] = sum_groups(terms, inputs[1])) != NULL;
+    }
+    if (good && wanted[2]) good = (grads[2] = sum_groups(groups, inputs[2])) != NULL;
+    return temps_end(&t, good);
+}
+
+static bool dequantize_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    const QuantParam *param = node->param;
+    bool of_scales[3] = {false, wanted[1], param->mode == CPU_AFFINE && wanted[2]};
+    if (!quant_differentiable("dequantize", param, of_scales)) return false;
+    if (param->mode == CPU_NVFP4 && node->n_inputs > 2 && wanted[2]) {
+        op_error("[dequantize] No gradient with respect to the global scale.");
+        return false;
+    }
+    Node *dw = op_astype(g, MLX_FLOAT32);
+    const bool good = dw && quant_scale_grads(dw, node->inputs, param, of_scales, grads);
+    node_release(dw);
+    return good;
+}
+static const Op dequantize_op = {"dequantize", dequantize_eval, dequantize_vjp};
 
 Node *op_dequantize(Node *w, Node *scales, Node *biases, const QuantParam *param,
                     Node *global_scale, mlx_dtype dtype) {

@@ -355,9 +355,7 @@ static bool gather_sum_eval(Node *node, Error *err) {
 static bool gather_sum_vjp(Node *node, Node *g, const bool *wanted, Node **grads);
 static const Op gather_sum_op = {"gather_mm_sum", gather_sum_eval, gather_sum_vjp};
 
-/* The sum over items with one target, shaped and typed as `like`, whose
- * matrices the targets count. */
-static Node *gather_sum(Node *a, Node *b, Node *lhs, Node *rhs, Node *target, const Node *like) {
+Node *op_gather_sum(Node *a, Node *b, Node *lhs, Node *rhs, Node *target, const Node *like) {
     if (!a || !b) return NULL;
     const int shape[] = {(int)matrix_count(like), a->shape[a->ndim - 2], b->shape[b->ndim - 1]};
     Node *sum = node_new(&gather_sum_op, dtype_promote(a->dtype, b->dtype), shape, 3,
@@ -376,13 +374,13 @@ static bool gather_grads(Node *node, Node *g, Node *from, const bool *wanted, No
     Node *rhs = node->inputs[3];
     if (wanted[0]) {
         Node *turned = op_swapaxes(b, -1, -2);
-        grads[0] = gather_sum(g, turned, from, rhs, lhs, a);
+        grads[0] = op_gather_sum(g, turned, from, rhs, lhs, a);
         node_release(turned);
         if (!grads[0]) return false;
     }
     if (wanted[1]) {
         Node *turned = op_swapaxes(a, -1, -2);
-        grads[1] = gather_sum(turned, g, lhs, from, rhs, b);
+        grads[1] = op_gather_sum(turned, g, lhs, from, rhs, b);
         node_release(turned);
         if (!grads[1]) return false;
     }

@@ -5,10 +5,16 @@
  * then read once for all rows that want them. Rows that lie one after the other
  * already, because the indices came sorted, stay where they are. */
 #include "engine/ops/quant.h"
+#include "engine/ops/rule.h"
 #include "mlx/c/ops.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+typedef struct GatherParam {
+    QuantParam quant;
+    bool every; /* the left indices are 0, 1, 2, ... */
+} GatherParam;
 
 typedef struct Gather {
     const ReadyQuant *ready;
@@ -104,7 +110,7 @@ static bool multiply_items(Gather *gather, const Node *lhs, const Node *rhs, Err
 
 /* inputs: x, the packed arrays, both lists of indices in one shape. */
 static bool gather_qmm_eval(Node *node, Error *err) {
-    const QuantParam *param = node->param;
+    const QuantParam *param = &((const GatherParam *)node->param)->quant;
     Node *const *indices = node->inputs + 1 + quant_input_count(param);
     ReadyQuant ready;
     if (!quant_ready(&ready, node->inputs + 1, param, err)) return false;
@@ -124,8 +130,6 @@ static bool gather_qmm_eval(Node *node, Error *err) {
     quant_release(&ready);
     return ok;
 }
-static const Op gather_qmm_op = {"gather_qmm", gather_qmm_eval, NULL};
-
 /* The indices as uint32, or 0, 1, 2, ... in the shape of x's batch axes. */
 static Node *indices_or_all(Node *indices, const Node *x) {
     if (indices) {
@@ -141,6 +145,91 @@ static Node *indices_or_all(Node *indices, const Node *x) {
     node_release(line);
     return result;
 }
+
+/* ---- gradients ---------------------------------------------------------------------- */
+
+/* out [T, M, K]: sums of the matrices of x over one target, in float32. */
+static bool matrix_sum_eval(Node *node, Error *err) {
+    if (!node_alloc(node, err)) return false;
+    const size_t item = node->shape[0] ? node->size / (size_t)node->shape[0] : 0;
+    CpuType type = CPU_F32;
+    Node *x = ready_row_contiguous(node->inputs[0], err);
+    uint32_t *target = x ? read_indices(node->inputs[1], (size_t)node->shape[0], err) : NULL;
+    float *sums = target ? base_try_alloc(node->size + 1, sizeof *sums, err) : NULL;
+    float *wide = sums ? base_try_alloc(item + 1, sizeof *wide, err) : NULL;
+    if (wide && ops_cpu_type(node->dtype, &type)) {
+        memset(sums, 0, node->size * sizeof *sums);
+        for (size_t i = 0; i < node->inputs[1]->size; i++) {
+            float *sum = sums + target[i] * item;
+            cpu_convert(wide, CPU_F32, ops_at(x, (int64_t)(i * item)), type, item);
+            cpu_binary(CPU_ADD, CPU_F32, sum, sum, 1, wide, 1, item);
+        }
+        cpu_convert(node_data(node), type, sums, CPU_F32, node->size);
+    }
+    const bool ok = wide != NULL;
+    node_release(x);
+    free(target);
+    free(sums);
+    free(wide);
+    return ok;
+}
+
+static bool matrix_sum_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    return !wanted[0] || (grads[0] = op_take(g, node->inputs[1], 0));
+}
+static const Op matrix_sum_op = {"matrix_sum", matrix_sum_eval, matrix_sum_vjp};
+
+/* The sums in the shape of `like`, whose matrices the targets count. */
+static Node *matrix_sum(Node *x, Node *target, const Node *like) {
+    const int shape[] = {(int)matrices(like), like->shape[like->ndim - 2],
+                         like->shape[like->ndim - 1]};
+    Node *sum = x ? node_new(&matrix_sum_op, x->dtype, shape, 3, NODES(x, target)) : NULL;
+    Node *result = op_reshape(sum, like->shape, like->ndim);
+    node_release(sum);
+    return result;
+}
+
+/* d x = g @ the weights the other way, summed where x is used more than once;
+ * d weights = sums of g.T @ x, or x.T @ g, over the items of each. */
+static bool gather_qmm_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    const GatherParam *param = node->param;
+    const int count = quant_input_count(&param->quant);
+    Node *x = node->inputs[0], *const *packed = node->inputs + 1;
+    Node *lhs = packed[count], *rhs = packed[count + 1];
+    const bool affine = param->quant.mode == CPU_AFFINE;
+    if (!quant_differentiable("gather_qmm", &param->quant, wanted + 1)) return false;
+    if (wanted[count + 1] || wanted[count + 2]) {
+        op_error("[gather_qmm] No gradient with respect to the indices.");
+        return false;
+    }
+    Temps t = {0};
+    bool good = true;
+    if (wanted[0]) {
+        QuantParam other = param->quant;
+        other.transpose = !other.transpose;
+        Node *dx = temp(&t, op_gather_qmm(g, packed[0], packed[1], affine ? packed[2] : NULL, NULL,
+                                          rhs, other));
+        Node *sum =
+            temp(&t, param->every ? op_reshape(dx, x->shape, x->ndim) : matrix_sum(dx, lhs, x));
+        good = sum && (grads[0] = op_astype(sum, x->dtype));
+    }
+    if (good && affine && (wanted[2] || wanted[3])) {
+        const bool turned = param->quant.transpose;
+        Node *every = temp(&t, indices_or_all(NULL, node));
+        Node *codes = temp(&t, op_quant_codes(packed[0], packed[1], &param->quant));
+        Node *left = temp(&t, op_astype(turned ? g : x, MLX_FLOAT32));
+        Node *right = temp(&t, op_astype(turned ? x : g, MLX_FLOAT32));
+        Node *flipped = temp(&t, left ? op_swapaxes(left, -1, -2) : NULL), *dw = NULL;
+        if (every && codes)
+            dw = temp(&t, op_gather_sum(flipped, right, turned ? every : lhs, turned ? lhs : every,
+                                        rhs, codes));
+        good = dw && quant_scale_grads(dw, packed, &param->quant, wanted + 1, grads + 1);
+    }
+    return temps_end(&t, good);
+}
+static const Op gather_qmm_op = {"gather_qmm", gather_qmm_eval, gather_qmm_vjp};
+
+/* ---- the operation ------------------------------------------------------------------ */
 
 Node *op_gather_qmm(Node *x, Node *w, Node *scales, Node *biases, Node *lhs_indices,
                     Node *rhs_indices, QuantParam param) {
@@ -165,7 +254,9 @@ Node *op_gather_qmm(Node *x, Node *w, Node *scales, Node *biases, Node *lhs_indi
             inputs[count++] = op_broadcast_to(rhs, shape, ndim);
             shape[ndim] = x->shape[x->ndim - 2];
             shape[ndim + 1] = outer;
-            result = node_new_param(&gather_qmm_op, dtype, shape, ndim + 2, &param, sizeof param,
+            const GatherParam all = {param, !lhs_indices && ndim == lhs->ndim &&
+                                                matrices(x) == inputs[count - 1]->size};
+            result = node_new_param(&gather_qmm_op, dtype, shape, ndim + 2, &all, sizeof all,
                                     inputs, count);
             quant_inputs_release(inputs, count);
         }

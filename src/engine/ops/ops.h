@@ -199,6 +199,9 @@ Node *op_tensordot(Node *a, Node *b, const int *axes_a, size_t n_a, const int *a
 Node *op_einsum(const char *subscripts, Node *const *operands, size_t count);
 /* Either list of indices may be NULL: every matrix in turn. */
 Node *op_gather_mm(Node *a, Node *b, Node *lhs_indices, Node *rhs_indices);
+/* Sums of a[lhs[i]] @ b[rhs[i]] over the items i of one target, in the shape and dtype of
+ * `like`, whose matrices the targets count. The lists have one shape, uint32. */
+Node *op_gather_sum(Node *a, Node *b, Node *lhs, Node *rhs, Node *target, const Node *like);
 /* key: [2] uint32; NULL takes the next key of the calling thread. */
 Node *op_random_bits(const int *shape, size_t ndim, int width, Node *key);
 Node *op_random_uniform(Node *low, Node *high, const int *shape, size_t ndim, mlx_dtype dtype,

@@ -50,6 +50,14 @@ CpuQuant quant_matrix(const ReadyQuant *ready, size_t which);
 void quant_multiply(const CpuQuant *quant, bool transpose, size_t m, const void *x, CpuType x_type,
                     void *y, CpuType y_type);
 
+/* Gradients of the packed arrays inputs[0..] by one rule: none for the words, and
+ * for scales and biases (affine) from dw, that of the weights unpacked. */
+bool quant_differentiable(const char *op, const QuantParam *param, const bool *wanted);
+bool quant_scale_grads(Node *dw, Node *const *inputs, const QuantParam *param, const bool *wanted,
+                       Node **grads);
+/* The codes themselves, float32: the unpacked weights of scale 1 and bias 0. */
+Node *op_quant_codes(Node *w, Node *scales, const QuantParam *param);
+
 /* biases and global_scale may be NULL. */
 Node *op_dequantize(Node *w, Node *scales, Node *biases, const QuantParam *param,
                     Node *global_scale, mlx_dtype dtype);

@@ -1,5 +1,6 @@
 /* quantized_matmul: products with weights of few bits, which stay packed. */
 #include "engine/ops/quant.h"
+#include "engine/ops/rule.h"
 #include "mlx/c/ops.h"
 
 /* Strides over the batch axes of a product, counted in whole matrices of x. */
@@ -59,7 +60,38 @@ static bool quantized_matmul_eval(Node *node, Error *err) {
     quant_release(&ready);
     return ok;
 }
-static const Op quantized_matmul_op = {"quantized_matmul", quantized_matmul_eval, NULL};
+
+/* d x = g @ the weights the other way; d weights = g.T @ x, or x.T @ g. */
+static bool quantized_matmul_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    QuantParam param = *(const QuantParam *)node->param;
+    Node *x = node->inputs[0], *const *packed = node->inputs + 1;
+    if (!quant_differentiable("quantized_matmul", &param, wanted + 1)) return false;
+    Temps t = {0};
+    bool good = true;
+    if (wanted[0]) {
+        QuantParam other = param;
+        other.transpose = !param.transpose;
+        Node *dx =
+            temp(&t, op_quantized_matmul(g, packed[0], packed[1],
+                                         param.mode == CPU_AFFINE ? packed[2] : NULL, other));
+        Node *sum = temp(&t, op_sum_to(dx, x));
+        good = sum && (grads[0] = op_astype(sum, x->dtype));
+    }
+    if (good && param.mode == CPU_AFFINE && (wanted[2] || wanted[3])) {
+        Node *left = temp(&t, op_astype(param.transpose ? g : x, MLX_FLOAT32));
+        Node *right = temp(&t, op_astype(param.transpose ? x : g, MLX_FLOAT32));
+        if (left && right && packed[0]->ndim == 2) { /* one matrix for all rows */
+            left = temp(&t, op_flatten(left, 0, -2));
+            right = temp(&t, op_flatten(right, 0, -2));
+        }
+        Node *turned = temp(&t, left ? op_swapaxes(left, -1, -2) : NULL);
+        Node *dw = temp(&t, op_matmul(turned, right));
+        good = dw && quant_scale_grads(dw, packed, &param, wanted + 1, grads + 1);
+    }
+    return temps_end(&t, good);
+}
+static const Op quantized_matmul_op = {"quantized_matmul", quantized_matmul_eval,
+                                       quantized_matmul_vjp};
 
 Node *op_quantized_matmul(Node *x, Node *w, Node *scales, Node *biases, QuantParam param) {
     int outer, shape[NODE_DIMS], ndim;
