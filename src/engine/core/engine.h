@@ -108,7 +108,8 @@ typedef struct Op {
     bool (*vjp)(Node *node, Node *g, const bool *wanted, Node **grads);
 } Op;
 
-typedef enum { NODE_LAZY, NODE_QUEUED, NODE_READY } NodeState;
+/* NODE_ABSORBED: queued, but computed piece by piece inside its only consumer. */
+typedef enum { NODE_LAZY, NODE_QUEUED, NODE_ABSORBED, NODE_READY } NodeState;
 
 struct Node {
     _Atomic uint32_t refs;
@@ -118,6 +119,7 @@ struct Node {
     bool contiguous; /* the items fill [offset, offset + data_size) without holes, in some order */
     bool row_contiguous; /* in row-major order (last axis fastest) */
     bool col_contiguous; /* in column-major order */
+    bool fused;          /* evaluation: computes absorbed inputs too */
     uint16_t itemsize;   /* bytes */
     uint32_t n_inputs;
     uint32_t visited; /* a walk over the graph: inputs walked so far */
@@ -209,6 +211,12 @@ bool node_donatable(const Node *node, int i);
 /* Takes over inputs[i]'s buffer with its layout if node_donatable, shapes and
  * item sizes are equal and the input is contiguous. Writes then go in place. */
 bool node_donate(Node *node, int i);
+/* The same of any ready node of which the work holds `uses` references. */
+bool node_reusable(const Node *node, const Node *input, uint32_t uses);
+/* Takes a share of from's buffer and its layout (same shape). */
+void node_take(Node *node, const Node *from);
+/* A new buffer in the layout of a ready, contiguous node of the same shape. */
+bool node_alloc_as(Node *node, const Node *from, Error *err);
 /* node becomes a view of `of` (normally node->inputs[0]): its shape is already
  * set; strides in items (NULL: of's strides, same shape), start in items
  * relative to of's first item, may be negative only with negative strides.
@@ -269,7 +277,7 @@ bool shape_broadcast_nodes(Node *const *nodes, size_t count, int *out, int *out_
 void strides_broadcast(const Node *node, const int *shape, int ndim, int64_t *out);
 void strides_row_major(const int *shape, int ndim, int64_t *out);
 
-/* Walks up to four arrays of one shape together. Axes that lie one after the
+/* Walks up to WALK_OPERANDS arrays of one shape together. Axes that lie one after the
  * other in all operands are merged; the innermost merged axis is left to the
  * caller as `count` items with `step[k]`, so that
  *
@@ -280,7 +288,7 @@ void strides_row_major(const int *shape, int ndim, int64_t *out);
  *
  * visits every item once, in row-major order. Offsets and steps are in items.
  * A size of 0 gives rows == 0. */
-enum { WALK_OPERANDS = 4 };
+enum { WALK_OPERANDS = 9 };
 typedef struct Walk {
     size_t rows;   /* product of the outer axes */
     int64_t count; /* items of the innermost axis */

@@ -4,23 +4,11 @@
  * The stack of the depth-first search and the resulting order are both chains
  * through Node.link, so a graph of any depth needs no memory. A node leaves its
  * inputs right after it is computed: what nobody else holds is freed, or was
- * reused in place, before the next one starts. */
+ * reused in place, before the next one starts. Element-wise nodes that only one
+ * other element-wise node needs are left to it (ops/fuse.c). */
 #include "engine/core/internal.h"
 #include "mlx/c/compile.h"
 #include "mlx/c/transforms.h"
-
-typedef struct Order {
-    Node *first, *last;
-} Order;
-
-static void order_add(Order *order, Node *node) {
-    node->link = NULL;
-    if (order->last)
-        order->last->link = node;
-    else
-        order->first = node;
-    order->last = node;
-}
 
 static Node *push(Node *stack, Node *node) {
     node->state = NODE_QUEUED;
@@ -29,7 +17,9 @@ static Node *push(Node *stack, Node *node) {
     return node;
 }
 
-static void order_from(Order *order, Node *root) {
+/* Queues root and what it needs in front of `newest`, inputs first; a chain from
+ * the last to the first. */
+static Node *queue_from(Node *newest, Node *root) {
     Node *stack = push(NULL, root);
     while (stack) {
         Node *node = stack;
@@ -38,25 +28,43 @@ static void order_from(Order *order, Node *root) {
             if (input->state == NODE_LAZY) stack = push(stack, input);
         } else {
             stack = node->link;
-            order_add(order, node);
+            node->link = newest;
+            newest = node;
         }
     }
+    return newest;
+}
+
+/* The chain from the first to the last, without the nodes that consumers, which
+ * are met before their inputs, compute themselves. */
+static Node *order(Node *newest) {
+    Node *first = NULL;
+    while (newest) {
+        Node *node = newest;
+        newest = node->link;
+        if (node->state == NODE_ABSORBED) continue;
+        fuse_absorb(node);
+        node->link = first;
+        first = node;
+    }
+    return first;
 }
 
 bool nodes_eval(Node *const *nodes, size_t count) {
-    Order order = {0};
+    Node *newest = NULL;
     for (size_t i = 0; i < count; i++)
-        if (nodes[i]->state == NODE_LAZY) order_from(&order, nodes[i]);
+        if (nodes[i]->state == NODE_LAZY) newest = queue_from(newest, nodes[i]);
 
     Error err;
     err.code = ERROR_NONE;
     err.message[0] = err.hint[0] = 0;
     const Op *failed = NULL;
-    for (Node *node = order.first, *next; node; node = next) {
+    for (Node *node = order(newest), *next; node; node = next) {
         next = node->link;
         const Op *op = node->op;
-        if (!failed && op->eval(node, &err)) {
+        if (!failed && (node->fused ? fuse_eval(node, &err) : op->eval(node, &err))) {
             node->state = NODE_READY;
+            node->fused = false;
             if (!node_traced(node)) {
                 node->level = 0;
                 node_detach(node);
@@ -65,6 +73,7 @@ bool nodes_eval(Node *const *nodes, size_t count) {
         }
         /* This one failed or an earlier one did: they stay lazy. */
         if (!failed) failed = op;
+        if (node->fused) fuse_undo(node);
         buffer_release(node->buffer);
         node->buffer = NULL;
         node->state = NODE_LAZY;

@@ -16,6 +16,16 @@ static inline bool node_traced(const Node *node) {
     return node->level && trace_depth;
 }
 
+/* Fusion (ops/fuse.c). fuse_absorb: node, queued and not absorbed, takes over
+ * the evaluation of element-wise inputs that nothing else needs. fuse_eval then
+ * stands in for its op's eval; fuse_undo makes what it absorbed lazy again.
+ * fuse_set switches fusion (on, unless MLX_RAG_NO_FUSE is in the environment)
+ * and returns what was set before. */
+void fuse_absorb(Node *node);
+bool fuse_eval(Node *node, Error *err);
+void fuse_undo(Node *node);
+bool fuse_set(bool on);
+
 /* What mlx_array.ctx points to. It stays when another value is assigned, so
  * copies of the mlx_array struct see the new value. */
 typedef struct Handle {

@@ -26,6 +26,7 @@ static Node *node_make(mlx_dtype dtype, const int *shape, int ndim) {
     Node *node = pool_take(POOL_NODE);
     atomic_store_explicit(&node->refs, 1, memory_order_relaxed);
     node->state = NODE_LAZY;
+    node->fused = false;
     node->dtype = (uint8_t)dtype;
     node->ndim = (uint8_t)ndim;
     node->itemsize = dtype_info[dtype].size;
@@ -273,12 +274,15 @@ bool node_alloc(Node *node, Error *err) {
     return node_alloc_bytes(node, node_nbytes(node), err);
 }
 
-bool node_donatable(const Node *node, int i) {
-    const Node *input = node->inputs[i];
+bool node_reusable(const Node *node, const Node *input, uint32_t uses) {
     if (node_traced(node)) return false; /* its gradient may need the value */
-    return atomic_load_explicit(&input->refs, memory_order_acquire) == 1 &&
+    return atomic_load_explicit(&input->refs, memory_order_acquire) == uses &&
            atomic_load_explicit(&input->buffer->refs, memory_order_acquire) == 1 &&
            !input->buffer->foreign && input->buffer->capacity <= node_nbytes(node) + DONATION_SLACK;
+}
+
+bool node_donatable(const Node *node, int i) {
+    return node_reusable(node, node->inputs[i], 1);
 }
 
 static void take_layout(Node *node, const Node *from) {
@@ -289,22 +293,26 @@ static void take_layout(Node *node, const Node *from) {
     node->col_contiguous = from->col_contiguous;
 }
 
-static void take_buffer(Node *node, const Node *from) {
+void node_take(Node *node, const Node *from) {
     node->buffer = buffer_retain(from->buffer);
     node->offset = from->offset;
     take_layout(node, from);
+}
+
+bool node_alloc_as(Node *node, const Node *from, Error *err) {
+    if (!node_alloc_bytes(node, from->data_size * node->itemsize, err)) return false;
+    take_layout(node, from);
+    return true;
 }
 
 bool node_alloc_like(Node *node, int i, Error *err) {
     const Node *input = node->inputs[i];
     if (!input->contiguous) return node_alloc(node, err);
     if (input->itemsize == node->itemsize && node_donatable(node, i)) {
-        take_buffer(node, input);
+        node_take(node, input);
         return true;
     }
-    if (!node_alloc_bytes(node, input->data_size * node->itemsize, err)) return false;
-    take_layout(node, input);
-    return true;
+    return node_alloc_as(node, input, err);
 }
 
 bool node_donate(Node *node, int i) {
@@ -312,7 +320,7 @@ bool node_donate(Node *node, int i) {
     if (!input->contiguous || input->data_size != node->size || input->itemsize != node->itemsize ||
         !shape_equal(node, input) || !node_donatable(node, i))
         return false;
-    take_buffer(node, input);
+    node_take(node, input);
     return true;
 }
 

@@ -110,6 +110,27 @@ void cpu_binary(CpuBinary op, CpuType type, void *out, const void *a, int a_step
     base_parallel_for(n, op < CPU_SILU_MUL ? cheap_grain : costly_grain, binary_slice, &context);
 }
 
+void cpu_unary_tile(CpuUnary op, float *out, const float *in, size_t n) {
+    cpu_kernels()->unary[op](out, in, n);
+}
+
+void cpu_binary_tile(CpuBinary op, float *out, const float *a, int a_step, const float *b,
+                     int b_step, size_t n) {
+    cpu_kernels()->binary[op](out, a, a_step, b, b_step, n);
+}
+
+void cpu_widen_tile(float *out, CpuType type, const void *in, size_t n) {
+    cpu_kernels()->to_f32[type](out, in, n);
+}
+
+void cpu_narrow_tile(void *out, CpuType type, const float *in, size_t n) {
+    cpu_kernels()->from_f32[type](out, in, n);
+}
+
+void cpu_round_tile(CpuType type, float *values, size_t n) {
+    cpu_kernels()->round[type](values, values, n);
+}
+
 static void add_scaled_slice(void *context, size_t begin, size_t end, int thread) {
     const Elementwise *e = context;
     const Kernels *kernels = cpu_kernels();

@@ -97,6 +97,16 @@ typedef enum {
 void cpu_binary(CpuBinary op, CpuType type, void *out, const void *a, int a_step, const void *b,
                 int b_step, size_t n);
 
+/* The same for a tile that stays in the first-level cache: float32, in the
+ * calling thread. */
+void cpu_unary_tile(CpuUnary op, float *out, const float *in, size_t n);
+void cpu_binary_tile(CpuBinary op, float *out, const float *a, int a_step, const float *b,
+                     int b_step, size_t n);
+void cpu_widen_tile(float *out, CpuType type, const void *in, size_t n);
+void cpu_narrow_tile(void *out, CpuType type, const float *in, size_t n);
+/* Every number becomes the nearest one that the type has. */
+void cpu_round_tile(CpuType type, float *values, size_t n);
+
 /* out[i] = a[i] + factor * b[i], in float32 before the one rounding. */
 void cpu_add_scaled(CpuType type, void *out, const void *a, float factor, const void *b, size_t n);
 

@@ -75,6 +75,16 @@ static void bf16_from_f32(void *out, const float *in, size_t n) {
     for (size_t i = 0; i < n; i++) target[i] = cpu_bf16_from_f32(in[i]);
 }
 
+static void f32_round(float *out, const float *in, size_t n) {
+    f32_copy(out, in, n);
+}
+static void f16_round(float *out, const float *in, size_t n) {
+    for (size_t i = 0; i < n; i++) out[i] = cpu_f32_from_f16(cpu_f16_from_f32(in[i]));
+}
+static void bf16_round(float *out, const float *in, size_t n) {
+    for (size_t i = 0; i < n; i++) out[i] = cpu_f32_from_bf16(cpu_bf16_from_f32(in[i]));
+}
+
 static float sigmoid(float x) {
     return 1.0f / (1.0f + expf(-x));
 }
@@ -256,6 +266,7 @@ void cpu_fill_scalar(Kernels *t) {
     *t = (Kernels){
         .to_f32 = {f32_copy, f16_to_f32, bf16_to_f32},
         .from_f32 = {f32_copy_out, f16_from_f32, bf16_from_f32},
+        .round = {f32_round, f16_round, bf16_round},
         .unary =
             {
                 [CPU_ABS] = abs_run,

@@ -72,6 +72,8 @@ typedef struct Kernels {
 
     void (*to_f32[CPU_TYPES])(float *out, const void *in, size_t n);
     void (*from_f32[CPU_TYPES])(void *out, const float *in, size_t n);
+    /* To the type and back, so that out holds numbers of it; out may be in. */
+    void (*round[CPU_TYPES])(float *out, const float *in, size_t n);
 
     void (*unary[CPU_UNARY_COUNT])(float *out, const float *in, size_t n);
     void (*binary[CPU_BINARY_COUNT])(float *out, const float *a, int a_step, const float *b,

@@ -154,6 +154,15 @@ static inline void v_store_bf16(uint16_t *p, V x) {
     rounded = _mm512_mask_blend_epi32(v_is_nan(x), rounded, vi_set(0x7FC0));
     _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtepi32_epi16(rounded));
 }
+static inline V v_round_f16(V x) {
+    return _mm512_cvtph_ps(_mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+static inline V v_round_bf16(V x) {
+    Vi bits = v_bits(x);
+    Vi odd = vi_and(_mm512_srli_epi32(bits, 16), vi_set(1));
+    Vi rounded = vi_and(vi_add(vi_add(bits, vi_set(0x7FFF)), odd), vi_set((int)0xFFFF0000));
+    return v_select(v_is_nan(x), x, v_from_bits(rounded));
+}
 #else
 #define VECTOR(name) name##_avx2
 enum { LANES = 8 };
@@ -304,6 +313,15 @@ static inline void v_store_bf16(uint16_t *p, V x) {
     Vi rounded = _mm256_srli_epi32(vi_add(vi_add(bits, vi_set(0x7FFF)), odd), 16);
     rounded = _mm256_blendv_epi8(rounded, vi_set(0x7FC0), v_bits(v_is_nan(x)));
     _mm_storeu_si128((__m128i *)(void *)p, v_narrow(rounded));
+}
+static inline V v_round_f16(V x) {
+    return _mm256_cvtph_ps(_mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+static inline V v_round_bf16(V x) {
+    Vi bits = v_bits(x);
+    Vi odd = vi_and(_mm256_srli_epi32(bits, 16), vi_set(1));
+    Vi rounded = vi_and(vi_add(vi_add(bits, vi_set(0x7FFF)), odd), vi_set((int)0xFFFF0000));
+    return v_select(v_is_nan(x), x, v_from_bits(rounded));
 }
 #endif
 

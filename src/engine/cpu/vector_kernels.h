@@ -56,6 +56,8 @@ static inline V v_half_of(V x, V y) { /* x (1 + y) / 2 */
     return v_mul(v_mul(v_set(0.5f), x), v_add(v_set(1.0f), y));
 }
 
+UNARY(round_f16, v_round_f16(x))
+UNARY(round_bf16, v_round_bf16(x))
 UNARY(abs, v_abs(x))
 UNARY(ceil, v_ceil(x))
 UNARY(erf, v_erf(x))
@@ -230,6 +232,8 @@ void VECTOR(cpu_fill_vector)(Kernels *t) {
     t->from_f32[CPU_F32] = f32_copy_out;
     t->from_f32[CPU_F16] = f16_from_f32;
     t->from_f32[CPU_BF16] = bf16_from_f32;
+    t->round[CPU_F16] = round_f16_run;
+    t->round[CPU_BF16] = round_bf16_run;
     t->unary[CPU_ABS] = abs_run;
     t->unary[CPU_CEIL] = ceil_run;
     t->unary[CPU_ERF] = erf_run;

@@ -6,6 +6,7 @@
  * everything else walks merged axes row by row, and only rows whose items do
  * not lie side by side are gathered into tiles. */
 #include "engine/ops/binary_loops.h"
+#include "engine/ops/elementwise.h"
 #include "engine/ops/rule.h"
 #include "mlx/c/ops.h"
 
@@ -100,7 +101,16 @@ static bool same_layout(const Node *a, const Node *b) {
     return memcmp(a->strides, b->strides, a->ndim * sizeof a->strides[0]) == 0;
 }
 
-static bool binary_eval(Node *node, Error *err) {
+void binary_tile(const Node *node, void *out, const void *const *in, const int *step, size_t n) {
+    const BinaryRow *row = &binary_rows[((const BinaryParam *)node->param)->kind];
+    const mlx_dtype dtype = tile_dtype(node->inputs[0]->dtype);
+    if (dtype == MLX_FLOAT32 && row->kernel >= 0)
+        cpu_binary_tile((CpuBinary)row->kernel, out, in[0], step[0], in[1], step[1], n);
+    else
+        row->loops[dtype](out, in[0], step[0], in[1], step[1], n);
+}
+
+bool binary_eval(Node *node, Error *err) {
     const Node *a = node->inputs[0], *b = node->inputs[1];
     BinaryJob job = {.row = &binary_rows[((const BinaryParam *)node->param)->kind],
                      .dtype = a->dtype,

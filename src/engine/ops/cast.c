@@ -5,7 +5,7 @@
  * pass through tiles of float32. A float becomes an integer by truncation; out
  * of range it takes the low bits of the 64-bit truncation (MLX leaves it
  * undefined). Complex to anything real drops the imaginary part. */
-#include "engine/ops/ops.h"
+#include "engine/ops/elementwise.h"
 #include "mlx/c/ops.h"
 
 #include <complex.h>
@@ -124,7 +124,12 @@ static void cast_slice(void *context, size_t begin, size_t end, int thread) {
              job->in + begin * dtype_info[job->from].size, job->from, end - begin);
 }
 
-static bool astype_eval(Node *node, Error *err) {
+void astype_tile(const Node *node, void *out, const void *const *in, const int *step, size_t n) {
+    (void)step;
+    cast_run(out, tile_dtype(node->dtype), in[0], tile_dtype(node->inputs[0]->dtype), n);
+}
+
+bool astype_eval(Node *node, Error *err) {
     Node *x = node->inputs[0];
     if (x->contiguous) {
         const uint8_t *in = node_data(x);

@@ -1,4 +1,5 @@
 /* Choosing between values: where, clip, and the comparisons with tolerance. */
+#include "engine/ops/elementwise.h"
 #include "engine/ops/rule.h"
 #include "mlx/c/ops.h"
 
@@ -39,7 +40,13 @@ static void where_rows(void *context, size_t begin, size_t end, int thread) {
                   job->node->itemsize);
 }
 
-static bool where_eval(Node *node, Error *err) {
+void where_tile(const Node *node, void *out, const void *const *in, const int *step, size_t n) {
+    const int64_t steps[4] = {1, step[0], step[1], step[2]};
+    where_run(out, in[0], in[1], in[2], steps, (int64_t)n,
+              dtype_info[tile_dtype(node->dtype)].size);
+}
+
+bool where_eval(Node *node, Error *err) {
     if (!node_alloc(node, err)) return false;
     int64_t strides[3][NODE_DIMS];
     for (int i = 0; i < 3; i++)

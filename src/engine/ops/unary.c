@@ -1,5 +1,6 @@
 /* Element-wise functions of one array: their dtypes and the paths through
  * memory. The loops themselves are in unary_loops.c. */
+#include "engine/ops/elementwise.h"
 #include "engine/ops/rule.h"
 #include "engine/ops/unary_loops.h"
 #include "mlx/c/ops.h"
@@ -58,7 +59,17 @@ static void unary_slice(void *context, size_t begin, size_t end, int thread) {
               job->in + begin * job->in_size, end - begin);
 }
 
-static bool unary_eval(Node *node, Error *err) {
+void unary_tile(const Node *node, void *out, const void *const *in, const int *step, size_t n) {
+    const UnaryRow *row = &unary_rows[((const UnaryParam *)node->param)->kind];
+    const mlx_dtype dtype = tile_dtype(node->inputs[0]->dtype);
+    (void)step;
+    if (dtype == MLX_FLOAT32 && row->kernel >= 0)
+        cpu_unary_tile((CpuUnary)row->kernel, out, in[0], n);
+    else
+        unary_run(row, dtype, out, in[0], n);
+}
+
+bool unary_eval(Node *node, Error *err) {
     const Node *x = node->inputs[0];
     const UnaryRow *row = &unary_rows[((const UnaryParam *)node->param)->kind];
     const mlx_dtype dtype = x->dtype;
