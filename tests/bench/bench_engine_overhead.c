@@ -147,13 +147,16 @@ int main(void) {
     mlx_array_free(small.a);
     mlx_array_free(small.b);
 
-    Copy copy = {calloc(LARGE, 4), calloc(LARGE, 4), malloc((size_t)LARGE * 4)};
+    float *data[3];
+    for (int i = 0; i < 3; i++) {
+        data[i] = malloc((size_t)LARGE * sizeof(float));
+        memset(data[i], i, (size_t)LARGE * sizeof(float));
+    }
+    Copy copy = {data[0], data[1], data[2]};
     const double bytes = 3.0 * LARGE * sizeof(float);
     const double limit = bytes / best_time(triad, &copy) * 1e-9;
     printf("%-52s %8.1f GB/s\n", "out = x + y of 16M float32 in a plain loop", limit);
-    free((void *)(uintptr_t)copy.x);
-    free((void *)(uintptr_t)copy.y);
-    free(copy.out);
+    for (int i = 0; i < 3; i++) free(data[i]);
     size_t before;
     mlx_set_cache_limit(&before, (size_t)1 << 30);
     const struct {

@@ -15,16 +15,17 @@ static int pick(int n) {
     return (int)((random_state >> 8) % (uint32_t)n);
 }
 
-static const mlx_dtype dtypes[] = {MLX_FLOAT32, MLX_FLOAT16, MLX_BFLOAT16, MLX_FLOAT32,
-                                   MLX_FLOAT16, MLX_BFLOAT16, MLX_INT32,   MLX_BOOL,
-                                   MLX_UINT8,   MLX_INT64,    MLX_FLOAT64, MLX_COMPLEX64};
+static const mlx_dtype dtypes[] = {MLX_FLOAT32, MLX_FLOAT16,  MLX_BFLOAT16, MLX_FLOAT32,
+                                   MLX_FLOAT16, MLX_BFLOAT16, MLX_INT32,    MLX_BOOL,
+                                   MLX_UINT8,   MLX_INT64,    MLX_FLOAT64,  MLX_COMPLEX64};
 
 /* An owned array of the shape, of random small numbers. */
 static mlx_array random_array(const int *shape, int ndim) {
     size_t size = 1;
     for (int i = 0; i < ndim; i++) size *= (size_t)shape[i];
     double *values = malloc((size + 1) * sizeof *values);
-    for (size_t i = 0; i < size; i++) values[i] = pick(4) ? (pick(200001) - 100000) / 16389.0 : (pick(161) - 80) / 16.0;
+    for (size_t i = 0; i < size; i++)
+        values[i] = pick(4) ? (pick(200001) - 100000) / 16389.0 : (pick(161) - 80) / 16.0;
     mlx_array wide = mlx_array_new_data(values, shape, ndim, MLX_FLOAT64), x = mlx_array_new();
     free(values);
     assert_int_equal(mlx_astype(&x, wide, dtypes[pick(12)], cpu), 0);
@@ -75,19 +76,20 @@ static mlx_array random_leaf(const int *shape, int ndim) {
 static const struct {
     int (*call)(mlx_array *, const mlx_array, const mlx_stream);
     bool no_complex, no_bool;
-} unaries[] = {{mlx_abs, false, false},     {mlx_negative, false, true}, {mlx_exp, true, false},
-               {mlx_sigmoid, true, false},  {mlx_square, false, false},  {mlx_floor, true, false},
-               {mlx_sign, false, false},    {mlx_tanh, true, false},     {mlx_isnan, false, false},
-               {mlx_erf, true, false},      {mlx_rsqrt, true, false},    {mlx_logical_not, false, false},
-               {mlx_log1p, true, false},    {mlx_sin, true, false}};
+} unaries[] = {
+    {mlx_abs, false, false},    {mlx_negative, false, true}, {mlx_exp, true, false},
+    {mlx_sigmoid, true, false}, {mlx_square, false, false},  {mlx_floor, true, false},
+    {mlx_sign, false, false},   {mlx_tanh, true, false},     {mlx_isnan, false, false},
+    {mlx_erf, true, false},     {mlx_rsqrt, true, false},    {mlx_logical_not, false, false},
+    {mlx_log1p, true, false},   {mlx_sin, true, false}};
 static const struct {
     int (*call)(mlx_array *, const mlx_array, const mlx_array, const mlx_stream);
     bool no_complex;
-} binaries[] = {{mlx_add, false},    {mlx_subtract, false},      {mlx_multiply, false},
-                {mlx_divide, false}, {mlx_maximum, true},        {mlx_minimum, true},
-                {mlx_less, true},    {mlx_greater_equal, true},  {mlx_not_equal, false},
-                {mlx_add, false},    {mlx_multiply, false},      {mlx_logical_and, false},
-                {mlx_power, true},   {mlx_floor_divide, true},   {mlx_logaddexp, true},
+} binaries[] = {{mlx_add, false},     {mlx_subtract, false},     {mlx_multiply, false},
+                {mlx_divide, false},  {mlx_maximum, true},       {mlx_minimum, true},
+                {mlx_less, true},     {mlx_greater_equal, true}, {mlx_not_equal, false},
+                {mlx_add, false},     {mlx_multiply, false},     {mlx_logical_and, false},
+                {mlx_power, true},    {mlx_floor_divide, true},  {mlx_logaddexp, true},
                 {mlx_remainder, true}};
 
 enum { VALUES = 12 };

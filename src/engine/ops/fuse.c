@@ -2,12 +2,11 @@
  *
  * When evaluation is ordered, an element-wise node absorbs the element-wise
  * inputs of its own shape that nothing outside the group refers to, and theirs
- * in turn; a running transform needs its values and keeps them. At evaluation the group is a small program over tiles that stay in
- * the first-level cache: a leaf is read where it lies (16-bit floats are
- * widened, strided items gathered), each step writes a register of one tile,
- * the last one the result. Every step is the family's own function and 16-bit
- * floats are rounded after each, so values, layout and the reuse of dying
- * inputs are what step-by-step evaluation gives. */
+ * in turn; a running transform needs its values and keeps them. At evaluation the group is a small
+ * program over tiles that stay in the first-level cache: a leaf is read where it lies (16-bit
+ * floats are widened, strided items gathered), each step writes a register of one tile, the last
+ * one the result. Every step is the family's own function and 16-bit floats are rounded after each,
+ * so values, layout and the reuse of dying inputs are what step-by-step evaluation gives. */
 #include "engine/ops/elementwise.h"
 
 #include "engine/core/internal.h"
@@ -139,15 +138,15 @@ void fuse_undo(Node *node) {
 
 typedef struct Value {
     const Node *node;
-    TileRun run;    /* NULL: a leaf */
-    uint32_t uses;  /* a leaf's references from the group */
-    int64_t step;   /* items from one to the next along the inner axis; results: 0 or 1 */
+    TileRun run;   /* NULL: a leaf */
+    uint32_t uses; /* a leaf's references from the group */
+    int64_t step;  /* items from one to the next along the inner axis; results: 0 or 1 */
     uint8_t inputs[MAX_INPUTS], last_use;
-    uint8_t leaf;   /* number among the leaves */
-    uint8_t size;   /* bytes of an item in a tile */
-    int8_t place;   /* register; -1: in no register */
+    uint8_t leaf; /* number among the leaves */
+    uint8_t size; /* bytes of an item in a tile */
+    int8_t place; /* register; -1: in no register */
     bool is_half;
-    CpuType type;   /* of a 16-bit float */
+    CpuType type; /* of a 16-bit float */
 } Value;
 
 typedef struct Program {
@@ -193,8 +192,8 @@ static int step_value(Program *program, Node *node) {
         if (input->state != NODE_ABSORBED)
             inputs[i] = (uint8_t)leaf_value(program, input);
         else
-            inputs[i] = (uint8_t)(input->visited ? (int)input->visited - 1
-                                                 : step_value(program, input));
+            inputs[i] =
+                (uint8_t)(input->visited ? (int)input->visited - 1 : step_value(program, input));
     }
     const int at = value_add(program, node);
     Value *value = &program->values[at];
@@ -267,8 +266,8 @@ static const Node *dying_leaf(const Program *program, const Node *like) {
         const Value *value = &program->values[i];
         const Node *leaf = value->node;
         if (value->run || leaf->itemsize != node->itemsize || !shape_equal(leaf, node) ||
-            !leaf->contiguous || (like ? leaf->data_size != like->data_size
-                                       : !leaf->row_contiguous))
+            !leaf->contiguous ||
+            (like ? leaf->data_size != like->data_size : !leaf->row_contiguous))
             continue;
         if (node_reusable(node, leaf, value->uses)) return leaf;
     }
