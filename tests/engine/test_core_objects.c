@@ -136,7 +136,7 @@ static void test_text_form_is_that_of_mlx(void **state) {
                    "dtype=uint8)");
     mlx_array_free(a);
     a = mlx_array_new_bool(true);
-    assert_text(a, "array(True, dtype=bool)");
+    assert_text(a, "array(true, dtype=bool)");
     mlx_array_free(a);
     a = mlx_array_new_complex(1, -2);
     assert_text(a, "array(1-2j, dtype=complex64)");
@@ -293,6 +293,9 @@ static void test_closures_apply_share_payload_and_report_failure(void **state) {
 
     mlx_closure unary = mlx_closure_new_unary(same), bad = mlx_closure_new_func(refuse);
     assert_int_equal(mlx_closure_apply(&output, unary, input), 0);
+    mlx_vector_array none = mlx_vector_array_new();
+    assert_fails(mlx_closure_apply(&output, unary, none), "closure: expected unary input");
+    mlx_vector_array_free(none);
     assert_fails(mlx_closure_apply(&output, bad, input), "mlx_closure returned a non-zero value");
     assert_int_equal(mlx_vector_array_size(output), 1);
     assert_fails(mlx_closure_apply(&output, mlx_closure_new(), input), "mlx_closure");

@@ -135,10 +135,10 @@ static void test_metadata_of_every_kind(void **state) {
         {"m.i64", "array(-1099511627776, dtype=int64)"},
         {"m.f32", "array(1.5, dtype=float32)"},
         {"m.f64", "array(2.5, dtype=float32)"},
-        {"m.bool", "array(True, dtype=bool)"},
+        {"m.bool", "array(true, dtype=bool)"},
         {"m.ints", "array([1, 2, 3], dtype=int32)"},
         {"m.floats", "array([0.5, 1.5], dtype=float32)"},
-        {"m.bools", "array([True, False], dtype=bool)"},
+        {"m.bools", "array([true, false], dtype=bool)"},
     };
     mlx_io_gguf gguf = load(GOLDEN "/engine/blocks.gguf");
     mlx_array array = mlx_array_new();

@@ -107,7 +107,7 @@ static void test_metadata_of_every_kind_comes_back(void **state) {
         mlx_dtype dtype;
         const char *key, *text, *list;
     } cases[] = {
-        {MLX_BOOL, "bool", "array(True, dtype=bool)", "array([True, False], dtype=bool)"},
+        {MLX_BOOL, "bool", "array(true, dtype=bool)", "array([true, false], dtype=bool)"},
         {MLX_UINT8, "u8", "array(1, dtype=uint8)", "array([1, 0], dtype=uint8)"},
         {MLX_INT8, "i8", "array(1, dtype=int8)", "array([1, 0], dtype=int8)"},
         {MLX_UINT16, "u16", "array(1, dtype=uint16)", "array([1, 0], dtype=uint16)"},

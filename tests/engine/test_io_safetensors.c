@@ -42,7 +42,7 @@ static void check_all_types(Loaded loaded) {
     assert_tensor_text(loaded, "U32", "array([[0, 1, 2],\n       [3, 4, 5]], dtype=uint32)");
     assert_tensor_text(loaded, "U64", "array([[0, 1, 2],\n       [3, 4, 5]], dtype=uint64)");
     assert_tensor_text(loaded, "BOOL",
-                       "array([[False, True, True],\n       [True, True, True]], dtype=bool)");
+                       "array([[false, true, true],\n       [true, true, true]], dtype=bool)");
     assert_tensor_text(loaded, "C64",
                        "array([[0+0j, 1+0j, 2+0j],\n       [3+0j, 4+0j, 5+0j]], dtype=complex64)");
     const char *format;
@@ -103,7 +103,7 @@ static void test_bytes_do_not_depend_on_the_order_of_insertion(void **state) {
     free(files[1]);
     Loaded again = load(scratch_path("order.safetensors"));
     assert_tensor_text(again, "b", "array(0, dtype=int32)");
-    assert_tensor_text(again, names[3], "array(True, dtype=bool)");
+    assert_tensor_text(again, names[3], "array(true, dtype=bool)");
     unload(again);
 }
 

@@ -263,7 +263,7 @@ static void test_safetensors_are_read_tensor_by_tensor(void **state) {
     assert_string_equal(format, "mlx");
     tensors_free(in);
     assert_int_equal(memory.frees, 0);
-    assert_text(array, "array(True, dtype=bool)");
+    assert_text(array, "array(true, dtype=bool)");
     assert_int_equal(memory.frees, 1);
     mlx_array_free(array);
 }

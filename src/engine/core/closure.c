@@ -140,6 +140,10 @@ static int apply_unary(UnaryFunction function, mlx_vector_array *result,
 int mlx_closure_apply(mlx_vector_array *res, mlx_closure cls, const mlx_vector_array input) {
     const ClosureHandle *handle = ctx_of(cls, mlx_closure);
     if (!handle || !ctx_of(input, mlx_vector_array)) return 1;
+    if (handle->closure->kind == CALLS_UNARY && mlx_vector_array_size(input) != 1) {
+        op_error("closure: expected unary input");
+        return 1;
+    }
     Closure *closure = closure_retain(handle->closure);
     mlx_vector_array arguments = list_copy(input), result = {NULL};
     int status = 0;

@@ -30,6 +30,14 @@ static bool device_exists(const Device *device) {
     return device->type == MLX_CPU && device->index == 0;
 }
 
+/* "<what fails> gpu <thing> without gpu backend.", or that there is one CPU. */
+static void device_missing(const char *failure, const Device *device, const char *thing) {
+    if (device->type == MLX_GPU)
+        op_error("%s gpu %s without gpu backend.", failure, thing);
+    else
+        op_error("%s cpu %s: there is no cpu %d, only cpu 0.", failure, thing, device->index);
+}
+
 mlx_device mlx_device_new(void) {
     return (mlx_device){NULL};
 }
@@ -91,8 +99,7 @@ int mlx_set_default_device(mlx_device dev) {
     const Device *device = ctx_of(dev, mlx_device);
     if (!device) return 1;
     if (device_exists(device)) return 0;
-    op_error("[set_default_device] Cannot set %s device %d: this engine has one CPU.",
-             device_names[device->type], device->index);
+    device_missing("[set_default_device] Cannot set", device, "device");
     return 1;
 }
 
@@ -212,8 +219,7 @@ mlx_stream mlx_stream_new_device(mlx_device dev) {
     if (device_exists(device))
         stream_store(&stream, (Stream){*device, atomic_fetch_add(&stream_count, 1)});
     else
-        op_error("Cannot make a stream for %s device %d: this engine has one CPU.",
-                 device_names[device->type], device->index);
+        device_missing("[new_stream] Cannot make", device, "stream");
     return stream;
 }
 
@@ -266,8 +272,7 @@ int mlx_get_default_stream(mlx_stream *stream, mlx_device dev) {
     const Device *device = ctx_of(dev, mlx_device);
     if (!device) return 1;
     if (!device_exists(device)) {
-        op_error("Cannot get the default stream of %s device %d: this engine has one CPU.",
-                 device_names[device->type], device->index);
+        device_missing("[default_stream] Cannot get", device, "stream");
         return 1;
     }
     stream_store(stream, (Stream){*device, thread_stream});
@@ -288,6 +293,6 @@ mlx_stream mlx_default_cpu_stream_new(void) {
 }
 
 mlx_stream mlx_default_gpu_stream_new(void) {
-    op_error("Cannot get a gpu stream without a gpu backend.");
+    device_missing("[default_stream] Cannot get", &(Device){MLX_GPU, 0}, "stream");
     return (mlx_stream){NULL};
 }

@@ -28,7 +28,7 @@ static void print_item(StrBuf *text, mlx_dtype dtype, const void *item) {
     } value;
     memcpy(&value, item, dtype_info[dtype].size);
     switch (dtype) {
-    case MLX_BOOL: base_str_append(text, value.u8 ? "True" : "False"); break;
+    case MLX_BOOL: base_str_append(text, value.u8 ? "true" : "false"); break;
     case MLX_UINT8: base_str_appendf(text, "%u", value.u8); break;
     case MLX_UINT16: base_str_appendf(text, "%u", value.u16); break;
     case MLX_UINT32: base_str_appendf(text, "%u", value.u32); break;

@@ -338,11 +338,11 @@ int mlx_load_gguf(mlx_io_gguf *gguf, const char *file, const mlx_stream s) {
         reader.data = reader.map->file.data;
         reader.length = reader.map->file.length;
         reader.gguf = gguf_new();
-        ok = load_file(&reader);
+        ok = load_file(&reader) || base_error_context(&err, "%s", file);
         shared_map_release(reader.map);
     }
     if (!ok) {
-        op_error("[load_gguf] %s: %s", file, err.message);
+        op_error("[load_gguf] %s", err.message);
         gguf_free(reader.gguf);
         return 1;
     }

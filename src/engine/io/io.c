@@ -4,10 +4,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+bool map_file(const char *path, MappedFile *file, Error *err) {
+    Error why = {0};
+    return base_map_open(path, file, &why) ||
+           base_fail(err, why.code, "Failed to open file %s", why.message);
+}
+
 SharedMap *shared_map_open(const char *path, Error *err) {
     SharedMap *map = base_alloc(sizeof *map);
     map->refs = 1;
-    if (base_map_open(path, &map->file, err)) return map;
+    if (map_file(path, &map->file, err)) return map;
     free(map);
     return NULL;
 }

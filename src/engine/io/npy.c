@@ -171,11 +171,12 @@ int mlx_load(mlx_array *res, const char *file, const mlx_stream s) {
     MappedFile map;
     if (!stream_ok(s)) return 1;
     Node *node = NULL;
-    if (base_map_open(file, &map, &err)) {
+    if (map_file(file, &map, &err)) {
         node = load_file(&map, &err);
+        if (!node) base_error_context(&err, "%s", file);
         base_map_close(&map);
     }
-    if (!node) op_error("[load] %s: %s", file, err.message);
+    if (!node) op_error("[load] %s", err.message);
     return op_finish(res, node);
 }
 

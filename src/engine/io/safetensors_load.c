@@ -177,10 +177,10 @@ static bool load_stream(Loader *loader) {
 }
 
 /* Hands over what was loaded, or reports why it was not. */
-static int finish(Loader *loader, bool ok, const char *label, mlx_map_string_to_array *tensors,
+static int finish(Loader *loader, bool ok, mlx_map_string_to_array *tensors,
                   mlx_map_string_to_string *metadata) {
     if (!ok) {
-        op_error("[load_safetensors] %s: %s", label, loader->err->message);
+        op_error("[load_safetensors] %s", loader->err->message);
         map_free(loader->tensors);
         map_free(loader->metadata);
         return 1;
@@ -199,10 +199,10 @@ int mlx_load_safetensors(mlx_map_string_to_array *res_0, mlx_map_string_to_strin
     if (ok) {
         loader.tensors = map_new();
         loader.metadata = map_new();
-        ok = load_file(&loader);
+        ok = load_file(&loader) || base_error_context(&err, "%s", file);
         shared_map_release(loader.map);
     }
-    return finish(&loader, ok, file, res_0, res_1);
+    return finish(&loader, ok, res_0, res_1);
 }
 
 int mlx_load_safetensors_reader(mlx_map_string_to_array *res_0, mlx_map_string_to_string *res_1,
@@ -211,6 +211,6 @@ int mlx_load_safetensors_reader(mlx_map_string_to_array *res_0, mlx_map_string_t
     IoStream *stream = stream_ok(s) ? ctx_of(in_stream, mlx_io_reader) : NULL;
     if (!stream) return 1;
     Loader loader = {.stream = stream, .tensors = map_new(), .metadata = map_new(), .err = &err};
-    const bool ok = load_stream(&loader);
-    return finish(&loader, ok, stream_label(stream), res_0, res_1);
+    const bool ok = load_stream(&loader) || base_error_context(&err, "%s", stream_label(stream));
+    return finish(&loader, ok, res_0, res_1);
 }
