@@ -140,6 +140,18 @@ void cpu_rms_norm(const CpuRows *rows, const void *weight, CpuType weight_type, 
 void cpu_layer_norm(const CpuRows *rows, const void *weight, const void *bias, CpuType weight_type,
                     float eps);
 
+/* Gradients of the two: x, g, dx [rows, n] contiguous of `type`; weight, dweight,
+ * dbias [n] of weight_type. Any result may be NULL: not wanted. */
+typedef struct CpuNormGrad {
+    CpuType type, weight_type;
+    size_t rows, n;
+    const void *x, *g, *weight; /* weight NULL: all ones */
+    void *dx, *dweight, *dbias;
+    float eps;
+    bool centred; /* layer norm */
+} CpuNormGrad;
+void cpu_norm_grad(const CpuNormGrad *job);
+
 /* ---- rotary position embedding ------------------------------------------ */
 
 /* Fills cos, sin: [length, half] with the angles (offset + t) * scale *

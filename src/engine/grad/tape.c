@@ -10,13 +10,6 @@ enum { MOST_LEVELS = 250, WALKING = UINT32_MAX };
 
 /* ---- an order in which inputs come first ---- */
 
-typedef struct Tape {
-    Node **nodes;
-    size_t count, capacity;
-    Node **stack;
-    size_t depth, stack_capacity;
-} Tape;
-
 static void tape_push(Tape *tape, Node *node) {
     node->tape = WALKING;
     node->visited = 0;
@@ -30,8 +23,8 @@ static void tape_add(Tape *tape, Node *node) {
     node->tape = (uint32_t)tape->count;
 }
 
-/* Adds root and what it came from, as far as the level reaches. */
-static void tape_walk(Tape *tape, Node *root, uint8_t level) {
+static void tape_walk(Tape *tape, Node *root) {
+    const uint8_t level = tape->level;
     if (root->level != level || root->tape) return;
     tape_push(tape, root);
     while (tape->depth) {
@@ -46,10 +39,31 @@ static void tape_walk(Tape *tape, Node *root, uint8_t level) {
     }
 }
 
-static void tape_free(Tape *tape) {
+void tape_open(Tape *tape, const Trace *trace, Node *const *roots, size_t count) {
+    *tape = (Tape){.level = trace->level};
+    for (size_t i = 0; i < trace->count; i++) tape_add(tape, trace->tracers[i]);
+    for (size_t i = 0; i < count; i++)
+        if (roots[i]) tape_walk(tape, roots[i]);
+}
+
+void tape_close(Tape *tape) {
     for (size_t i = 0; i < tape->count; i++) tape->nodes[i]->tape = 0;
     free(tape->nodes);
     free(tape->stack);
+}
+
+bool *tape_depends(const Tape *tape, size_t n_tracers, const size_t *targets, size_t n_targets) {
+    bool *depends = base_calloc(tape->count + 1, sizeof *depends);
+    for (size_t i = 0; i < n_targets; i++) depends[targets[i]] = true;
+    for (size_t i = n_tracers; i < tape->count; i++) {
+        const Node *node = tape->nodes[i];
+        if (!node->op || node->op->vjp == ops_zero_vjp) continue;
+        for (uint32_t k = 0; k < node->n_inputs && !depends[i]; k++) {
+            const uint32_t place = tape_place(tape, node->inputs[k]);
+            depends[i] = place && depends[place - 1];
+        }
+    }
+    return depends;
 }
 
 /* ---- tracing ---- */
@@ -100,10 +114,8 @@ bool trace_call(const Trace *trace, size_t n_primals, mlx_closure fun, mlx_vecto
 }
 
 void trace_end(Trace *trace, Node *const *results, size_t count) {
-    Tape tape = {0};
-    for (size_t i = 0; i < trace->count; i++) tape_add(&tape, trace->tracers[i]);
-    for (size_t i = 0; i < count; i++)
-        if (results[i]) tape_walk(&tape, results[i], trace->level);
+    Tape tape;
+    tape_open(&tape, trace, results, count);
     /* Forgetting may free nodes that only the forgetful one held; those stand
      * before it, so their place is cleared first. */
     for (size_t i = 0; i < tape.count; i++) tape.nodes[i]->tape = 0;
@@ -115,7 +127,7 @@ void trace_end(Trace *trace, Node *const *results, size_t count) {
         if (node->state == NODE_READY && !node->level) node_detach(node);
     }
     tape.count = 0;
-    tape_free(&tape);
+    tape_close(&tape);
     for (size_t i = 0; i < trace->count; i++) node_release(trace->tracers[i]);
     free(trace->tracers);
     trace_depth--;
@@ -146,7 +158,7 @@ static bool accumulate(Node **slot, Node *g) {
 }
 
 /* Puts the cotangent g of one part into the bundle of its whole. Takes over g. */
-static bool bundle_add(Node **bundle, size_t key, Node *g) {
+bool bundle_add(Node **bundle, size_t key, Node *g) {
     const size_t count = *bundle ? (*bundle)->n_inputs : 0;
     Node **inputs = base_alloc((count + 1) * sizeof(Node *));
     size_t *keys = base_alloc((count + 1) * sizeof(size_t)), at = count;
@@ -172,7 +184,7 @@ static bool bundle_add(Node **bundle, size_t key, Node *g) {
 }
 
 /* Calls the rule of node and spreads what it gives over the slots. */
-static bool pull_back(Node *node, Node *g, const bool *depends, Node **slots) {
+static bool pull_back(const Tape *tape, Node *node, Node *g, const bool *depends, Node **slots) {
     enum { FEW = 8 };
     bool few_wanted[FEW];
     Node *few_grads[FEW];
@@ -180,7 +192,7 @@ static bool pull_back(Node *node, Node *g, const bool *depends, Node **slots) {
     bool *wanted = n <= FEW ? few_wanted : base_alloc(n * sizeof *wanted);
     Node **grads = n <= FEW ? few_grads : base_alloc(n * sizeof *grads);
     for (uint32_t i = 0; i < n; i++) {
-        const uint32_t place = node->inputs[i]->tape;
+        const uint32_t place = tape_place(tape, node->inputs[i]);
         wanted[i] = place && depends[place - 1];
         grads[i] = NULL;
     }
@@ -205,16 +217,6 @@ static bool pull_back(Node *node, Node *g, const bool *depends, Node **slots) {
     return good;
 }
 
-/* Does anything in [0, n_inputs) of node lead to a target with a gradient? */
-static bool node_depends(const Node *node, const bool *depends) {
-    if (!node->op || node->op->vjp == ops_zero_vjp) return false;
-    for (uint32_t i = 0; i < node->n_inputs; i++) {
-        const uint32_t place = node->inputs[i]->tape;
-        if (place && depends[place - 1]) return true;
-    }
-    return false;
-}
-
 /* From the last node to the first; slots[i] is the cotangent of tape node i. */
 static bool pull_back_all(const Tape *tape, size_t n_tracers, const bool *depends, Node **slots) {
     for (size_t i = tape->count; i-- > n_tracers;) {
@@ -233,7 +235,7 @@ static bool pull_back_all(const Tape *tape, size_t n_tracers, const bool *depend
             const size_t *key = node->param;
             good = bundle_add(&slots[node->inputs[0]->tape - 1], *key, node_retain(g));
         } else {
-            good = pull_back(node, g, depends, slots);
+            good = pull_back(tape, node, g, depends, slots);
         }
         node_release(g);
         if (!good) return false;
@@ -247,20 +249,16 @@ static Node *zeros_like(const Node *node) {
 
 bool tape_backward(const Trace *trace, Node *const *outputs, Node *const *cotangents, size_t count,
                    const size_t *targets, size_t n_targets, Node **grads) {
-    Tape tape = {0};
-    for (size_t i = 0; i < trace->count; i++) tape_add(&tape, trace->tracers[i]);
-    for (size_t i = 0; i < count; i++) tape_walk(&tape, outputs[i], trace->level);
-
-    bool *depends = base_calloc(tape.count + 1, sizeof *depends);
+    Tape tape;
+    tape_open(&tape, trace, outputs, count);
     Node **slots = base_calloc(tape.count + 1, sizeof *slots);
-    for (size_t i = 0; i < n_targets; i++) depends[targets[i]] = true;
-    for (size_t i = trace->count; i < tape.count; i++)
-        depends[i] = node_depends(tape.nodes[i], depends);
+    bool *depends = tape_depends(&tape, trace->count, targets, n_targets);
 
     bool good = true;
     for (size_t i = 0; i < count && good; i++)
-        if (outputs[i]->tape)
-            good = accumulate(&slots[outputs[i]->tape - 1], node_retain(cotangents[i]));
+        if (tape_place(&tape, outputs[i]))
+            good =
+                accumulate(&slots[tape_place(&tape, outputs[i]) - 1], node_retain(cotangents[i]));
     good = good && pull_back_all(&tape, trace->count, depends, slots);
 
     for (size_t i = 0; i < n_targets; i++) {
@@ -277,6 +275,6 @@ bool tape_backward(const Trace *trace, Node *const *outputs, Node *const *cotang
     for (size_t i = 0; i < tape.count; i++) node_release(slots[i]);
     free(slots);
     free(depends);
-    tape_free(&tape);
+    tape_close(&tape);
     return good;
 }

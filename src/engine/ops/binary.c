@@ -161,11 +161,16 @@ bool binary_eval(Node *node, Error *err) {
     return true;
 }
 
+/* As mlx has it: products and quotients of complex numbers conjugate the slope. */
+static Node *slope(Node *x, Temps *t) {
+    return x->dtype == MLX_COMPLEX64 ? temp(t, op_unary(UNARY_CONJUGATE, x)) : x;
+}
+
 /* The gradient of the left operand, before it is summed to its shape. */
 static Node *binary_left(BinaryKind kind, Node *a, Node *b, Node *g, Temps *t) {
     switch (kind) {
-    case BINARY_MULTIPLY: return temp(t, op_multiply(g, b));
-    case BINARY_DIVIDE: return temp(t, op_divide(g, b));
+    case BINARY_MULTIPLY: return temp(t, op_multiply(g, slope(b, t)));
+    case BINARY_DIVIDE: return temp(t, op_divide(g, slope(b, t)));
     case BINARY_MAXIMUM: return temp(t, op_keep(temp(t, op_binary(BINARY_GREATER, a, b)), g));
     case BINARY_MINIMUM: return temp(t, op_keep(temp(t, op_binary(BINARY_LESS, a, b)), g));
     case BINARY_POWER: {
@@ -184,9 +189,10 @@ static Node *binary_left(BinaryKind kind, Node *a, Node *b, Node *g, Temps *t) {
 static Node *binary_right(BinaryKind kind, Node *a, Node *b, Node *y, Node *g, Temps *t) {
     switch (kind) {
     case BINARY_SUBTRACT: return temp(t, op_negative(g));
-    case BINARY_MULTIPLY: return temp(t, op_multiply(g, a));
+    case BINARY_MULTIPLY: return temp(t, op_multiply(g, slope(a, t)));
     case BINARY_DIVIDE:
-        return temp(t, op_negative(temp(t, op_divide(temp(t, op_multiply(g, y)), b))));
+        return temp(
+            t, op_negative(temp(t, op_divide(temp(t, op_multiply(g, slope(y, t))), slope(b, t)))));
     case BINARY_MAXIMUM: return temp(t, op_drop(temp(t, op_binary(BINARY_GREATER, a, b)), g));
     case BINARY_MINIMUM: return temp(t, op_drop(temp(t, op_binary(BINARY_LESS, a, b)), g));
     case BINARY_POWER: { /* 0 where y is, whatever the logarithm */

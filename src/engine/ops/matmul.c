@@ -2,7 +2,7 @@
  * float16, bfloat16 in any mix, float32 accumulation) or on plain loops
  * (float64). Any strides are read where they are; in particular the transposed
  * weight of a linear layer is not copied. */
-#include "engine/ops/ops.h"
+#include "engine/ops/rule.h"
 #include "mlx/c/ops.h"
 
 #include <string.h>
@@ -147,7 +147,43 @@ static bool matmul_eval(Node *node, Error *err) {
         matmul_kernels(node, node->param);
     return true;
 }
-static const Op matmul_op = {"matmul", matmul_eval, NULL}, addmm_op = {"addmm", matmul_eval, NULL};
+
+/* x with its batch axes folded into the rows. */
+static Node *fold_rows(Node *x) {
+    return op_reshape(x, (int[]){-1, x->shape[x->ndim - 1]}, 2);
+}
+
+/* The gradient of b in a @ b: one tall product when all of the batch shares b. */
+static Node *right_grad(Node *a, Node *b, Node *g, Temps *t) {
+    if (b->ndim == 2 && a->ndim > 2 && a->size && g->size) {
+        Node *rows = temp(t, op_transpose(temp(t, fold_rows(a)), NULL, 0));
+        return temp(t, op_matmul(rows, temp(t, fold_rows(g))));
+    }
+    return temp(t, op_sum_to(temp(t, op_matmul(temp(t, op_swapaxes(a, -1, -2)), g)), b));
+}
+
+/* y = alpha a @ b + beta c */
+static bool matmul_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    const MatmulParam *param = node->param;
+    Node *a = node->inputs[0], *b = node->inputs[1];
+    Temps t = {0};
+    bool good = true;
+    Node *scaled = param->alpha == 1 ? g : temp(&t, op_scale(g, (double)param->alpha));
+    if (wanted[0]) {
+        Node *product = temp(&t, op_matmul(scaled, temp(&t, op_swapaxes(b, -1, -2))));
+        good = (grads[0] = op_astype(temp(&t, op_sum_to(product, a)), a->dtype)) != NULL;
+    }
+    if (wanted[1] && good)
+        good = (grads[1] = op_astype(right_grad(a, b, scaled, &t), b->dtype)) != NULL;
+    if (node->n_inputs > 2 && wanted[2] && good) {
+        Node *c = node->inputs[2], *share = g;
+        if (param->beta != 1) share = temp(&t, op_scale(g, (double)param->beta));
+        good = (grads[2] = op_astype(temp(&t, op_sum_to(share, c)), c->dtype)) != NULL;
+    }
+    return temps_end(&t, good);
+}
+static const Op matmul_op = {"matmul", matmul_eval, matmul_vjp};
+static const Op addmm_op = {"addmm", matmul_eval, matmul_vjp};
 
 /* The shape of a @ b for arrays of at least two axes. */
 static bool product_shape(const char *op, const Node *a, const Node *b, int *shape, int *ndim) {

@@ -1,6 +1,6 @@
 /* fast.rms_norm and fast.layer_norm over the last axis, in float32 inside
  * (float64 for float64). */
-#include "engine/ops/ops.h"
+#include "engine/ops/rule.h"
 #include "mlx/c/fast.h"
 
 #include <math.h>
@@ -66,7 +66,142 @@ static bool norm_eval(Node *node, Error *err) {
     node_release(bias);
     return ok;
 }
-static const Op rms_norm_op = {"rms_norm", norm_eval, NULL}, layer_norm_op = {"layer_norm", norm_eval, NULL};
+
+/* ---- the gradient ------------------------------------------------------------- */
+
+/* A node with up to three results: dx, and behind it dweight and dbias. Inputs:
+ * x, g, weight or nothing. */
+typedef struct NormGradParam {
+    NormParam norm;
+    bool dx, dweight, dbias; /* wanted */
+    mlx_dtype vector_dtype;  /* of dweight and dbias */
+    size_t keys[3];          /* offsets of the results */
+} NormGradParam;
+
+static void norm_grad_f64(const NormGradParam *param, size_t rows, size_t n, const double *x,
+                          const double *g, const double *weight, double *dx, double *dweight,
+                          double *dbias) {
+    for (size_t i = 0; i < n && dweight; i++) dweight[i] = 0;
+    for (size_t i = 0; i < n && dbias; i++) dbias[i] = 0;
+    for (size_t row = 0; row < rows; row++, x += n, g += n, dx += dx ? n : 0) {
+        double mean = 0, squares = 0, shift = 0, dot = 0;
+        for (size_t i = 0; i < n && param->norm.centred; i++) mean += x[i] / (double)n;
+        for (size_t i = 0; i < n; i++) squares += (x[i] - mean) * (x[i] - mean);
+        const double r = 1 / sqrt(squares / (double)n + (double)param->norm.eps);
+        for (size_t i = 0; i < n; i++) {
+            const double u = g[i] * (weight ? weight[i] : 1), h = (x[i] - mean) * r;
+            dot += u * h / (double)n;
+            if (param->norm.centred) shift += u / (double)n;
+            if (dweight) dweight[i] += g[i] * h;
+            if (dbias) dbias[i] += g[i];
+        }
+        for (size_t i = 0; i < n && dx; i++)
+            dx[i] = r * (g[i] * (weight ? weight[i] : 1) - shift - (x[i] - mean) * r * dot);
+    }
+}
+
+static bool norm_grad_eval(Node *node, Error *err) {
+    const NormGradParam *param = node->param;
+    const size_t n = (size_t)node->shape[node->ndim - 1], rows = n ? node->size / n : 0;
+    if (!node_alloc_bytes(node, param->keys[2] + n * 8, err)) return false;
+    Node *x = ready_row_contiguous(node->inputs[0], err);
+    Node *g = x ? ready_row_contiguous(node->inputs[1], err) : NULL;
+    Node *weight = NULL;
+    bool ok = g != NULL;
+    if (ok && node->n_inputs > 2)
+        ok = (weight = ready_row_contiguous(node->inputs[2], err)) != NULL;
+    if (ok) {
+        uint8_t *out = node_data(node);
+        CpuNormGrad job = {.rows = rows,
+                           .n = n,
+                           .x = node_data(x),
+                           .g = node_data(g),
+                           .weight = weight ? node_data(weight) : NULL,
+                           .dx = param->dx ? out : NULL,
+                           .dweight = param->dweight ? out + param->keys[1] : NULL,
+                           .dbias = param->dbias ? out + param->keys[2] : NULL,
+                           .eps = param->norm.eps,
+                           .centred = param->norm.centred};
+        if (ops_cpu_type(node->dtype, &job.type)) {
+            ops_cpu_type(param->vector_dtype, &job.weight_type);
+            cpu_norm_grad(&job);
+        } else {
+            norm_grad_f64(param, rows, n, job.x, job.g, job.weight, job.dx, job.dweight, job.dbias);
+        }
+    }
+    node_release(x);
+    node_release(g);
+    node_release(weight);
+    return ok;
+}
+
+/* The same from basic operations, for its own gradient. */
+static bool norm_grad_composed(const void *pointer, Node *const *inputs, Node **outputs) {
+    const NormGradParam *param = pointer;
+    Node *x = inputs[0], *g = inputs[1];
+    const int last = x->ndim - 1;
+    Temps t = {0};
+    Node *centred = x, *u = g;
+    if (param->norm.centred)
+        centred = temp(&t, op_subtract(x, temp(&t, op_reduce(REDUCE_MEAN, x, &last, 1, true))));
+    Node *square = temp(&t, op_unary(UNARY_SQUARE, centred));
+    Node *variance = temp(&t, op_reduce(REDUCE_MEAN, square, &last, 1, true));
+    Node *raised = temp(&t, op_binary_scalar(BINARY_ADD, variance, (double)param->norm.eps));
+    Node *r = temp(&t, op_unary(UNARY_RSQRT, raised));
+    Node *h = temp(&t, op_multiply(centred, r));
+    if (param->norm.has_weight) u = temp(&t, op_multiply(g, inputs[2]));
+    Node *dot = temp(&t, op_multiply(u, h));
+    dot = temp(&t, op_reduce(REDUCE_MEAN, dot, &last, 1, true));
+    Node *rest = temp(&t, op_subtract(u, temp(&t, op_multiply(h, dot))));
+    if (param->norm.centred)
+        rest = temp(&t, op_subtract(rest, temp(&t, op_reduce(REDUCE_MEAN, u, &last, 1, true))));
+    Node *dx = temp(&t, op_multiply(rest, r)), *product = temp(&t, op_multiply(g, h));
+    int front[NODE_DIMS];
+    for (int i = 0; i < last; i++) front[i] = i;
+    Node *dweight = temp(&t, op_reduce(REDUCE_SUM, product, front, (size_t)last, false));
+    Node *dbias = temp(&t, op_reduce(REDUCE_SUM, g, front, (size_t)last, false));
+    outputs[0] = op_astype(dx, x->dtype);
+    outputs[1] = op_astype(dweight, param->vector_dtype);
+    outputs[2] = op_astype(dbias, param->vector_dtype);
+    return temps_end(&t, outputs[0] && outputs[1] && outputs[2]);
+}
+
+static bool norm_grad_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    const NormGradParam *param = node->param;
+    return ops_composed_vjp(node, g, wanted, grads, norm_grad_composed, param->keys, 3);
+}
+static const Op norm_grad_op = {"norm_grad", norm_grad_eval, norm_grad_vjp};
+
+static bool norm_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    const NormParam *norm = node->param;
+    Node *x = node->inputs[0], *inputs[3] = {x, g};
+    const int weight = norm->has_weight ? 1 : 0, bias = norm->has_bias ? 1 + weight : 0;
+    NormGradParam param = {.norm = *norm,
+                           .dx = wanted[0],
+                           .dweight = weight && wanted[weight],
+                           .dbias = bias && wanted[bias],
+                           .vector_dtype = node->dtype};
+    if (norm->has_weight) inputs[2] = node->inputs[weight];
+    if (weight || bias) param.vector_dtype = node->inputs[1]->dtype;
+    const size_t n = (size_t)x->shape[x->ndim - 1];
+    param.keys[1] = (node_nbytes(x) + 63) / 64 * 64;
+    param.keys[2] = param.keys[1] + (n * 8 + 63) / 64 * 64;
+    Node *whole = node_new_param(&norm_grad_op, node->dtype, x->shape, x->ndim, &param,
+                                 sizeof param, inputs, norm->has_weight ? 3 : 2);
+    bool good = whole != NULL;
+    if (good && param.dx)
+        good = (grads[0] = node_part(whole, 0, x->dtype, x->shape, x->ndim)) != NULL;
+    if (good && param.dweight)
+        good = (grads[weight] = node_part(whole, param.keys[1], param.vector_dtype,
+                                          &x->shape[x->ndim - 1], 1)) != NULL;
+    if (good && param.dbias)
+        good = (grads[bias] = node_part(whole, param.keys[2], param.vector_dtype,
+                                        &x->shape[x->ndim - 1], 1)) != NULL;
+    node_release(whole);
+    return good;
+}
+static const Op rms_norm_op = {"rms_norm", norm_eval, norm_vjp};
+static const Op layer_norm_op = {"layer_norm", norm_eval, norm_vjp};
 
 static bool norm_vector_ok(const char *op, const char *what, const Node *x, const Node *v) {
     if (!v) return true;

@@ -2,7 +2,7 @@
  *
  * The angles of a call are the same for every head and every layer of a step,
  * so each thread keeps the last table of cosines and sines it made. */
-#include "engine/ops/ops.h"
+#include "engine/ops/rule.h"
 #include "mlx/c/fast.h"
 
 #include <math.h>
@@ -176,7 +176,24 @@ static bool rope_eval(Node *node, Error *err) {
     if (offsets != few) free(offsets);
     return ok;
 }
-static const Op rope_op = {"rope", rope_eval, NULL};
+
+/* A rotation's transpose turns the other way: every angle has the factor scale. */
+static bool rope_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    RopeParam param = *(const RopeParam *)node->param;
+    const int freqs = 1 + param.has_offset;
+    if (param.has_freqs && wanted[freqs]) {
+        op_error("[rope] Cannot calculate VJP with respect to freqs.");
+        return false;
+    }
+    if (!wanted[0]) return true;
+    Node *inputs[3] = {g};
+    for (uint32_t i = 1; i < node->n_inputs; i++) inputs[i] = node->inputs[i];
+    param.scale = -param.scale;
+    grads[0] = node_new_param(node->op, node->dtype, node->shape, node->ndim, &param, sizeof param,
+                              inputs, (int)node->n_inputs);
+    return grads[0] != NULL;
+}
+static const Op rope_op = {"rope", rope_eval, rope_vjp};
 
 static Node *op_rope(Node *x, RopeParam param, mlx_optional_float base, Node *offset, Node *freqs) {
     if (!x) return NULL;

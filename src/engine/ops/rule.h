@@ -74,4 +74,12 @@ static inline Node *op_zeros_like(const Node *x) {
  * to g's shape, in x's shape. */
 Node *op_sum_to(Node *g, const Node *x);
 
+/* Fills outputs with owned nodes built from inputs; false after an error. */
+typedef bool (*Compose)(const void *param, Node *const *inputs, Node **outputs);
+/* The rule of a node that equals compose(node->param, node->inputs): goes back
+ * through that composition. keys: the offsets of the parts that the outputs
+ * stand for, at most 8; NULL for a node that is its one output. */
+bool ops_composed_vjp(Node *node, Node *g, const bool *wanted, Node **grads, Compose compose,
+                      const size_t *keys, int n_outputs);
+
 #endif

@@ -4,7 +4,7 @@
  * NaN last and -0 equal to 0, so that one radix sort and one selection serve
  * every dtype. Sorting carries positions along and is stable; values are then
  * fetched by position. */
-#include "engine/ops/ops.h"
+#include "engine/ops/rule.h"
 #include "engine/ops/scalar.h"
 #include "mlx/c/ops.h"
 
@@ -217,10 +217,26 @@ static bool sort_eval(Node *node, Error *err) {
     return !job.failed || base_fail(err, ERROR_MEMORY, "[%s] No memory for lines of %d items.",
                                     node->op->name, x->shape[job.param.axis]);
 }
-static const Op sort_op = {"sort", sort_eval, NULL},
+static bool sort_vjp(Node *node, Node *g, const bool *wanted, Node **grads);
+static const Op sort_op = {"sort", sort_eval, sort_vjp},
                 argsort_op = {"argsort", sort_eval, ops_zero_vjp},
-                partition_op = {"partition", sort_eval, NULL},
+                partition_op = {"partition", sort_eval, sort_vjp},
                 argpartition_op = {"argpartition", sort_eval, ops_zero_vjp};
+
+/* Item i came from order[i], so its gradient goes there: the inverse permutation
+ * reads g. */
+static bool sort_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    if (!wanted[0]) return true;
+    SortParam param = *(const SortParam *)node->param;
+    param.positions = true;
+    Temps t = {0};
+    Node *order = temp(&t, node_new_param(param.kth < 0 ? &argsort_op : &argpartition_op,
+                                          MLX_UINT32, node->shape, node->ndim, &param, sizeof param,
+                                          NODES(node->inputs[0])));
+    Node *inverse = temp(&t, op_argsort(order, param.axis));
+    grads[0] = op_take_along_axis(g, inverse, param.axis);
+    return temps_end(&t, grads[0] != NULL);
+}
 
 /* kth NULL: a full sort. */
 static Node *sort_node(const Op *op, Node *x, const int *kth, int axis, bool positions) {

@@ -153,11 +153,11 @@ static Node *unary_slope(UnaryKind kind, Node *x, Node *y, Temps *t) {
     }
 }
 
-/* Complex numbers in, as mlx has it: derivatives without conjugation. */
+/* Real results of complex numbers. */
 static Node *complex_grad(UnaryKind kind, Node *g, Temps *t) {
     Node *wide = temp(t, op_astype(g, MLX_COMPLEX64));
     if (kind != UNARY_IMAG) return node_retain(wide);
-    Node *factor = temp(t, node_from_data((const float[2]){0, -1}, MLX_COMPLEX64, NULL, 0));
+    Node *factor = temp(t, node_from_data((const float[2]){0, 1}, MLX_COMPLEX64, NULL, 0));
     return op_multiply(wide, factor);
 }
 

@@ -38,6 +38,24 @@ int mlx_vjp(mlx_vector_array *res_0, mlx_vector_array *res_1, const mlx_closure 
 int mlx_value_and_grad(mlx_closure_value_and_grad *res, const mlx_closure fun, const int *argnums,
                        size_t argnums_num);
 
+/* Runs fun on primals: res_0 are its outputs, res_1 their derivatives in the
+ * direction of the tangents (one for each primal, of its shape). */
+int mlx_jvp(mlx_vector_array *res_0, mlx_vector_array *res_1, const mlx_closure fun,
+            const mlx_vector_array primals, const mlx_vector_array tangents);
+
+/* A function that computes what fun computes and whose gradient keeps only its
+ * arguments and outputs: fun runs again when the gradient is computed. */
+int mlx_checkpoint(mlx_closure *res, const mlx_closure fun);
+
+/* A function that computes what fun computes, differentiated by the given rules
+ * instead of by going through fun; a rule that is null is replaced by that. There
+ * is no vmap in this engine, so fun_vmap is never called. */
+int mlx_custom_function(mlx_closure *res, const mlx_closure fun,
+                        const mlx_closure_custom fun_vjp /* may be null */,
+                        const mlx_closure_custom_jvp fun_jvp /* may be null */,
+                        const mlx_closure_custom_vmap fun_vmap /* may be null */);
+int mlx_custom_vjp(mlx_closure *res, const mlx_closure fun, const mlx_closure_custom fun_vjp);
+
 #pragma GCC visibility pop
 #ifdef __cplusplus
 }
