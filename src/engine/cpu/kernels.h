@@ -261,6 +261,34 @@ typedef struct CpuGemm {
 void cpu_gemm(const CpuGemm *product);
 void cpu_gemm_batch(const CpuGemm *products, size_t count);
 
+/* ---- convolution ---------------------------------------------------------- */
+
+/* Output o reads the input, dilated, at o * stride + k * kernel_dilation - pad
+ * for item k of the kernel; what falls outside or between is zero. */
+typedef struct CpuConvAxis {
+    size_t in, kernel, out;
+    ptrdiff_t stride, kernel_dilation, input_dilation; /* at least 1 */
+    ptrdiff_t pad;                                     /* may be negative */
+} CpuConvAxis;
+
+/* All arrays are row major; axes that do not exist have sizes of 1. */
+typedef struct CpuConv {
+    CpuType type; /* of in, weight and out */
+    size_t batch, channels, features, groups;
+    CpuConvAxis axis[3];
+    bool flip;          /* the kernel runs backwards */
+    const void *in;     /* [batch, in..., channels] */
+    const void *weight; /* [features, kernel..., channels / groups] */
+    void *out;          /* [batch, out..., features] */
+} CpuConv;
+void cpu_conv(const CpuConv *conv);
+/* The gradient of the weights when g is that of out; conv's weight and out are
+ * not looked at. g: [batch, out..., features], weight as in CpuConv. */
+void cpu_conv_weight(const CpuConv *conv, const void *g, void *weight);
+/* The same in float64; type is not looked at. */
+void cpu_conv_f64(const CpuConv *conv);
+void cpu_conv_weight_f64(const CpuConv *conv, const double *g, double *weight);
+
 /* ---- Hadamard transform --------------------------------------------------- */
 
 /* n = m * 2^k with m = 1, 12, 20 or 28 and k <= 26? */

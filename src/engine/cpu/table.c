@@ -44,16 +44,17 @@ static bool has_avx512bf16(void) {
 static const Level levels[] = {
     {"scalar",
      always,
-     {cpu_fill_scalar, cpu_fill_gemm_scalar, cpu_fill_quant_scalar, cpu_fill_fp_quant_scalar}},
+     {cpu_fill_scalar, cpu_fill_gemm_scalar, cpu_fill_quant_scalar, cpu_fill_fp_quant_scalar,
+      cpu_fill_conv_scalar}},
 #if defined(__x86_64__)
     {"avx2",
      has_avx2,
      {cpu_fill_vector_avx2, cpu_fill_gemm_avx2, cpu_fill_quant_avx2, cpu_fill_int_avx2,
-      cpu_fill_fp_quant_avx2}},
+      cpu_fill_fp_quant_avx2, cpu_fill_conv_avx2}},
     {"avx512",
      has_avx512,
      {cpu_fill_vector_avx512, cpu_fill_gemm_avx512, cpu_fill_quant_avx512, cpu_fill_int_avx512,
-      cpu_fill_fp_quant_avx512}},
+      cpu_fill_fp_quant_avx512, cpu_fill_conv_avx512}},
     {"avx512vnni", has_avx512vnni, {cpu_fill_quant_avx512vnni, cpu_fill_int_avx512vnni}},
     {"avx512bf16", has_avx512bf16, {cpu_fill_gemm_avx512bf16}},
 #endif

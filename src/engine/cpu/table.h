@@ -121,6 +121,10 @@ typedef struct Kernels {
     FpGemv fp_gemv[CPU_QUANT_MODES];
     size_t fp_block; /* of the order of 4-bit activations; 0: element order */
 
+    /* out[c] = sum over t of taps[t][c] * weights[t][c], c < n. */
+    void (*tap_sum[CPU_TYPES])(float *out, const void *const *taps, const float *const *weights,
+                               size_t n_taps, size_t n);
+
     size_t mr, nr;
     GemmTile tile;
     /* 32-bit items, k of them in each of `rows` rows stride_bytes apart, to a
@@ -150,6 +154,9 @@ void cpu_fill_scalar(Kernels *table);
 void cpu_fill_gemm_scalar(Kernels *table);
 void cpu_fill_quant_scalar(Kernels *table);
 void cpu_fill_fp_quant_scalar(Kernels *table);
+void cpu_fill_conv_scalar(Kernels *table);
+void cpu_fill_conv_avx2(Kernels *table);
+void cpu_fill_conv_avx512(Kernels *table);
 void cpu_fill_vector_avx2(Kernels *table);
 void cpu_fill_gemm_avx2(Kernels *table);
 void cpu_fill_quant_avx2(Kernels *table);

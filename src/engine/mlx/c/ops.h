@@ -300,6 +300,37 @@ int mlx_segmented_mm(mlx_array *res, const mlx_array a, const mlx_array b, const
 int mlx_hadamard_transform(mlx_array *res, const mlx_array a, mlx_optional_float scale,
                            const mlx_stream s);
 
+/* Convolutions. input: [N, space..., C], weight: [O, kernel..., C / groups], result:
+ * [N, space..., O]; groups other than 1 in one or two dimensions. conv_general takes one
+ * number for all axes, none for the default, or one an axis; negative padding crops;
+ * flip reverses the kernel. The transposed ones dilate the input by stride. */
+int mlx_conv1d(mlx_array *res, const mlx_array input, const mlx_array weight, int stride,
+               int padding, int dilation, int groups, const mlx_stream s);
+int mlx_conv2d(mlx_array *res, const mlx_array input, const mlx_array weight, int stride_0,
+               int stride_1, int padding_0, int padding_1, int dilation_0, int dilation_1,
+               int groups, const mlx_stream s);
+int mlx_conv3d(mlx_array *res, const mlx_array input, const mlx_array weight, int stride_0,
+               int stride_1, int stride_2, int padding_0, int padding_1, int padding_2,
+               int dilation_0, int dilation_1, int dilation_2, int groups, const mlx_stream s);
+int mlx_conv_general(mlx_array *res, const mlx_array input, const mlx_array weight,
+                     const int *stride, size_t stride_num, const int *padding_lo,
+                     size_t padding_lo_num, const int *padding_hi, size_t padding_hi_num,
+                     const int *kernel_dilation, size_t kernel_dilation_num,
+                     const int *input_dilation, size_t input_dilation_num, int groups, bool flip,
+                     const mlx_stream s);
+int mlx_conv_transpose1d(mlx_array *res, const mlx_array input, const mlx_array weight, int stride,
+                         int padding, int dilation, int output_padding, int groups,
+                         const mlx_stream s);
+int mlx_conv_transpose2d(mlx_array *res, const mlx_array input, const mlx_array weight,
+                         int stride_0, int stride_1, int padding_0, int padding_1, int dilation_0,
+                         int dilation_1, int output_padding_0, int output_padding_1, int groups,
+                         const mlx_stream s);
+int mlx_conv_transpose3d(mlx_array *res, const mlx_array input, const mlx_array weight,
+                         int stride_0, int stride_1, int stride_2, int padding_0, int padding_1,
+                         int padding_2, int dilation_0, int dilation_1, int dilation_2,
+                         int output_padding_0, int output_padding_1, int output_padding_2,
+                         int groups, const mlx_stream s);
+
 /* Weights of few bits. mode is "affine" (2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or
  * 128; default 4 and 64), "mxfp4", "mxfp8" (groups of 32) or "nvfp4" (groups of 16).
  * quantize takes w [..., K] and gives {packed [..., K * bits / 32], scales, biases
