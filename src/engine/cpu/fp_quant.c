@@ -233,7 +233,7 @@ bool cpu_fp_quant_product(const CpuGemm *g) {
         p.y = y = cpu_scratch_take(g->m * g->n * sizeof(float));
         p.y_row = (ptrdiff_t)g->n;
     }
-    p.scratch_row = CPU_GEMV_SCRATCH(g->k / (size_t)q->group);
+    p.scratch_row = CPU_FP_SCRATCH(g->k / (size_t)q->group);
     p.scratch = cpu_scratch_take((size_t)base_threads() * p.scratch_row * sizeof(float));
     size_t blocks = (g->n + GEMV_ROWS - 1) / GEMV_ROWS;
     base_parallel_for(blocks, BASE_MAX((size_t)1, 32768 / GEMV_ROWS / g->k), fp_gemv_slice, &p);

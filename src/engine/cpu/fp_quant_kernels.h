@@ -98,7 +98,7 @@ INLINE void row_scales(const CpuQuant *w, size_t row, size_t groups, float *out)
         _mm256_storeu_ps(out + g, value);
     }
     cpu_quant_scales(w, row * groups + g, groups - g, out + g, NULL);
-    for (size_t i = groups; i < CPU_GEMV_SCALES(groups); i++) out[i] = 0;
+    for (size_t i = groups; i < CPU_FP_SCALES(groups); i++) out[i] = 0;
 }
 
 /* `rows` weight rows times m activations; scales: [rows, scale_row]. */
@@ -168,7 +168,7 @@ INLINE void any_block(const CpuQuant *w, size_t row, const float *x, size_t x_st
 
 INLINE void gemv(const CpuQuant *w, size_t begin, size_t end, const float *x, size_t x_stride,
                  size_t m, float *y, ptrdiff_t y_stride, float *scratch, int group) {
-    size_t groups = w->cols / (size_t)w->group, scale_row = CPU_GEMV_SCALES(groups);
+    size_t groups = w->cols / (size_t)w->group, scale_row = CPU_FP_SCALES(groups);
     for (size_t row = begin; row < end;) {
         size_t rows = end - row >= ROWS ? ROWS : 1;
         for (size_t r = 0; r < rows; r++) row_scales(w, row + r, groups, scratch + r * scale_row);

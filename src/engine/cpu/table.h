@@ -42,9 +42,11 @@ enum { GEMV_ROWS = 4, GEMV_MAX_M = 4 }; /* weight rows in flight; activations a 
 /* y[i * y_stride + r] for weight rows r in [begin, end) of a mode with a byte of
  * scale. x: [m, x_stride] float32. 4-bit codes want it in blocks of fp_block,
  * elements 8i + j of a block at j * fp_block / 8 + i, zero past the end.
- * `scratch` holds CPU_GEMV_SCRATCH(groups) floats. */
+ * `scratch` holds CPU_FP_SCRATCH(groups) floats: the scales of GEMV_ROWS rows. */
 typedef void (*FpGemv)(const CpuQuant *weights, size_t begin, size_t end, const float *x,
                        size_t x_stride, size_t m, float *y, ptrdiff_t y_stride, float *scratch);
+#define CPU_FP_SCALES(groups) (((groups) + 15) / 16 * 16 + 16)
+#define CPU_FP_SCRATCH(groups) (GEMV_ROWS * CPU_FP_SCALES(groups))
 
 /* C tile [mr, nr] (+)= A panel [k, mr] * B panel [k, nr]. In the bf16 tile k
  * counts pairs and each panel entry is two bf16 of neighbouring k. */
