@@ -143,6 +143,8 @@ Node *op_moveaxis(Node *x, int source, int destination);
 Node *op_squeeze(Node *x, const int *axes, size_t n);
 Node *op_expand_dims(Node *x, const int *axes, size_t n);
 Node *op_broadcast_to(Node *x, const int *shape, int ndim);
+/* The other axes, then the diagonal of axis1 and axis2, as a view. */
+Node *op_diagonal(Node *x, int offset, int axis1, int axis2);
 Node *op_contiguous(Node *x, bool allow_col_major);
 Node *op_stop_gradient(Node *x);
 bool node_is_stop_gradient(const Node *node);

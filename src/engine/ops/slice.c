@@ -1,5 +1,7 @@
-/* slice, slice_update and split: part of an array as a view, and a part of an
- * array replaced, in place when nobody else holds it. */
+/* slice, slice_update and its kin, split: part of an array as a view, and a part
+ * of an array replaced, added to or compared with, in place when nobody else
+ * holds it. */
+#include "engine/ops/combine.h"
 #include "engine/ops/rule.h"
 #include "mlx/c/ops.h"
 
@@ -83,51 +85,84 @@ Node *op_slice_axis(Node *x, int axis, int start, int stop) {
     return op_slice(x, first, last, NULL);
 }
 
+/* numbers: of a SliceRange over x's shape; then the Combine. */
 static bool slice_update_eval(Node *node, Error *err) {
-    const Node *x = node->inputs[0], *update = node->inputs[1];
-    if (!node_donate(node, 0)) {
-        if (!node_alloc(node, err)) return false;
-        copy_strided(node_data(node), node->strides, node_data(x), x->strides, x->shape, x->ndim,
-                     x->itemsize);
-    }
+    const Node *update = node->inputs[1];
+    const int *numbers = node->param;
+    if (!combine_begin(node, err)) return false;
     int64_t strides[NODE_DIMS];
-    const int64_t start = slice_layout(node, node->param, strides);
-    if (update->size)
+    const int64_t start = slice_layout(node, numbers, strides);
+    const Combine kind = (Combine)numbers[2 * node->ndim];
+    if (update->size == 0) return true;
+    if (kind == COMBINE_SET)
         copy_strided(ops_at(node, start), strides, node_data(update), update->strides,
                      update->shape, update->ndim, update->itemsize);
+    else
+        combine_strided(kind, node->dtype, ops_at(node, start), strides, node_data(update),
+                        update->strides, update->shape, update->ndim);
     return true;
 }
 static bool slice_update_vjp(Node *node, Node *g, const bool *wanted, Node **grads);
 static const Op slice_update_op = {"slice_update", slice_update_eval, slice_update_vjp};
 
-/* part in the place of x that numbers (of a SliceRange over x's shape) say. */
-static Node *put_slice(Node *x, Node *part, const int *numbers) {
+/* part meets the place of x that numbers (of a SliceRange over x's shape) say. */
+static Node *put_slice(Combine kind, Node *x, Node *part, const int *numbers) {
     if (!x || !part) return NULL;
-    return node_new_param(&slice_update_op, x->dtype, x->shape, x->ndim, numbers,
-                          2 * x->ndim * sizeof(int), NODES(x, part));
+    int param[2 * NODE_DIMS + 1];
+    memcpy(param, numbers, 2 * x->ndim * sizeof *numbers);
+    param[2 * x->ndim] = (int)kind;
+    return node_new_param(&slice_update_op, x->dtype, x->shape, x->ndim, param,
+                          (2 * (size_t)x->ndim + 1) * sizeof(int), NODES(x, part));
+}
+
+/* The part of x, which has node's shape, that node updates. */
+static Node *updated_part(const Node *node, Node *x) {
+    const Node *update = node->inputs[1];
+    if (!x) return NULL;
+    return node_new_param(&slice_op, x->dtype, update->shape, update->ndim, node->param,
+                          2 * node->ndim * sizeof(int), NODES(x));
 }
 
 static bool slice_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
     if (!wanted[0]) return true;
     Temps t = {0};
-    grads[0] = put_slice(temp(&t, op_zeros_like(node->inputs[0])), g, node->param);
+    grads[0] = put_slice(COMBINE_SET, temp(&t, op_zeros_like(node->inputs[0])), g, node->param);
     return temps_end(&t, grads[0] != NULL);
 }
 
 static bool slice_update_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
-    Node *update = node->inputs[1];
+    Node *x = node->inputs[0], *update = node->inputs[1];
+    const Combine kind = (Combine)((const int *)node->param)[2 * node->ndim];
     Temps t = {0};
     bool good = true;
-    if (wanted[0])
-        good = (grads[0] = put_slice(g, temp(&t, op_zeros_like(update)), node->param)) != NULL;
-    if (wanted[1] && good)
-        good = (grads[1] = node_new_param(&slice_op, g->dtype, update->shape, update->ndim,
-                                          node->param, 2 * node->ndim * sizeof(int), NODES(g)));
+    if (wanted[0]) {
+        switch (kind) {
+        case COMBINE_SET:
+            grads[0] = put_slice(COMBINE_SET, g, temp(&t, op_zeros_like(update)), node->param);
+            break;
+        case COMBINE_ADD: grads[0] = node_retain(g); break;
+        case COMBINE_MULTIPLY: grads[0] = put_slice(kind, g, update, node->param); break;
+        default: grads[0] = op_keep(temp(&t, op_binary(BINARY_EQUAL, node, x)), g); break;
+        }
+        good = grads[0] != NULL;
+    }
+    if (wanted[1] && good) {
+        Node *part = updated_part(node, g);
+        if (kind == COMBINE_SET || kind == COMBINE_ADD) {
+            grads[1] = part;
+        } else if (kind == COMBINE_MULTIPLY) {
+            grads[1] = op_multiply(temp(&t, part), temp(&t, updated_part(node, x)));
+        } else {
+            Node *result = temp(&t, updated_part(node, node));
+            grads[1] = op_keep(temp(&t, op_binary(BINARY_EQUAL, result, update)), temp(&t, part));
+        }
+        good = grads[1] != NULL;
+    }
     return temps_end(&t, good);
 }
 
-Node *op_slice_update(Node *x, Node *update, const int *start, const int *stop,
-                      const int *strides) {
+static Node *slice_combine(Combine kind, Node *x, Node *update, const int *start, const int *stop,
+                           const int *strides) {
     SliceRange range;
     if (!x || !update || !slice_resolve("slice_update", x, start, stop, strides, &range))
         return NULL;
@@ -143,13 +178,18 @@ Node *op_slice_update(Node *x, Node *update, const int *start, const int *stop,
     }
     Node *whole = op_broadcast_to(cast, range.shape, x->ndim);
     Node *result = NULL;
-    if (whole && range.whole)
+    if (whole && range.whole && kind == COMBINE_SET)
         result = node_retain(whole);
     else if (whole)
-        result = put_slice(x, whole, range.numbers);
+        result = put_slice(kind, x, whole, range.numbers);
     node_release(cast);
     node_release(whole);
     return result;
+}
+
+Node *op_slice_update(Node *x, Node *update, const int *start, const int *stop,
+                      const int *strides) {
+    return slice_combine(COMBINE_SET, x, update, start, stop, strides);
 }
 
 /* ---- split ------------------------------------------------------------------- */
@@ -252,14 +292,20 @@ int mlx_slice(mlx_array *res, const mlx_array a, const int *start, size_t start_
     return op_finish(res, op_slice(x, start, stop, strides));
 }
 
-int mlx_slice_update(mlx_array *res, const mlx_array src, const mlx_array update, const int *start,
-                     size_t start_num, const int *stop, size_t stop_num, const int *strides,
-                     size_t strides_num, const mlx_stream s) {
-    if (!stream_ok(s)) return 1;
-    Node *x = node_of(src);
-    if (!slice_counts("slice_update", x, start_num, stop_num, strides_num)) return 1;
-    return op_finish(res, op_slice_update(x, node_of(update), start, stop, strides));
-}
+#define UPDATE_API(name, kind)                                                                    \
+    int mlx_##name(mlx_array *res, const mlx_array src, const mlx_array update, const int *start, \
+                   size_t start_num, const int *stop, size_t stop_num, const int *strides,        \
+                   size_t strides_num, const mlx_stream s) {                                      \
+        if (!stream_ok(s)) return 1;                                                              \
+        Node *x = node_of(src);                                                                   \
+        if (!slice_counts("slice_update", x, start_num, stop_num, strides_num)) return 1;         \
+        return op_finish(res, slice_combine(kind, x, node_of(update), start, stop, strides));     \
+    }
+UPDATE_API(slice_update, COMBINE_SET)
+UPDATE_API(slice_update_add, COMBINE_ADD)
+UPDATE_API(slice_update_max, COMBINE_MAXIMUM)
+UPDATE_API(slice_update_min, COMBINE_MINIMUM)
+UPDATE_API(slice_update_prod, COMBINE_MULTIPLY)
 
 int mlx_split(mlx_vector_array *res, const mlx_array a, int num_splits, int axis,
               const mlx_stream s) {

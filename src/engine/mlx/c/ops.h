@@ -124,6 +124,8 @@ int mlx_ones_like(mlx_array *res, const mlx_array a, const mlx_stream s);
 int mlx_zeros(mlx_array *res, const int *shape, size_t shape_num, mlx_dtype dtype,
               const mlx_stream s);
 int mlx_zeros_like(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_eye(mlx_array *res, int n, int m, int k, mlx_dtype dtype, const mlx_stream s);
+int mlx_identity(mlx_array *res, int n, mlx_dtype dtype, const mlx_stream s);
 int mlx_tri(mlx_array *res, int n, int m, int k, mlx_dtype type, const mlx_stream s);
 int mlx_tril(mlx_array *res, const mlx_array x, int k, const mlx_stream s);
 int mlx_triu(mlx_array *res, const mlx_array x, int k, const mlx_stream s);
@@ -151,6 +153,14 @@ int mlx_moveaxis(mlx_array *res, const mlx_array a, int source, int destination,
 int mlx_broadcast_to(mlx_array *res, const mlx_array a, const int *shape, size_t shape_num,
                      const mlx_stream s);
 int mlx_broadcast_arrays(mlx_vector_array *res, const mlx_vector_array inputs, const mlx_stream s);
+/* Item i, j, ... is item offset + i * strides[0] + j * strides[1] + ... of a. */
+int mlx_as_strided(mlx_array *res, const mlx_array a, const int *shape, size_t shape_num,
+                   const int64_t *strides, size_t strides_num, size_t offset, const mlx_stream s);
+int mlx_diagonal(mlx_array *res, const mlx_array a, int offset, int axis1, int axis2,
+                 const mlx_stream s);
+int mlx_diag(mlx_array *res, const mlx_array a, int k, const mlx_stream s);
+int mlx_trace(mlx_array *res, const mlx_array a, int offset, int axis1, int axis2, mlx_dtype dtype,
+              const mlx_stream s);
 
 /* Joining, cutting, repeating. slice takes one start, stop and stride per axis. */
 int mlx_concatenate(mlx_array *res, const mlx_vector_array arrays, const mlx_stream s);
@@ -168,6 +178,25 @@ int mlx_slice(mlx_array *res, const mlx_array a, const int *start, size_t start_
 int mlx_slice_update(mlx_array *res, const mlx_array src, const mlx_array update, const int *start,
                      size_t start_num, const int *stop, size_t stop_num, const int *strides,
                      size_t strides_num, const mlx_stream s);
+int mlx_slice_update_add(mlx_array *res, const mlx_array src, const mlx_array update,
+                         const int *start, size_t start_num, const int *stop, size_t stop_num,
+                         const int *strides, size_t strides_num, const mlx_stream s);
+int mlx_slice_update_max(mlx_array *res, const mlx_array src, const mlx_array update,
+                         const int *start, size_t start_num, const int *stop, size_t stop_num,
+                         const int *strides, size_t strides_num, const mlx_stream s);
+int mlx_slice_update_min(mlx_array *res, const mlx_array src, const mlx_array update,
+                         const int *start, size_t start_num, const int *stop, size_t stop_num,
+                         const int *strides, size_t strides_num, const mlx_stream s);
+int mlx_slice_update_prod(mlx_array *res, const mlx_array src, const mlx_array update,
+                          const int *start, size_t start_num, const int *stop, size_t stop_num,
+                          const int *strides, size_t strides_num, const mlx_stream s);
+/* start: one integer per entry of axes, each slice inside the array. */
+int mlx_slice_dynamic(mlx_array *res, const mlx_array a, const mlx_array start, const int *axes,
+                      size_t axes_num, const int *slice_size, size_t slice_size_num,
+                      const mlx_stream s);
+int mlx_slice_update_dynamic(mlx_array *res, const mlx_array src, const mlx_array update,
+                             const mlx_array start, const int *axes, size_t axes_num,
+                             const mlx_stream s);
 int mlx_pad(mlx_array *res, const mlx_array a, const int *axes, size_t axes_num,
             const int *low_pad_size, size_t low_pad_size_num, const int *high_pad_size,
             size_t high_pad_size_num, const mlx_array pad_value, const char *mode,
@@ -253,6 +282,14 @@ int mlx_logsumexp_axes(mlx_array *res, const mlx_array a, const int *axes, size_
 /* Along an axis. */
 int mlx_cumsum(mlx_array *res, const mlx_array a, int axis, bool reverse, bool inclusive,
                const mlx_stream s);
+int mlx_cumprod(mlx_array *res, const mlx_array a, int axis, bool reverse, bool inclusive,
+                const mlx_stream s);
+int mlx_cummax(mlx_array *res, const mlx_array a, int axis, bool reverse, bool inclusive,
+               const mlx_stream s);
+int mlx_cummin(mlx_array *res, const mlx_array a, int axis, bool reverse, bool inclusive,
+               const mlx_stream s);
+int mlx_logcumsumexp(mlx_array *res, const mlx_array a, int axis, bool reverse, bool inclusive,
+                     const mlx_stream s);
 int mlx_softmax(mlx_array *res, const mlx_array a, bool precise, const mlx_stream s);
 int mlx_softmax_axis(mlx_array *res, const mlx_array a, int axis, bool precise, const mlx_stream s);
 int mlx_softmax_axes(mlx_array *res, const mlx_array a, const int *axes, size_t axes_num,
