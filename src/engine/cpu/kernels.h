@@ -321,4 +321,15 @@ typedef struct CpuAttention {
 } CpuAttention;
 void cpu_attention(const CpuAttention *attention);
 
+/* Gradients for the cotangent g of out, which is not read. Results that are NULL
+ * are not wanted. Extra memory grows with kv_len, not with its square. */
+typedef struct CpuAttentionGrad {
+    CpuAttention forward;
+    const void *g;
+    void *dq, *dk, *dv; /* in the shapes and the type of q, k, v; rows contiguous */
+    ptrdiff_t g_stride[3], dq_stride[3], dk_stride[3], dv_stride[3];
+    float *dsinks; /* [q_heads] */
+} CpuAttentionGrad;
+void cpu_attention_grad(const CpuAttentionGrad *job);
+
 #endif

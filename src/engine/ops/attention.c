@@ -1,16 +1,11 @@
 /* fast.scaled_dot_product_attention: checks, masks and strides for the
  * streaming attention kernel. */
-#include "engine/ops/ops.h"
+#include "engine/ops/attention.h"
 #include "mlx/c/fast.h"
 
 #include <string.h>
 
-typedef struct AttentionParam {
-    float scale;
-    bool causal, has_mask, has_sinks; /* inputs behind q, k, v: mask, sinks */
-} AttentionParam;
-
-static bool rows_ready(Node *x, Node **ready, Error *err) {
+bool attention_rows(Node *x, Node **ready, Error *err) {
     const int last = x->ndim - 1;
     const bool runs = x->shape[last] == 1 || x->strides[last] == 1;
     *ready = runs ? node_retain(x) : ready_row_contiguous(x, err);
@@ -19,6 +14,35 @@ static bool rows_ready(Node *x, Node **ready, Error *err) {
 
 static void copy_strides(ptrdiff_t *out, const Node *x) {
     for (int i = 0; i < 3; i++) out[i] = (ptrdiff_t)x->strides[i];
+}
+
+CpuAttention attention_job(const AttentionParam *param, const Node *q, const Node *k, const Node *v,
+                           const Node *mask, const Node *sinks) {
+    CpuAttention job = {.batch = (size_t)q->shape[0],
+                        .q_heads = (size_t)q->shape[1],
+                        .kv_heads = (size_t)k->shape[1],
+                        .q_len = (size_t)q->shape[2],
+                        .kv_len = (size_t)k->shape[2],
+                        .head_dim = (size_t)q->shape[3],
+                        .value_dim = (size_t)v->shape[3],
+                        .q = node_data(q),
+                        .k = node_data(k),
+                        .v = node_data(v),
+                        .scale = param->scale,
+                        .causal = param->causal,
+                        .sinks = sinks ? node_data(sinks) : NULL};
+    ops_cpu_type(q->dtype, &job.type);
+    copy_strides(job.q_stride, q);
+    copy_strides(job.k_stride, k);
+    copy_strides(job.v_stride, v);
+    if (!mask) return job;
+    const int shape[4] = {q->shape[0], q->shape[1], q->shape[2], k->shape[2]};
+    int64_t strides[NODE_DIMS];
+    strides_broadcast(mask, shape, 4, strides);
+    for (int i = 0; i < 4; i++) job.mask_stride[i] = (ptrdiff_t)strides[i];
+    job.mask = node_data(mask);
+    job.mask_kind = ops_cpu_type(mask->dtype, &job.mask_type) ? CPU_MASK_ADDITIVE : CPU_MASK_BOOL;
+    return job;
 }
 
 /* The result lies in memory as [B, Lq, Hq, Dv], so that putting the heads
@@ -38,40 +62,15 @@ static bool attention_eval(Node *node, Error *err) {
     bool ok = node_alloc(node, err);
     if (!ok || node->size == 0) return ok;
     heads_inside(node);
-    ok = rows_ready(node->inputs[0], &q, err) && rows_ready(node->inputs[1], &k, err) &&
-         rows_ready(node->inputs[2], &v, err);
+    ok = attention_rows(node->inputs[0], &q, err) && attention_rows(node->inputs[1], &k, err) &&
+         attention_rows(node->inputs[2], &v, err);
     if (ok && param->has_sinks)
         ok = (sinks = ready_row_contiguous(node->inputs[3 + param->has_mask], err)) != NULL;
     if (ok) {
-        CpuAttention job = {.batch = (size_t)q->shape[0],
-                            .q_heads = (size_t)q->shape[1],
-                            .kv_heads = (size_t)k->shape[1],
-                            .q_len = (size_t)q->shape[2],
-                            .kv_len = (size_t)k->shape[2],
-                            .head_dim = (size_t)q->shape[3],
-                            .value_dim = (size_t)v->shape[3],
-                            .q = node_data(q),
-                            .k = node_data(k),
-                            .v = node_data(v),
-                            .out = node_data(node),
-                            .scale = param->scale,
-                            .causal = param->causal,
-                            .sinks = sinks ? node_data(sinks) : NULL};
-        ops_cpu_type(node->dtype, &job.type);
-        copy_strides(job.q_stride, q);
-        copy_strides(job.k_stride, k);
-        copy_strides(job.v_stride, v);
+        CpuAttention job =
+            attention_job(param, q, k, v, param->has_mask ? node->inputs[3] : NULL, sinks);
+        job.out = node_data(node);
         copy_strides(job.out_stride, node);
-        if (param->has_mask) {
-            const Node *mask = node->inputs[3];
-            const int shape[4] = {q->shape[0], q->shape[1], q->shape[2], k->shape[2]};
-            int64_t strides[NODE_DIMS];
-            strides_broadcast(mask, shape, 4, strides);
-            for (int i = 0; i < 4; i++) job.mask_stride[i] = (ptrdiff_t)strides[i];
-            job.mask = node_data(mask);
-            job.mask_kind =
-                ops_cpu_type(mask->dtype, &job.mask_type) ? CPU_MASK_ADDITIVE : CPU_MASK_BOOL;
-        }
         cpu_attention(&job);
     }
     node_release(q);
@@ -80,7 +79,7 @@ static bool attention_eval(Node *node, Error *err) {
     node_release(sinks);
     return ok;
 }
-static const Op attention_op = {"scaled_dot_product_attention", attention_eval, NULL};
+static const Op attention_op = {"scaled_dot_product_attention", attention_eval, attention_vjp};
 
 #define NAME "[scaled_dot_product_attention] "
 
