@@ -63,6 +63,16 @@ static void test_affine_products_differentiate_to_all_but_the_words(void **state
     }
 }
 
+static void test_affine_products_have_second_gradients(void **state) {
+    (void)state;
+    mode = "affine";
+    transpose = true;
+    mlx_array parts[3];
+    pack(parts, pattern(SHAPE(2, 64), 1));
+    mlx_array x = pattern(SHAPE(2, 64), 2);
+    check_second(product, (mlx_array[]){x, parts[1], parts[2]}, 3, STEP, NEAR);
+}
+
 static void test_fp_products_differentiate_to_x(void **state) {
     (void)state;
     static const char *const names[] = {"mxfp4", "mxfp8", "nvfp4"};
@@ -185,6 +195,7 @@ static void test_qqmm_gradients_are_quantised_products(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_affine_products_differentiate_to_all_but_the_words),
+        TEST(test_affine_products_have_second_gradients),
         TEST(test_fp_products_differentiate_to_x),
         TEST(test_gathered_products_differentiate_to_all_but_the_words),
         TEST(test_dequantize_differentiates_to_scales_and_biases),

@@ -98,7 +98,7 @@ static void fp_quantize_slice(void *context, size_t begin, size_t end, int threa
         float w[32], top = 0, divisor;
         for (size_t j = 0; j < group; j++) {
             w[j] = cpu_load(q->w, q->type, i * group + j);
-            if (!(fabsf(w[j]) <= top)) top = fabsf(w[j]); /* NaN stays */
+            if (isnan(w[j]) || fabsf(w[j]) > top) top = fabsf(w[j]); /* NaN stays */
         }
         q->scales[i] = group_scale(q, top, &divisor);
         uint32_t *words = q->words + i * group * bits / 32;
