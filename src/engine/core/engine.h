@@ -124,6 +124,7 @@ struct Node {
     uint32_t n_inputs;
     uint32_t visited; /* a walk over the graph: inputs walked so far */
     uint32_t tape;    /* a transform: place in its order + 1; 0 outside */
+    uint32_t param_bytes;
     uint8_t level;    /* depends on the tracers of that many nested transforms; 0: on none */
     size_t size;      /* items by the shape */
     size_t data_size; /* items spanned in the buffer; less than size when broadcast */

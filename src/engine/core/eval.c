@@ -7,7 +7,6 @@
  * reused in place, before the next one starts. Element-wise nodes that only one
  * other element-wise node needs are left to it (ops/fuse.c). */
 #include "engine/core/internal.h"
-#include "mlx/c/compile.h"
 #include "mlx/c/transforms.h"
 
 static Node *push(Node *stack, Node *node) {
@@ -90,9 +89,4 @@ int mlx_eval(const mlx_vector_array outputs) {
 
 int mlx_async_eval(const mlx_vector_array outputs) {
     return mlx_eval(outputs);
-}
-
-int mlx_compile(mlx_closure *res, const mlx_closure fun, bool shapeless) {
-    (void)shapeless;
-    return mlx_closure_set(res, fun);
 }

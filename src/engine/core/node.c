@@ -40,6 +40,7 @@ static Node *node_make(mlx_dtype dtype, const int *shape, int ndim) {
     node->op = NULL;
     node->inputs = node->own_inputs;
     node->param = NULL;
+    node->param_bytes = 0;
     node->link = NULL;
     if (ndim) memcpy(node->shape, shape, (size_t)ndim * sizeof(int));
     node_set_row_major(node);
@@ -63,6 +64,7 @@ Node *node_new_param(const Op *op, mlx_dtype dtype, const int *shape, int ndim, 
         void *copy = param_bytes <= NODE_PARAM_BYTES ? node->own_param : base_alloc(param_bytes);
         memcpy(copy, param, param_bytes);
         node->param = copy;
+        node->param_bytes = (uint32_t)param_bytes;
     }
     return node;
 }

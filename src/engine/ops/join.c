@@ -36,6 +36,23 @@ static bool concatenate_vjp(Node *node, Node *g, const bool *wanted, Node **grad
 }
 static const Op concatenate_op = {"concatenate", concatenate_eval, concatenate_vjp};
 
+bool op_concatenate_shape(const Node *node, Node *const *inputs, int *shape, int *ndim) {
+    const int axis = ((const ConcatParam *)node->param)->axis;
+    int64_t length = 0;
+    *ndim = node->ndim;
+    memcpy(shape, inputs[0]->shape, node->ndim * sizeof(int));
+    for (uint32_t i = 0; i < node->n_inputs; i++) {
+        for (int k = 0; k < node->ndim; k++)
+            if (k != axis && inputs[i]->shape[k] != shape[k])
+                return op_error("[concatenate] All the input array dimensions must match exactly "
+                                "except for the concatenation axis %d: got %s and %s.",
+                                axis, SHAPE(inputs[0]), SHAPE(inputs[i]));
+        length += inputs[i]->shape[axis];
+    }
+    shape[axis] = (int)BASE_MIN(length, (int64_t)INT32_MAX);
+    return true;
+}
+
 Node *op_concatenate(Node *const *nodes, size_t count, int axis) {
     if (count == 0) return op_error("[concatenate] No arrays provided for concatenation.");
     for (size_t i = 0; i < count; i++)

@@ -185,8 +185,7 @@ static bool matmul_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
 static const Op matmul_op = {"matmul", matmul_eval, matmul_vjp};
 static const Op addmm_op = {"addmm", matmul_eval, matmul_vjp};
 
-/* The shape of a @ b for arrays of at least two axes. */
-static bool product_shape(const char *op, const Node *a, const Node *b, int *shape, int *ndim) {
+bool op_matmul_shape(const char *op, const Node *a, const Node *b, int *shape, int *ndim) {
     const int k = a->shape[a->ndim - 1], rows = b->shape[b->ndim - 2];
     if (k != rows) {
         op_error("[%s] Last dimension of first input with shape %s must match second to last "
@@ -205,7 +204,7 @@ static bool product_shape(const char *op, const Node *a, const Node *b, int *sha
 static Node *product_node(const Op *op, Node *a, Node *b, Node *c, mlx_dtype dtype, float alpha,
                           float beta) {
     int shape[NODE_DIMS], ndim;
-    if (!product_shape(op->name, a, b, shape, &ndim)) return NULL;
+    if (!op_matmul_shape(op->name, a, b, shape, &ndim)) return NULL;
     Node *inputs[3] = {a, b, c};
     const int n_inputs = c ? 3 : 2;
     CpuType type;
@@ -271,7 +270,7 @@ static Node *op_addmm(Node *c, Node *a, Node *b, float alpha, float beta) {
     if (a->ndim == 1 || b->ndim == 1 || dtype == MLX_FLOAT64)
         return addmm_composed(c, a, b, dtype, alpha, beta);
     int shape[NODE_DIMS], merged[NODE_DIMS], ndim, merged_ndim;
-    if (!product_shape("addmm", a, b, shape, &ndim) ||
+    if (!op_matmul_shape("addmm", a, b, shape, &ndim) ||
         !shape_broadcast(c->shape, c->ndim, shape, ndim, merged, &merged_ndim))
         return NULL;
     if (merged_ndim != ndim || memcmp(merged, shape, (size_t)ndim * sizeof shape[0]) != 0)

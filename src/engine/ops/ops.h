@@ -209,6 +209,15 @@ Node *op_random_bits(const int *shape, size_t ndim, int width, Node *key);
 Node *op_random_uniform(Node *low, Node *high, const int *shape, size_t ndim, mlx_dtype dtype,
                         Node *key);
 
+/* ---- shapes of nodes built again (grad/infer.c) ------------------------------ */
+
+/* Of node's operation and parameters over other inputs; false after reporting. */
+bool op_reduce_shape(const Node *node, const Node *x, int *shape, int *ndim);
+bool op_axes_shape(const Node *node, const Node *x, int *shape, int *ndim); /* transpose too */
+bool op_concatenate_shape(const Node *node, Node *const *inputs, int *shape, int *ndim);
+/* The shape of a @ b for arrays of at least two axes. */
+bool op_matmul_shape(const char *op, const Node *a, const Node *b, int *shape, int *ndim);
+
 /* The kernels' name of a storage type; false for the dtypes they do not know. */
 static inline bool ops_cpu_type(mlx_dtype dtype, CpuType *type) {
     switch (dtype) {

@@ -373,6 +373,21 @@ static mlx_dtype reduce_dtype(ReduceKind kind, mlx_dtype dtype) {
     }
 }
 
+bool op_reduce_shape(const Node *node, const Node *x, int *shape, int *ndim) {
+    const ReduceParam *param = node->param;
+    const bool keeps = node->ndim == x->ndim;
+    *ndim = 0;
+    for (int axis = 0; axis < x->ndim; axis++) {
+        const bool folds = param->axes >> axis & 1;
+        if (folds && x->shape[axis] == 0 &&
+            (param->kind == REDUCE_MAX || param->kind == REDUCE_MIN))
+            return op_error("[%s] Cannot %s reduce zero size array.", node->op->name,
+                            node->op->name);
+        if (!folds || keeps) shape[(*ndim)++] = folds ? 1 : x->shape[axis];
+    }
+    return true;
+}
+
 Node *op_reduce(ReduceKind kind, Node *x, const int *axes, size_t n_axes, bool keepdims) {
     if (!x) return NULL;
     const char *name = reduce_names[kind];

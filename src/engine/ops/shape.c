@@ -222,11 +222,23 @@ Node *op_moveaxis(Node *x, int source, int destination) {
 
 /* ---- axes of length 1 ------------------------------------------------------------ */
 
+enum { ADDED = NODE_DIMS }; /* in AxesParam: an axis that the input lacks */
+
+bool op_axes_shape(const Node *node, const Node *x, int *shape, int *ndim) {
+    const AxesParam *param = node->param;
+    size_t size;
+    *ndim = node->ndim;
+    for (int i = 0; i < node->ndim; i++)
+        shape[i] = param->axes[i] == ADDED ? 1 : x->shape[param->axes[i]];
+    if (shape_size(shape, *ndim, &size) && size == x->size) return true;
+    return op_error("[%s] An axis of %s that is left out does not have size 1.", node->op->name,
+                    SHAPE(x));
+}
+
 /* Drops or adds axes of length 1: the strides of the kept axes, in order; an
  * added axis may have any stride. */
 static bool axes_eval(Node *node, Error *err) {
     (void)err;
-    enum { ADDED = NODE_DIMS };
     const Node *x = node->inputs[0];
     const AxesParam *param = node->param;
     int64_t strides[NODE_DIMS];
