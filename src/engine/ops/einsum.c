@@ -213,60 +213,20 @@ static bool read_subscripts(Einsum *sum, char *text) {
 
 /* ---- one term ---------------------------------------------------------------- */
 
-typedef struct DiagonalParam {
-    int first, second;
-} DiagonalParam;
-
-/* A view: axis `second` is gone, axis `first` steps along both. */
-static bool diagonal_eval(Node *node, Error *err) {
-    const DiagonalParam *param = node->param;
-    const Node *x = node->inputs[0];
-    int64_t strides[NODE_DIMS];
-    (void)err;
-    for (int i = 0, axis = 0; axis < x->ndim; axis++) {
-        if (axis == param->second) continue;
-        strides[i++] = x->strides[axis] + (axis == param->first ? x->strides[param->second] : 0);
-    }
-    node_share(node, x, strides, 0);
-    return true;
-}
-
-/* The cotangent on the diagonal, zero beside it. */
-static bool diagonal_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
-    const DiagonalParam *param = node->param;
-    const Node *x = node->inputs[0];
-    if (!wanted[0]) return true;
-    Node *line = op_arange(0, x->shape[param->first], 1, MLX_INT32);
-    int column[NODE_DIMS], row[NODE_DIMS];
-    for (int i = 0; i < x->ndim; i++) column[i] = row[i] = 1;
-    column[param->first] = row[param->second] = x->shape[param->first];
-    Node *along = op_reshape(line, column, x->ndim), *across = op_reshape(line, row, x->ndim);
-    Node *same = op_binary(BINARY_EQUAL, along, across);
-    Node *zero = node_scalar(0, (mlx_dtype)g->dtype);
-    Node *wide = op_expand_dims(g, &param->second, 1);
-    grads[0] = op_where(same, wide, zero);
-    Node *const temporaries[] = {line, along, across, same, zero, wide};
-    for (size_t i = 0; i < BASE_COUNT(temporaries); i++) node_release(temporaries[i]);
-    return grads[0] != NULL;
-}
-static const Op diagonal_op = {"diagonal", diagonal_eval, diagonal_vjp};
-
-/* Axes of the same letter become one, their diagonal. */
+/* Axes of the same letter become one, their diagonal, which comes last. */
 static bool collapse_repeats(Term *term) {
     for (int i = 0; i < term->n; i++)
-        for (int j = term->n - 1; j > i; j--) {
+        for (int j = i + 1; j < term->n; j++) {
             if (term->labels[j] != term->labels[i]) continue;
-            int shape[NODE_DIMS];
-            for (int axis = 0, n = 0; axis < term->n; axis++) {
-                if (axis == j) continue;
-                shape[n] = term->node->shape[axis];
-                term->labels[n++] = term->labels[axis];
-            }
+            const uint8_t label = term->labels[i];
+            if (!term_take(term, op_diagonal(term->node, 0, i, j))) return false;
+            int n = 0;
+            for (int axis = 0; axis < term->n; axis++)
+                if (axis != i && axis != j) term->labels[n++] = term->labels[axis];
+            term->labels[n] = label;
             term->n--;
-            if (!term_take(term, node_new_param(&diagonal_op, term->node->dtype, shape, term->n,
-                                                &(DiagonalParam){i, j}, sizeof(DiagonalParam),
-                                                NODES(term->node))))
-                return false;
+            i = -1; /* the axes have moved: look again */
+            break;
         }
     return true;
 }
