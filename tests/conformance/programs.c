@@ -28,19 +28,19 @@ void note(Program *program, const char *format, ...) {
 }
 
 mlx_dtype draw_dtype(Program *program, unsigned flags) {
-    static const mlx_dtype often[] = {MLX_FLOAT32, MLX_FLOAT32, MLX_FLOAT32, MLX_FLOAT16,
-                                      MLX_BFLOAT16, MLX_INT32, MLX_INT32, MLX_UINT8, MLX_BOOL};
+    static const mlx_dtype often[] = {MLX_FLOAT32, MLX_FLOAT32,  MLX_FLOAT32,
+                                      MLX_FLOAT16, MLX_BFLOAT16, MLX_INT32,
+                                      MLX_INT32,   MLX_UINT8,    MLX_BOOL};
     static const mlx_dtype floats[] = {MLX_FLOAT32, MLX_FLOAT32, MLX_FLOAT16, MLX_BFLOAT16,
                                        MLX_FLOAT64};
-    static const mlx_dtype ints[] = {MLX_INT32, MLX_INT8,  MLX_UINT8, MLX_UINT32, MLX_INT64,
+    static const mlx_dtype ints[] = {MLX_INT32, MLX_INT8,  MLX_UINT8,  MLX_UINT32, MLX_INT64,
                                      MLX_BOOL,  MLX_INT16, MLX_UINT16, MLX_UINT64};
     if (flags & OP_SINGLE) return MLX_FLOAT32;
     if (flags & OP_INTS) return ints[draw(program, 9)];
     if (flags & OP_FLOATS)
         return flags & OP_WIDE ? (chance(program, 80) ? MLX_FLOAT32 : MLX_FLOAT64)
                                : floats[draw(program, 5)];
-    mlx_dtype dtype =
-        chance(program, 60) ? often[draw(program, 9)] : (mlx_dtype)draw(program, 14);
+    mlx_dtype dtype = chance(program, 60) ? often[draw(program, 9)] : (mlx_dtype)draw(program, 14);
     if (flags & OP_REAL && dtype == MLX_COMPLEX64) dtype = MLX_FLOAT32;
     if (flags & OP_WIDE && (dtype == MLX_FLOAT16 || dtype == MLX_BFLOAT16)) dtype = MLX_FLOAT32;
     return dtype;
@@ -197,10 +197,22 @@ static void write_record(FILE *out, Record *record, const void *data) {
     if (record->bytes) fwrite(data, 1, record->bytes, out);
 }
 
+/* The text that MLX prints: the same wherever the values are. */
+static void write_text(FILE *out, Record *record, mlx_array array) {
+    mlx_string text = mlx_string_new();
+    record->status = mlx_array_tostring(&text, array);
+    const char *chars = record->status ? "" : mlx_string_data(text);
+    record->dtype = MLX_UINT8;
+    record->ndim = 0;
+    record->bytes = strlen(chars);
+    write_record(out, record, chars);
+    mlx_string_free(text);
+}
+
 static void write_value(Program *program, FILE *out, Record *record, const Value *value) {
     mlx_array flat = mlx_array_new();
-    record->status = mlx_contiguous(&flat, value->array, false, program->stream) ||
-                     mlx_array_eval(flat);
+    record->status =
+        mlx_contiguous(&flat, value->array, false, program->stream) || mlx_array_eval(flat);
     record->dtype = (int32_t)mlx_array_dtype(value->array);
     record->ndim = (int32_t)mlx_array_ndim(value->array);
     record->rounds = value->rounds;
@@ -233,6 +245,7 @@ static void add_result(Program *program, const ProgramOp *op, mlx_array result) 
         value->wild |= input->wild;
         value->half |= input->half;
     }
+    value->wild |= (op->flags & OP_WILD) != 0;
     if (op->flags & OP_ROUNDS) value->rounds++;
     if (mlx_array_dtype(result) < MLX_FLOAT16 && op->flags & OP_JUMPS) value->rounds = 0;
 }
@@ -280,6 +293,8 @@ void program_run(uint64_t seed, FILE *out, FILE *trace) {
         Record record = {.seed = seed, .step = 1000 + i};
         snprintf(record.text, sizeof record.text, "v%d = %s", i, value->text);
         write_value(&program, out, &record, value);
+        record.step = 2000 + i;
+        if (!value->rounds && !value->wild) write_text(out, &record, value->array);
         if (trace) {
             mlx_string text = mlx_string_new();
             mlx_array_tostring(&text, value->array);

@@ -20,9 +20,9 @@ enum { PROGRAM_VALUES = 24, PROGRAM_DIMS = 6, PROGRAM_ROUNDS = 3 };
 
 typedef struct Value {
     mlx_array array;
-    int rounds; /* operations above it with free rounding */
-    bool wild;  /* may hold NaN, infinities or huge numbers */
-    bool half;  /* a 16-bit float above it: agreement to few digits */
+    int rounds;    /* operations above it with free rounding */
+    bool wild;     /* may hold NaN, infinities or huge numbers */
+    bool half;     /* a 16-bit float above it: agreement to few digits */
     char text[96]; /* the operation that made it */
 } Value;
 
@@ -31,10 +31,10 @@ typedef struct Program {
     mlx_stream stream;
     Value values[PROGRAM_VALUES];
     int count;
-    bool large;           /* sizes that spread over threads */
-    Value *chosen[4];     /* inputs of the operation being built */
+    bool large;       /* sizes that spread over threads */
+    Value *chosen[4]; /* inputs of the operation being built */
     int n_chosen;
-    char text[256];       /* that operation in words */
+    char text[256]; /* that operation in words */
 } Program;
 
 /* What an operation asks of its inputs and does to exactness. */
@@ -47,7 +47,8 @@ enum {
     OP_INTS = 32,    /* integers and bool only */
     OP_FLOATS = 64,  /* real floats only */
     OP_SINGLE = 128, /* float32 only */
-    OP_GROWS = 256   /* repeats rounding errors: exact or once rounded inputs only */
+    OP_GROWS = 256,  /* repeats rounding errors: exact or once rounded inputs only */
+    OP_WILD = 512    /* the result may be huge */
 };
 
 typedef struct ProgramOp {

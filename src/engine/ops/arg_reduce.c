@@ -147,11 +147,9 @@ static const Op argmax_op = {"argmax", arg_eval, ops_zero_vjp},
 Node *op_arg_reduce(bool want_max, Node *x, int axis, bool keepdims) {
     if (!x) return NULL;
     const char *name = want_max ? "argmax" : "argmin";
-    if (x->ndim == 0 && (axis == 0 || axis == -1)) return node_scalar(0, MLX_UINT32);
     if (!axis_fix(name, &axis, x->ndim)) return NULL;
     if (x->dtype == MLX_COMPLEX64) return op_error("[%s] Not supported for complex64.", name);
-    if (x->shape[axis] == 0)
-        return op_error("[%s] Cannot reduce the zero size axis %d of %s.", name, axis, SHAPE(x));
+    if (x->size == 0) return op_error("[%s] Cannot %s reduce zero size array.", name, name);
     int shape[NODE_DIMS], ndim = 0;
     for (int i = 0; i < x->ndim; i++) {
         if (i != axis)

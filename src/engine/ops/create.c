@@ -127,8 +127,11 @@ int mlx_full(mlx_array *res, const int *shape, size_t shape_num, const mlx_array
 
 int mlx_full_like(mlx_array *res, const mlx_array a, const mlx_array vals, mlx_dtype dtype,
                   const mlx_stream s) {
-    const Node *x = stream_ok(s) ? node_of(a) : NULL;
-    return x ? op_finish(res, op_full(x->shape, x->ndim, node_of(vals), dtype)) : 1;
+    Node *x = stream_ok(s) ? node_of(a) : NULL, *value = x ? node_of(vals) : NULL;
+    int shape[NODE_DIMS], ndim;
+    if (!value || !shape_broadcast(x->shape, x->ndim, value->shape, value->ndim, shape, &ndim))
+        return 1;
+    return op_finish(res, op_full(shape, (size_t)ndim, value, dtype));
 }
 
 #define CONSTANT_API(name, value)                                                                \

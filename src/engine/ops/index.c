@@ -299,22 +299,33 @@ static bool put_along_vjp(Node *node, Node *g, const bool *wanted, Node **grads)
 static const Op put_along_op = {"put_along_axis", put_along_eval, put_along_vjp},
                 add_along_op = {"scatter_add_axis", put_along_eval, put_along_vjp};
 
+/* Indices and values broadcast together, then with x but for the axis; values may
+ * have leading axes of size 1 too many. */
 Node *op_put_along_axis(Combine kind, Node *x, Node *indices, Node *values, int axis) {
     const Op *op = kind == COMBINE_SET ? &put_along_op : &add_along_op;
-    int shape[NODE_DIMS];
+    int shape[NODE_DIMS], ndim, extra[NODE_DIMS];
     if (!x || !indices || !values || !axis_fix(op->name, &axis, x->ndim) ||
-        !indices_ok(op->name, indices) || !along_shape(op->name, x, indices, axis, shape))
+        !indices_ok(op->name, indices))
         return NULL;
-    for (int i = 0; i < x->ndim; i++)
-        if (i != axis && shape[i] != x->shape[i])
-            return op_error("[%s] Indices %s do not fit %s.", op->name, SHAPE(indices), SHAPE(x));
-    Node *cast = op_astype(values, x->dtype);
-    Node *wide = op_broadcast_to(cast, shape, x->ndim);
-    Node *result = wide ? node_new_param(op, x->dtype, x->shape, x->ndim, &(PutParam){axis, kind},
-                                         sizeof(PutParam), NODES(x, indices, wide))
-                        : NULL;
-    node_release(cast);
-    node_release(wide);
+    if (indices->ndim != x->ndim)
+        return op_error("[%s] Indices of dimension %d does not match array of dimension %d.",
+                        op->name, indices->ndim, x->ndim);
+    if (x->size == 0) return node_retain(x);
+    int n_extra = 0;
+    for (; values->ndim - n_extra > x->ndim; n_extra++) extra[n_extra] = n_extra;
+    Node *cast = op_astype(values, x->dtype), *fit = op_squeeze(cast, extra, (size_t)n_extra);
+    Node *where = NULL, *wide = NULL, *target = NULL, *result = NULL;
+    if (fit && shape_broadcast(indices->shape, x->ndim, fit->shape, fit->ndim, shape, &ndim))
+        where = op_broadcast_to(indices, shape, ndim);
+    if (where && along_shape(op->name, x, where, axis, shape)) {
+        wide = op_broadcast_to(fit, shape, x->ndim);
+        shape[axis] = x->shape[axis];
+        target = op_broadcast_to(x, shape, x->ndim);
+        result = node_new_param(op, x->dtype, shape, x->ndim, &(PutParam){axis, kind},
+                                sizeof(PutParam), NODES(target, where, wide));
+    }
+    Node *const temporaries[] = {cast, fit, where, wide, target};
+    for (size_t i = 0; i < BASE_COUNT(temporaries); i++) node_release(temporaries[i]);
     return result;
 }
 

@@ -188,6 +188,7 @@ static Node *op_pad(Node *x, const int *axes, size_t n, const int *low, const in
 static Node *op_repeat(Node *x, int repeats, int axis) {
     if (!x || !axis_fix("repeat", &axis, x->ndim)) return NULL;
     if (repeats < 0) return op_error("[repeat] Number of repeats %d cannot be negative.", repeats);
+    if (repeats == 0) return node_from_data(NULL, x->dtype, (const int[]){0}, 1); /* as MLX does */
     if (repeats == 1) return node_retain(x);
     if (x->ndim == NODE_DIMS) return op_error("[repeat] Too many axes in %s.", SHAPE(x));
     const int added = axis + 1;

@@ -254,11 +254,15 @@ Node *op_matmul(Node *a, Node *b) {
 /* alpha * (a @ b) + beta * c from its parts. */
 static Node *addmm_composed(Node *c, Node *a, Node *b, mlx_dtype dtype, float alpha, float beta) {
     Node *left = op_astype(a, dtype), *right = op_astype(b, dtype), *add = op_astype(c, dtype);
-    Node *product = op_matmul(left, right);
+    Node *product = op_matmul(left, right), *fits = NULL;
+    if (product && !(fits = op_broadcast_to(add, product->shape, product->ndim))) {
+        node_release(product);
+        product = NULL;
+    }
     Node *scaled = op_binary_scalar(BINARY_MULTIPLY, product, (double)alpha);
     Node *shift = op_binary_scalar(BINARY_MULTIPLY, add, (double)beta);
     Node *result = op_binary(BINARY_ADD, scaled, shift);
-    Node *const temporaries[] = {left, right, add, product, scaled, shift};
+    Node *const temporaries[] = {left, right, add, product, fits, scaled, shift};
     for (size_t i = 0; i < BASE_COUNT(temporaries); i++) node_release(temporaries[i]);
     return result;
 }

@@ -394,11 +394,10 @@ Node *op_reduce(ReduceKind kind, Node *x, const int *axes, size_t n_axes, bool k
     int fixed[NODE_DIMS];
     if (!axes_fix(name, axes, n_axes, x->ndim, fixed)) return NULL;
     ReduceParam param = {kind, 0};
-    for (size_t i = 0; i < n_axes; i++) {
-        param.axes |= 1u << fixed[i];
-        if ((kind == REDUCE_MAX || kind == REDUCE_MIN) && x->shape[fixed[i]] == 0)
-            return op_error("[%s] Cannot %s reduce zero size array.", name, name);
-    }
+    for (size_t i = 0; i < n_axes; i++) param.axes |= 1u << fixed[i];
+    if ((kind == REDUCE_MAX || kind == REDUCE_MIN) && x->size == 0)
+        return op_error("[%s] Cannot %s reduce zero size array.", name, name);
+    if ((kind == REDUCE_SUM || kind == REDUCE_PROD) && n_axes == 0) return node_retain(x);
     Node *source = node_retain(x);
     if (kind == REDUCE_MEAN && !dtype_is_float(x->dtype)) {
         node_release(source);

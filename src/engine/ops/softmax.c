@@ -115,14 +115,25 @@ static Node *softmax_composed(Node *x, const int *axes, size_t n_axes) {
     return result;
 }
 
+/* Are these axes the last one, and perhaps axes of size 1 just before it? */
+static bool over_last_axis(const Node *x, const int *axes, size_t n_axes) {
+    if (!n_axes || axes[n_axes - 1] != x->ndim - 1) return false;
+    for (size_t i = n_axes - 1; i > 0; i--)
+        if (axes[i - 1] + 1 != axes[i] || x->shape[axes[i - 1]] != 1) return false;
+    return true;
+}
+
+/* As in MLX, integers become floats along the last axis only; elsewhere the
+ * result is cast back to x's dtype. */
 Node *op_softmax(Node *x, const int *axes, size_t n_axes, bool precise) {
     (void)precise;
     if (!x) return NULL;
+    if (x->size == 0) return node_retain(x);
     int fixed[NODE_DIMS];
     if (!axes_fix("softmax", axes, n_axes, x->ndim, fixed)) return NULL;
     Node *real = to_real("softmax", x), *result = NULL;
     if (!real) return NULL;
-    if (n_axes == 0 || x->size == 0) {
+    if (n_axes == 0) {
         result = op_full_value(x->shape, x->ndim, 1, real->dtype);
     } else if (n_axes == 1 && fixed[0] == x->ndim - 1) {
         result = node_new(&softmax_op, real->dtype, x->shape, x->ndim, NODES(real));
@@ -138,7 +149,10 @@ Node *op_softmax(Node *x, const int *axes, size_t n_axes, bool precise) {
         result = softmax_composed(real, fixed, n_axes);
     }
     node_release(real);
-    return result;
+    if (over_last_axis(x, fixed, n_axes)) return result;
+    Node *cast = op_astype(result, x->dtype);
+    node_release(result);
+    return cast;
 }
 
 /* log(sum(exp(x - max))) + max over several axes; an infinite maximum is not
@@ -166,9 +180,7 @@ Node *op_logsumexp(Node *x, const int *axes, size_t n_axes, bool keepdims) {
     if (!x) return NULL;
     int fixed[NODE_DIMS];
     if (!axes_fix("logsumexp", axes, n_axes, x->ndim, fixed)) return NULL;
-    for (size_t i = 0; i < n_axes; i++)
-        if (x->shape[fixed[i]] == 0)
-            return op_error("[logsumexp] Received empty axis %d of %s.", fixed[i], SHAPE(x));
+    if (x->size == 0) return op_error("[logsumexp] Received empty array.");
     Node *real = to_real("logsumexp", x), *result = NULL;
     if (!real) return NULL;
     if (n_axes == 1 && fixed[0] == x->ndim - 1) {
