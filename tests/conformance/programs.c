@@ -194,7 +194,7 @@ mlx_array pick(Program *program, unsigned flags) {
 
 static void write_record(FILE *out, Record *record, const void *data) {
     fwrite(record, sizeof *record, 1, out);
-    if (record->bytes) fwrite(data, 1, record->bytes, out);
+    if (data) fwrite(data, 1, record->bytes, out);
 }
 
 /* The text that MLX prints: the same wherever the values are. */
@@ -220,7 +220,7 @@ static void write_value(Program *program, FILE *out, Record *record, const Value
     for (int i = 0; i < record->ndim && i < PROGRAM_DIMS + 4; i++)
         record->shape[i] = mlx_array_shape(value->array)[i];
     record->bytes = record->status ? 0 : mlx_array_nbytes(flat);
-    write_record(out, record, mlx_array_size(flat) ? mlx_array_data_uint8(flat) : NULL);
+    write_record(out, record, record->bytes ? mlx_array_data_uint8(flat) : NULL);
     mlx_array_free(flat);
 }
 
