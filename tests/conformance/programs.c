@@ -227,12 +227,18 @@ static void write_value(Program *program, FILE *out, Record *record, const Value
 /* ---- running ---- */
 
 static const ProgramOp *draw_op(Program *program) {
-    static int total;
-    if (!total)
-        for (int i = 0; i < program_op_count; i++) total += program_ops[i].weight;
-    int at = (int)draw(program, (uint64_t)total);
-    for (int i = 0;; i++)
-        if ((at -= program_ops[i].weight) < 0) return &program_ops[i];
+    const int count = program_op_count + program_product_count;
+    const ProgramOp *op = NULL;
+    int sum = 0, at = 0;
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < count; i++) {
+            op = i < program_op_count ? &program_ops[i] : &program_products[i - program_op_count];
+            if (round == 0) sum += op->weight;
+            if (round == 1 && (at -= op->weight) < 0) return op;
+        }
+        if (round == 0) at = (int)draw(program, (uint64_t)sum);
+    }
+    return op;
 }
 
 static void add_result(Program *program, const ProgramOp *op, mlx_array result) {

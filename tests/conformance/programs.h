@@ -58,8 +58,10 @@ typedef struct ProgramOp {
     int (*build)(Program *program, const struct ProgramOp *op, mlx_array *res);
     void (*call)(void); /* the mlx function, for the builders that serve several */
 } ProgramOp;
-extern const ProgramOp program_ops[];
-extern const int program_op_count;
+/* program_ops.c: one array to another; program_products.c: products, scatters,
+ * gradients. */
+extern const ProgramOp program_ops[], program_products[];
+extern const int program_op_count, program_product_count;
 
 /* Uniform in [0, limit). */
 uint64_t draw(Program *program, uint64_t limit);

@@ -128,7 +128,7 @@ static long differs(const Record *a, const uint8_t *x, const uint8_t *y) {
     for (size_t i = 0; i < count; i++) {
         const double v = item_value(x, dtype, i), w = item_value(y, dtype, i);
         if (v == w || (isnan(v) && isnan(w))) continue;
-        if (!(fabs(v - w) <= tolerance * (a->rounds * scale + fabs(v)))) return (long)i;
+        if (!(fabs(v - w) <= tolerance * (a->rounds * (scale + 0.01) + fabs(v)))) return (long)i;
     }
     return -1;
 }
