@@ -4,10 +4,10 @@
 
 #include <string.h>
 
-#define OP(name, ...)                                                   \
+#define OP(name, ...) \
     ((failed) ? (void)0 : (void)(failed = mlx_##name(__VA_ARGS__, program->stream)))
 #define FUNCTION(name) ((void (*)(void))mlx_##name)
-#define CALL(type) ((int (*)type)op->call)
+#define CALL(type) ((int(*) type)op->call)
 #define SHAPE(...) (const int[]){__VA_ARGS__}, (int)(sizeof((int[]){__VA_ARGS__}) / sizeof(int))
 
 enum { MOST = 16 };
@@ -50,14 +50,22 @@ static int einsum(Program *program, const ProgramOp *op, mlx_array *res) {
     static const struct {
         const char *text;
         int ndims[3];
-    } forms[] = {{"ij,jk->ik", {2, 2}},       {"ij,kj", {2, 2}},
-                 {"bij,bjk->bik", {3, 3}},    {"ii->i", {2}},
-                 {"ii", {2}},                 {"ij->ji", {2}},
-                 {"i,j->ij", {1, 1}},         {"ij,ij->", {2, 2}},
-                 {"abc,cd->abd", {3, 2}},     {"ij,jk,kl->il", {2, 2, 2}},
-                 {"...ij,...jk->...ik", {3, 3}}, {"bhqd,bhkd->bhqk", {4, 4}},
-                 {"ijk->k", {3}},             {"ij,j", {2, 1}},
-                 {"iij->ij", {3}},            {"i,i,i->i", {1, 1, 1}}};
+    } forms[] = {{"ij,jk->ik", {2, 2}},
+                 {"ij,kj", {2, 2}},
+                 {"bij,bjk->bik", {3, 3}},
+                 {"ii->i", {2}},
+                 {"ii", {2}},
+                 {"ij->ji", {2}},
+                 {"i,j->ij", {1, 1}},
+                 {"ij,ij->", {2, 2}},
+                 {"abc,cd->abd", {3, 2}},
+                 {"ij,jk,kl->il", {2, 2, 2}},
+                 {"...ij,...jk->...ik", {3, 3}},
+                 {"bhqd,bhkd->bhqk", {4, 4}},
+                 {"ijk->k", {3}},
+                 {"ij,j", {2, 1}},
+                 {"iij->ij", {3}},
+                 {"i,i,i->i", {1, 1, 1}}};
     Scratch s = {.program = program};
     const int form = (int)draw(program, 16);
     mlx_vector_array operands = mlx_vector_array_new();
@@ -85,20 +93,24 @@ static int einsum(Program *program, const ProgramOp *op, mlx_array *res) {
 
 static int pairs(Program *program, const ProgramOp *op, mlx_array *res) {
     Scratch s = {.program = program};
-    const int n = size(program, 4), k = size(program, 5), m = size(program, 4), kind = (int)draw(program, 4);
+    const int n = size(program, 4), k = size(program, 5), m = size(program, 4),
+              kind = (int)draw(program, 4);
     const mlx_stream cpu = program->stream;
     int failed;
     (void)op;
     note(program, " kind %d", kind);
     if (kind == 0) {
-        mlx_array a = fresh(&s, MLX_FLOAT32, SHAPE(n, m, k)), b = fresh(&s, MLX_FLOAT32, SHAPE(m, k, 2));
-        failed = chance(program, 50)
-                     ? mlx_tensordot_axis(res, a, b, 2, cpu)
-                     : mlx_tensordot(res, a, b, (const int[]){-1, 1}, 2, (const int[]){1, 0}, 2, cpu);
+        mlx_array a = fresh(&s, MLX_FLOAT32, SHAPE(n, m, k)),
+                  b = fresh(&s, MLX_FLOAT32, SHAPE(m, k, 2));
+        failed = chance(program, 50) ? mlx_tensordot_axis(res, a, b, 2, cpu)
+                                     : mlx_tensordot(res, a, b, (const int[]){-1, 1}, 2,
+                                                     (const int[]){1, 0}, 2, cpu);
     } else if (kind == 1) {
-        failed = mlx_inner(res, fresh(&s, MLX_FLOAT32, SHAPE(n, k)), fresh(&s, MLX_FLOAT32, SHAPE(m, k)), cpu);
+        failed = mlx_inner(res, fresh(&s, MLX_FLOAT32, SHAPE(n, k)),
+                           fresh(&s, MLX_FLOAT32, SHAPE(m, k)), cpu);
     } else if (kind == 2) {
-        failed = mlx_outer(res, fresh(&s, MLX_FLOAT32, SHAPE(n, k)), fresh(&s, MLX_FLOAT32, SHAPE(m)), cpu);
+        failed = mlx_outer(res, fresh(&s, MLX_FLOAT32, SHAPE(n, k)),
+                           fresh(&s, MLX_FLOAT32, SHAPE(m)), cpu);
     } else {
         const int width = 1 << (1 + draw(program, 5));
         failed = mlx_hadamard_transform(res, fresh(&s, MLX_FLOAT32, SHAPE(n, width)),
@@ -135,7 +147,8 @@ static int gathered(Program *program, const ProgramOp *op, mlx_array *res) {
     static const int widths[] = {2, 3, 4, 5, 6, 8};
     const bool transpose = chance(program, 60);
     const mlx_optional_int bits = {widths[draw(program, 6)], true}, group = {32, true};
-    mlx_array w = transpose ? fresh(&s, MLX_FLOAT32, SHAPE(4, n, k)) : fresh(&s, MLX_FLOAT32, SHAPE(4, k, n));
+    mlx_array w =
+        transpose ? fresh(&s, MLX_FLOAT32, SHAPE(4, n, k)) : fresh(&s, MLX_FLOAT32, SHAPE(4, k, n));
     mlx_vector_array parts = mlx_vector_array_new();
     mlx_array part[3];
     int failed = 0;
@@ -145,7 +158,8 @@ static int gathered(Program *program, const ProgramOp *op, mlx_array *res) {
         if (!failed) failed = mlx_vector_array_get(&part[i], parts, i);
         s.arrays[s.count - 1] = part[i];
     }
-    OP(gather_qmm, res, x, part[0], part[1], part[2], lhs, rhs, transpose, group, bits, "affine", false);
+    OP(gather_qmm, res, x, part[0], part[1], part[2], lhs, rhs, transpose, group, bits, "affine",
+       false);
     mlx_vector_array_free(parts);
     return done(&s, failed);
 }
@@ -174,7 +188,8 @@ static int bytes(Program *program, const ProgramOp *op, mlx_array *res) {
     mlx_vector_array parts = mlx_vector_array_new();
     OP(quantize, &parts, w, absent, absent, modes[mode], none);
     mlx_array *codes = scratch(&s), *scales = scratch(&s);
-    if (!failed) failed = mlx_vector_array_get(codes, parts, 0) || mlx_vector_array_get(scales, parts, 1);
+    if (!failed)
+        failed = mlx_vector_array_get(codes, parts, 0) || mlx_vector_array_get(scales, parts, 1);
     mlx_vector_array_free(parts);
     if (chance(program, 40)) {
         OP(dequantize, res, *codes, *scales, none, absent, absent, modes[mode], none,
@@ -231,7 +246,8 @@ static int masked(Program *program, const ProgramOp *op, mlx_array *res) {
     const int n = size(program, 5), m = size(program, 4);
     mlx_array a = fresh(&s, dtype, SHAPE(n, m)), mask = fresh(&s, MLX_BOOL, SHAPE(n, m));
     note(program, " dtype %d", dtype);
-    return done(&s, mlx_masked_scatter(res, a, mask, fresh(&s, dtype, SHAPE(n * m)), program->stream));
+    return done(&s,
+                mlx_masked_scatter(res, a, mask, fresh(&s, dtype, SHAPE(n * m)), program->stream));
 }
 
 static int add_along(Program *program, const ProgramOp *op, mlx_array *res) {
@@ -240,7 +256,8 @@ static int add_along(Program *program, const ProgramOp *op, mlx_array *res) {
     const int n = size(program, 5), m = size(program, 4);
     mlx_array a = fresh(&s, dtype, SHAPE(n, m)), at = indices(&s, n, SHAPE(3, m));
     note(program, " dtype %d", dtype);
-    return done(&s, mlx_scatter_add_axis(res, a, at, fresh(&s, dtype, SHAPE(3, m)), 0, program->stream));
+    return done(
+        &s, mlx_scatter_add_axis(res, a, at, fresh(&s, dtype, SHAPE(3, m)), 0, program->stream));
 }
 
 /* ---- gradients ---- */
@@ -251,22 +268,23 @@ typedef struct Body {
 } Body;
 
 /* x is [3, 4, 6] and y [4, 6], both float32, values in [-4, 4]. */
-#define BODY(name, ...)                                                               \
+#define BODY(name, ...)                                                              \
     static int body_##name(mlx_array *res, mlx_array x, mlx_array y, mlx_stream s) { \
-        (void)y;                                                                      \
-        return __VA_ARGS__;                                                           \
+        (void)x;                                                                     \
+        (void)y;                                                                     \
+        return __VA_ARGS__;                                                          \
     }
 /* The same on t = |x| + 1. */
-#define POSITIVE(name, ...)                                                           \
+#define POSITIVE(name, ...)                                                          \
     static int body_##name(mlx_array *res, mlx_array x, mlx_array y, mlx_stream s) { \
-        (void)y;                                                                      \
-        mlx_array t = mlx_array_new(), one = mlx_array_new_float(1);                  \
-        int failed = mlx_abs(&t, x, s) || mlx_add(&t, t, one, s) || (__VA_ARGS__);    \
-        mlx_array_free(t);                                                            \
-        mlx_array_free(one);                                                          \
-        return failed;                                                                \
+        (void)y;                                                                     \
+        mlx_array t = mlx_array_new(), one = mlx_array_new_float(1);                 \
+        int failed = mlx_abs(&t, x, s) || mlx_add(&t, t, one, s) || (__VA_ARGS__);   \
+        mlx_array_free(t);                                                           \
+        mlx_array_free(one);                                                         \
+        return failed;                                                               \
     }
-#define I(...) (const int[]){__VA_ARGS__}, sizeof((int[]){__VA_ARGS__}) / sizeof(int)
+#define LIST(...) (const int[]){__VA_ARGS__}, sizeof((int[]){__VA_ARGS__}) / sizeof(int)
 
 BODY(add, mlx_add(res, x, y, s))
 BODY(subtract, mlx_subtract(res, y, x, s))
@@ -299,34 +317,35 @@ BODY(negative, mlx_negative(res, x, s))
 BODY(abs, mlx_abs(res, x, s))
 BODY(floor, mlx_floor(res, x, s))
 BODY(sum_axis, mlx_sum_axis(res, x, 1, false, s))
-BODY(sum_axes, mlx_sum_axes(res, x, I(0, -1), true, s))
+BODY(sum_axes, mlx_sum_axes(res, x, LIST(0, -1), true, s))
 BODY(mean, mlx_mean(res, x, false, s))
 BODY(mean_axis, mlx_mean_axis(res, x, -1, false, s))
 BODY(max_axis, mlx_max_axis(res, x, -1, false, s))
-BODY(min_axes, mlx_min_axes(res, x, I(0, 1), false, s))
+BODY(min_axes, mlx_min_axes(res, x, LIST(0, 1), false, s))
 BODY(logsumexp, mlx_logsumexp_axis(res, x, -1, true, s))
-BODY(logsumexp_axes, mlx_logsumexp_axes(res, x, I(0, 1), false, s))
+BODY(logsumexp_axes, mlx_logsumexp_axes(res, x, LIST(0, 1), false, s))
 BODY(softmax, mlx_softmax_axis(res, x, -1, true, s))
 BODY(softmax_first, mlx_softmax_axis(res, x, 0, true, s))
 BODY(cumsum, mlx_cumsum(res, x, 1, false, true, s))
 BODY(cumsum_reverse, mlx_cumsum(res, x, -1, true, false, s))
-BODY(reshape, mlx_reshape(res, x, I(6, -1), s))
-BODY(transpose, mlx_transpose_axes(res, x, I(2, 0, 1), s))
-BODY(slice, mlx_slice(res, x, I(2, 0, 1), I(-4, 4, 6), I(-1, 2, 3), s))
-BODY(pad, mlx_pad(res, x, I(0, 2), I(1, 0), I(2, 3), mlx_array_empty, "edge", s))
-BODY(broadcast, mlx_broadcast_to(res, y, I(5, 4, 6), s))
-BODY(tile, mlx_tile(res, x, I(2, 1, 2), s))
+BODY(reshape, mlx_reshape(res, x, LIST(6, -1), s))
+BODY(transpose, mlx_transpose_axes(res, x, LIST(2, 0, 1), s))
+BODY(slice, mlx_slice(res, x, LIST(2, 0, 1), LIST(-4, 4, 6), LIST(-1, 2, 3), s))
+BODY(broadcast, mlx_broadcast_to(res, y, LIST(5, 4, 6), s))
+BODY(tile, mlx_tile(res, x, LIST(2, 1, 2), s))
 BODY(repeat, mlx_repeat_axis(res, x, 2, 1, s))
-BODY(roll, mlx_roll_axis(res, x, I(2), -1, s))
+BODY(roll, mlx_roll_axis(res, x, LIST(2), -1, s))
 BODY(flatten, mlx_flatten(res, x, 0, 1, s))
 BODY(swap, mlx_swapaxes(res, x, 0, 2, s))
 BODY(tril, mlx_tril(res, x, 1, s))
 BODY(clip, mlx_clip(res, x, mlx_array_empty, y, s))
-BODY(slice_update, mlx_slice_update(res, x, y, I(1, 0, 0), I(2, 4, 6), I(1, 1, 1), s))
+BODY(slice_update, mlx_slice_update(res, x, y, LIST(1, 0, 0), LIST(2, 4, 6), LIST(1, 1, 1), s))
 BODY(rms_norm, mlx_fast_rms_norm(res, x, mlx_array_empty, 1e-3f, s))
 BODY(layer_norm, mlx_fast_layer_norm(res, x, mlx_array_empty, mlx_array_empty, 1e-3f, s))
-BODY(rope, mlx_fast_rope(res, x, 4, false, (mlx_optional_float){100, true}, 1, 3, mlx_array_empty, s))
-BODY(rope_pairs, mlx_fast_rope(res, x, 6, true, (mlx_optional_float){10, true}, 1, 0, mlx_array_empty, s))
+BODY(rope,
+     mlx_fast_rope(res, x, 4, false, (mlx_optional_float){100, true}, 1, 3, mlx_array_empty, s))
+BODY(rope_pairs,
+     mlx_fast_rope(res, x, 6, true, (mlx_optional_float){10, true}, 1, 0, mlx_array_empty, s))
 BODY(stop, mlx_stop_gradient(res, x, s))
 
 static int body_matmul(mlx_array *res, mlx_array x, mlx_array y, mlx_stream s) {
@@ -349,9 +368,17 @@ static int body_where(mlx_array *res, mlx_array x, mlx_array y, mlx_stream s) {
     mlx_array_free(c);
     return failed;
 }
+static int body_pad(mlx_array *res, mlx_array x, mlx_array y, mlx_stream s) {
+    (void)y;
+    mlx_array zero = mlx_array_new_float(0);
+    const int failed = mlx_pad(res, x, LIST(0, 1, 2), LIST(1, 0, 0), LIST(2, 0, 3), zero, "constant", s);
+    mlx_array_free(zero);
+    return failed;
+}
 static int body_take(mlx_array *res, mlx_array x, mlx_array y, mlx_stream s) {
     (void)y;
-    mlx_array at = mlx_array_new_data((const int[]){1, -1, 1, 0}, (const int[]){2, 2}, 2, MLX_INT32);
+    mlx_array at =
+        mlx_array_new_data((const int[]){1, -1, 1, 0}, (const int[]){2, 2}, 2, MLX_INT32);
     const int failed = mlx_take_axis(res, x, at, 1, s);
     mlx_array_free(at);
     return failed;
@@ -359,7 +386,8 @@ static int body_take(mlx_array *res, mlx_array x, mlx_array y, mlx_stream s) {
 static int body_along(mlx_array *res, mlx_array x, mlx_array y, mlx_stream s) {
     mlx_array at = mlx_array_new();
     const int failed = mlx_argsort_axis(&at, y, -1, s) || mlx_stop_gradient(&at, at, s) ||
-                       mlx_reshape(&at, at, I(1, 4, 6), s) || mlx_take_along_axis(res, x, at, -1, s);
+                       mlx_reshape(&at, at, LIST(1, 4, 6), s) ||
+                       mlx_take_along_axis(res, x, at, -1, s);
     mlx_array_free(at);
     return failed;
 }
@@ -381,7 +409,7 @@ static int body_split(mlx_array *res, mlx_array x, mlx_array y, mlx_stream s) {
 }
 static int body_attention(mlx_array *res, mlx_array x, mlx_array y, mlx_stream s) {
     mlx_array q = mlx_array_new(), k = mlx_array_new();
-    const int failed = mlx_expand_dims(&q, x, 0, s) || mlx_reshape(&k, y, I(1, 1, 4, 6), s) ||
+    const int failed = mlx_expand_dims(&q, x, 0, s) || mlx_reshape(&k, y, LIST(1, 1, 4, 6), s) ||
                        mlx_fast_scaled_dot_product_attention(res, q, k, k, 0.5f, "causal",
                                                              mlx_array_empty, mlx_array_empty, s);
     mlx_array_free(q);
@@ -389,18 +417,42 @@ static int body_attention(mlx_array *res, mlx_array x, mlx_array y, mlx_stream s
     return failed;
 }
 
-#define IT(name) {#name, body_##name}
-static const Body bodies[] = {
-    IT(add), IT(subtract), IT(multiply), IT(divide), IT(maximum), IT(minimum), IT(power),
-    IT(logaddexp), IT(exp), IT(expm1), IT(log), IT(log1p), IT(log2), IT(log10), IT(sin), IT(cos),
-    IT(tanh), IT(sinh), IT(cosh), IT(arctan), IT(arcsinh), IT(sigmoid), IT(erf), IT(sqrt),
-    IT(rsqrt), IT(reciprocal), IT(square), IT(negative), IT(abs), IT(floor), IT(sum_axis),
-    IT(sum_axes), IT(mean), IT(mean_axis), IT(max_axis), IT(min_axes), IT(logsumexp),
-    IT(logsumexp_axes), IT(softmax), IT(softmax_first), IT(cumsum), IT(cumsum_reverse),
-    IT(reshape), IT(transpose), IT(slice), IT(broadcast), IT(tile), IT(repeat), IT(roll),
-    IT(flatten), IT(swap), IT(tril), IT(clip), IT(slice_update), IT(rms_norm), IT(layer_norm),
-    IT(rope), IT(rope_pairs), IT(stop), IT(matmul), IT(addmm), IT(where), IT(take), IT(along),
-    IT(concatenate), IT(split), IT(attention)};
+#define IT(name) \
+    { #name, body_##name }
+static const Body bodies[] = {IT(add),          IT(subtract),
+                              IT(multiply),     IT(divide),
+                              IT(maximum),      IT(minimum),
+                              IT(power),        IT(logaddexp),
+                              IT(exp),          IT(expm1),
+                              IT(log),          IT(log1p),
+                              IT(log2),         IT(log10),
+                              IT(sin),          IT(cos),
+                              IT(tanh),         IT(sinh),
+                              IT(cosh),         IT(arctan),
+                              IT(arcsinh),      IT(sigmoid),
+                              IT(erf),          IT(sqrt),
+                              IT(rsqrt),        IT(reciprocal),
+                              IT(square),       IT(negative),
+                              IT(abs),          IT(floor),
+                              IT(sum_axis),     IT(sum_axes),
+                              IT(mean),         IT(mean_axis),
+                              IT(max_axis),     IT(min_axes),
+                              IT(logsumexp),    IT(logsumexp_axes),
+                              IT(softmax),      IT(softmax_first),
+                              IT(cumsum),       IT(cumsum_reverse),
+                              IT(reshape),      IT(transpose),
+                              IT(slice),        IT(pad),
+                              IT(broadcast),    IT(tile),
+                              IT(repeat),       IT(roll),
+                              IT(flatten),      IT(swap),
+                              IT(tril),         IT(clip),
+                              IT(slice_update), IT(rms_norm),
+                              IT(layer_norm),   IT(rope),
+                              IT(rope_pairs),   IT(stop),
+                              IT(matmul),       IT(addmm),
+                              IT(where),        IT(take),
+                              IT(along),        IT(concatenate),
+                              IT(split),        IT(attention)};
 enum { BODIES = sizeof bodies / sizeof *bodies };
 
 /* Two bodies in a chain: the second on tanh of the first, brought to x's shape. */
@@ -433,7 +485,8 @@ static int gradient(Program *program, const ProgramOp *op, mlx_array *res) {
     Chain *chain = &(Chain){.first = &bodies[draw(program, BODIES)], .stream = program->stream};
     if (chance(program, 40)) chain->second = &bodies[draw(program, BODIES)];
     mlx_array x = fresh(&s, MLX_FLOAT32, SHAPE(3, 4, 6)), y = fresh(&s, MLX_FLOAT32, SHAPE(4, 6));
-    note(program, " of %s then %s", chain->first->name, chain->second ? chain->second->name : "nothing");
+    note(program, " of %s then %s", chain->first->name,
+         chain->second ? chain->second->name : "nothing");
     const int wanted = (int)draw(program, 2);
     (void)op;
     mlx_closure f = mlx_closure_new_func_payload(run_chain, chain, NULL);
@@ -444,8 +497,8 @@ static int gradient(Program *program, const ProgramOp *op, mlx_array *res) {
     if (!failed) {
         mlx_array *value = scratch(&s);
         mlx_vector_array_get(value, out, 0);
-        mlx_vector_array_append_value(
-            cotangents, fresh(&s, MLX_FLOAT32, mlx_array_shape(*value), (int)mlx_array_ndim(*value)));
+        mlx_vector_array_append_value(cotangents, fresh(&s, MLX_FLOAT32, mlx_array_shape(*value),
+                                                        (int)mlx_array_ndim(*value)));
         if (chain->first->run == body_stop && !chain->second)
             mlx_vector_array_set_data(&cotangents, NULL, 0);
         if (chain->second && chain->second->run == body_stop)
@@ -467,21 +520,38 @@ enum {
     CURVE = OP_ROUNDS | OP_REAL | OP_TAME | OP_GROWS
 };
 
-#define ROW(name, weight, flags) {#name, weight, flags, unary, FUNCTION(name)}
-#define OWN(name, weight, flags) {#name, weight, flags, name, 0}
+#define ROW(name, weight, flags) \
+    { #name, weight, flags, unary, FUNCTION(name) }
+#define OWN(name, weight, flags) \
+    { #name, weight, flags, name, 0 }
 
-const ProgramOp program_products[] = {
-    ROW(log2, 1, JUMPS | OP_ROUNDS), ROW(log10, 1, JUMPS | OP_ROUNDS),
-    ROW(tan, 1, JUMPS | OP_ROUNDS | OP_TAME | OP_WILD), ROW(sinh, 1, CURVE | OP_WILD),
-    ROW(cosh, 1, CURVE | OP_WILD), ROW(arctan, 1, CURVE), ROW(arcsinh, 1, CURVE),
-    ROW(arcsin, 1, JUMPS | OP_ROUNDS), ROW(arccos, 1, JUMPS | OP_ROUNDS),
-    ROW(arccosh, 1, JUMPS | OP_ROUNDS), ROW(arctanh, 1, JUMPS | OP_ROUNDS),
-    ROW(erfinv, 1, JUMPS | OP_ROUNDS), ROW(isfinite, 1, OP_JUMPS), ROW(isposinf, 1, JUMPS),
-    ROW(isneginf, 1, JUMPS), ROW(degrees, 1, CURVE | OP_WILD), ROW(radians, 1, CURVE),
-    ROW(bitwise_invert, 1, OP_INTS), ROW(real, 1, OP_JUMPS), ROW(imag, 1, OP_JUMPS),
-    ROW(conjugate, 1, OP_JUMPS),
-    OWN(einsum, 3, OP_ROUNDS | OP_WILD), OWN(pairs, 3, OP_ROUNDS | OP_WILD),
-    OWN(gathered, 3, OP_ROUNDS | OP_WILD), OWN(bytes, 3, OP_ROUNDS | OP_WILD),
-    OWN(scatter, 3, OP_ROUNDS | OP_WIDE | OP_REAL | OP_WILD), OWN(masked, 2, 0),
-    OWN(add_along, 2, OP_ROUNDS | OP_WIDE | OP_REAL), OWN(gradient, 12, OP_ROUNDS | OP_WILD)};
+const ProgramOp program_products[] = {ROW(log2, 1, JUMPS | OP_ROUNDS),
+                                      ROW(log10, 1, JUMPS | OP_ROUNDS),
+                                      ROW(tan, 1, JUMPS | OP_ROUNDS | OP_TAME | OP_WILD),
+                                      ROW(sinh, 1, CURVE | OP_WILD),
+                                      ROW(cosh, 1, CURVE | OP_WILD),
+                                      ROW(arctan, 1, CURVE),
+                                      ROW(arcsinh, 1, CURVE),
+                                      ROW(arcsin, 1, JUMPS | OP_ROUNDS),
+                                      ROW(arccos, 1, JUMPS | OP_ROUNDS),
+                                      ROW(arccosh, 1, JUMPS | OP_ROUNDS),
+                                      ROW(arctanh, 1, JUMPS | OP_ROUNDS),
+                                      ROW(erfinv, 1, JUMPS | OP_ROUNDS),
+                                      ROW(isfinite, 1, OP_JUMPS),
+                                      ROW(isposinf, 1, JUMPS),
+                                      ROW(isneginf, 1, JUMPS),
+                                      ROW(degrees, 1, CURVE | OP_WILD),
+                                      ROW(radians, 1, CURVE),
+                                      ROW(bitwise_invert, 1, OP_INTS),
+                                      ROW(real, 1, OP_JUMPS),
+                                      ROW(imag, 1, OP_JUMPS),
+                                      ROW(conjugate, 1, OP_JUMPS),
+                                      OWN(einsum, 3, OP_ROUNDS | OP_WILD),
+                                      OWN(pairs, 3, OP_ROUNDS | OP_WILD),
+                                      OWN(gathered, 3, OP_ROUNDS | OP_WILD),
+                                      OWN(bytes, 3, OP_ROUNDS | OP_WILD),
+                                      OWN(scatter, 3, OP_ROUNDS | OP_WIDE | OP_REAL | OP_WILD),
+                                      OWN(masked, 2, 0),
+                                      OWN(add_along, 2, OP_ROUNDS | OP_WIDE | OP_REAL),
+                                      OWN(gradient, 12, OP_ROUNDS | OP_WILD)};
 const int program_product_count = sizeof program_products / sizeof *program_products;
