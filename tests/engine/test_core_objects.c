@@ -288,7 +288,7 @@ static void test_closures_apply_share_payload_and_report_failure(void **state) {
     mlx_vector_array input = mlx_vector_array_new_value(five), output = {NULL};
     assert_int_equal(mlx_closure_apply(&output, compiled, input), 0);
     assert_int_equal(mlx_closure_apply(&input, compiled, input), 0);
-    assert_int_equal(calls, 3);
+    assert_int_equal(calls, 2); /* recorded once */
     assert_int_equal(mlx_vector_array_size(output), 1);
 
     mlx_closure unary = mlx_closure_new_unary(same), bad = mlx_closure_new_func(refuse);
@@ -300,7 +300,7 @@ static void test_closures_apply_share_payload_and_report_failure(void **state) {
     assert_int_equal(mlx_vector_array_size(output), 1);
     assert_fails(mlx_closure_apply(&output, mlx_closure_new(), input), "mlx_closure");
     mlx_closure_set(&compiled, unary);
-    assert_int_equal(destroyed, 3);
+    assert_int_equal(destroyed, 2);
     mlx_closure_free(compiled);
     mlx_closure_free(unary);
     mlx_closure_free(bad);
