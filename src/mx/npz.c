@@ -187,13 +187,14 @@ bool mx_load_npz(const char *path, MxFileVisitor visitor, Error *err) {
 /* ---- writing ---- */
 
 typedef struct Output {
-    AtomicFile *file;
+    AtomicFile *file; /* NULL: what comes is thrown away */
     Error *err;
 } Output;
 
 static la_ssize_t output_write(struct archive *archive, void *context, const void *bytes,
                                size_t length) {
     const Output *output = context;
+    if (!output->file) return (la_ssize_t)length;
     if (base_atomic_write(output->file, bytes, length, output->err)) return (la_ssize_t)length;
     archive_set_error(archive, EIO, "%s", output->err ? output->err->message : "cannot write");
     return -1;
@@ -248,8 +249,9 @@ static bool save_archive(struct archive *archive, const char *path, const char *
         ok = save_member(archive, path, names[i], arrays[i], err);
     if (ok && archive_write_close(archive) != ARCHIVE_OK) ok = archive_failed(archive, path, err);
     if (ok) return base_atomic_commit(output.file, err);
-    archive_write_fail(archive); /* nothing more goes to the file */
     base_atomic_abort(output.file);
+    output.file = NULL;
+    archive_write_close(archive); /* it frees its block only here */
     return false;
 }
 

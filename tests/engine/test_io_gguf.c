@@ -217,6 +217,21 @@ static void test_truncated_files_are_errors(void **state) {
     mlx_io_gguf_free(out);
 }
 
+static void test_two_tensors_of_one_name_are_an_error(void **state) {
+    (void)state;
+    char *bytes;
+    size_t length;
+    mlx_io_gguf out = mlx_io_gguf_new();
+    read_bytes(GOLDEN "/engine/blocks.gguf", &bytes, &length);
+    char *name = memmem(bytes, length, "Q4_1.weight", 11);
+    assert_non_null(name);
+    name[3] = '0';
+    const char *path = write_scratch("twice.gguf", bytes, length);
+    assert_fails(mlx_load_gguf(&out, path, cpu), "two tensors are named Q4_0.weight");
+    free(bytes);
+    mlx_io_gguf_free(out);
+}
+
 static void test_flipped_bytes_never_crash(void **state) {
     (void)state;
     char *bytes;
@@ -242,6 +257,7 @@ int main(void) {
         cmocka_unit_test(test_metadata_of_every_kind),
         cmocka_unit_test(test_set_inserts_only_what_is_absent),
         cmocka_unit_test(test_truncated_files_are_errors),
+        cmocka_unit_test(test_two_tensors_of_one_name_are_an_error),
         cmocka_unit_test(test_flipped_bytes_never_crash),
     };
     return cmocka_run_group_tests(tests, io_setup, io_teardown);

@@ -223,6 +223,7 @@ static void repack_blocks(void *context, size_t begin, size_t end, int thread) {
 
 enum { BLOCK_GRAIN = 4096 };
 
+/* Takes over node, also when it fails. */
 static bool insert_array(Reader *reader, const char *name, Node *node) {
     if (!node) return base_fail(reader->err, ERROR_MEMORY, "tensor %s: out of memory", name);
     if (map_find(reader->gguf->arrays, name)) {
@@ -270,9 +271,9 @@ static bool load_affine(Reader *reader, const Tensor *tensor, const uint8_t *dat
     const int stem = base_ends_with(tensor->name, ".weight") ? (int)length - 7 : (int)length;
     char *scales_name = base_format("%.*s.scales", stem, tensor->name);
     char *biases_name = base_format("%.*s.biases", stem, tensor->name);
-    const bool ok = insert_array(reader, tensor->name, packed) &&
-                    insert_array(reader, scales_name, scales) &&
-                    insert_array(reader, biases_name, biases);
+    bool ok = insert_array(reader, tensor->name, packed);
+    ok = insert_array(reader, scales_name, scales) && ok;
+    ok = insert_array(reader, biases_name, biases) && ok;
     free(scales_name);
     free(biases_name);
     return ok;
