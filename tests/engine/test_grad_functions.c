@@ -210,6 +210,34 @@ static void test_a_checkpoint_equals_the_plain_function(void **state) {
     mlx_closure_free(checkpointed.inner);
 }
 
+/* ---- the loss over a large vocabulary ---- */
+
+static mlx_array targets;                            /* [N, 1] */
+static mlx_array cross_entropy(const mlx_array *x) { /* logits [N, V] */
+    mlx_array score = OP(take_along_axis, x[0], targets, 1);
+    return OP(subtract, OP(logsumexp_axis, x[0], 1, true), score);
+}
+
+static void test_cross_entropy_keeps_one_array_of_gradients(void **state) {
+    (void)state;
+    enum { N = 16, V = 5000 };
+    mlx_array small = OP(sin, count_up(MLX_FLOAT64, SHAPE(3, 5)));
+    targets = make(MLX_INT32, SHAPE(3, 1), VALUES(4, 0, 2));
+    check_gradients(cross_entropy, &small, 1);
+
+    mlx_array logits = OP(sin, count_up(MLX_FLOAT32, SHAPE(N, V))), slope;
+    targets = OP(reshape, OP(arange, 0, N, 1, MLX_INT32), INTS(N, 1));
+    mlx_array g = OP(full, INTS(N, 1), scalar(MLX_FLOAT32, 2), MLX_FLOAT32);
+    gradients(cross_entropy, &logits, 1, g, &slope);
+    mlx_array_eval(logits);
+    size_t before, peak;
+    mlx_get_active_memory(&before);
+    mlx_reset_peak_memory();
+    mlx_array_eval(slope);
+    mlx_get_peak_memory(&peak);
+    assert_true(peak - before < N * V * sizeof(float) * 3 / 2);
+}
+
 /* ---- closures ---- */
 
 static int named(mlx_vector_array *res, const mlx_vector_array input,
@@ -280,6 +308,7 @@ int main(void) {
         LIST_TEST(test_a_custom_rule_replaces_the_gradient),
         LIST_TEST(test_a_custom_forward_rule_serves_jvp_alone),
         TEST(test_a_checkpoint_equals_the_plain_function),
+        TEST(test_cross_entropy_keeps_one_array_of_gradients),
         TEST(test_closures_with_named_arguments_share_their_payload),
         TEST(test_batching_closures_give_arrays_and_axes),
     };

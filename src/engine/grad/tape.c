@@ -144,13 +144,30 @@ static bool bundle_eval(Node *node, Error *err) {
 }
 static const Op bundle_op = {"bundle", bundle_eval, NULL};
 
+/* Where g adds something to zeros (the gradient of a slice, of an index): the same
+ * added to base, so that a large array stays one. NULL for any other g. */
+static Node *add_into(Node *base, const Node *g) {
+    const Op *op = g->op;
+    if ((op != &add_along_op && op != &scatter_add_op && op != &slice_add_op) ||
+        g->param != g->own_param || !op_is_zeros(g->inputs[0]))
+        return NULL;
+    enum { FEW = 8 };
+    Node *inputs[FEW] = {base};
+    if (g->n_inputs > FEW) return NULL;
+    for (uint32_t i = 1; i < g->n_inputs; i++) inputs[i] = g->inputs[i];
+    return node_new_param(g->op, g->dtype, g->shape, g->ndim, g->param, NODE_PARAM_BYTES, inputs,
+                          (int)g->n_inputs);
+}
+
 /* slot becomes slot + g, or g when it is empty. Takes over g. */
 static bool accumulate(Node **slot, Node *g) {
     if (!*slot) {
         *slot = g;
         return true;
     }
-    Node *sum = op_binary(BINARY_ADD, *slot, g);
+    Node *sum = add_into(*slot, g);
+    if (!sum) sum = add_into(g, *slot);
+    if (!sum) sum = op_binary(BINARY_ADD, *slot, g);
     node_release(*slot);
     node_release(g);
     *slot = sum;

@@ -19,8 +19,22 @@ Node *op_full(const int *shape, size_t ndim, Node *value, mlx_dtype dtype) {
     return result;
 }
 
+static bool zeros_eval(Node *node, Error *err) {
+    if (!node_alloc(node, err)) return false;
+    memset(node_data(node), 0, node_nbytes(node));
+    return true;
+}
+static const Op zeros_op = {"zeros", zeros_eval, ops_zero_vjp};
+
+bool op_is_zeros(const Node *node) {
+    return node->op == &zeros_op;
+}
+
 Node *op_full_value(const int *shape, size_t ndim, double value, mlx_dtype dtype) {
     if (!dtype_valid(dtype)) return op_error("[full] %d is not a dtype.", (int)dtype);
+    bool plain = value == 0 && ndim <= NODE_DIMS;
+    for (size_t i = 0; i < ndim && plain; i++) plain = shape[i] >= 0;
+    if (plain) return node_new(&zeros_op, dtype, shape, (int)ndim, NULL, 0);
     Node *scalar = node_scalar(value, dtype);
     Node *result = op_full(shape, ndim, scalar, dtype);
     node_release(scalar);

@@ -66,24 +66,12 @@ static bool take_eval(Node *node, Error *err) {
     return ok;
 }
 
-/* The rule of every operation here: nothing flows to the indices. */
-static bool indices_fixed(const char *op, const bool *wanted, size_t first, size_t last) {
-    for (size_t i = first; i < last; i++) {
-        if (!wanted[i]) continue;
-        op_error("[%s] Cannot calculate VJP with respect to indices. Use stop_gradient on indices "
-                 "to stop gradients from being computed.",
-                 op);
-        return false;
-    }
-    return true;
-}
-
 /* The axes of the indices move to the front, and the taken axis becomes a slice
  * of one item. */
 static bool take_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
     const int axis = ((const AxisParam *)node->param)->axis;
     Node *x = node->inputs[0], *indices = node->inputs[1];
-    if (!indices_fixed("take", wanted, 1, 2)) return false;
+    if (!wanted[0]) return true;
     int order[NODE_DIMS], n = 0;
     for (int i = 0; i < indices->ndim; i++) order[n++] = axis + i;
     for (int i = 0; i < node->ndim; i++)
@@ -211,7 +199,7 @@ static bool take_along_eval(Node *node, Error *err) {
 static bool take_along_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
     const int axis = ((const AxisParam *)node->param)->axis;
     Node *x = node->inputs[0];
-    if (!indices_fixed("take_along_axis", wanted, 1, 2)) return false;
+    if (!wanted[0]) return true;
     int shape[NODE_DIMS];
     memcpy(shape, node->shape, sizeof shape);
     shape[axis] = x->shape[axis];
@@ -284,8 +272,11 @@ static bool put_along_eval(Node *node, Error *err) {
 static bool put_along_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
     const PutParam *param = node->param;
     Node *indices = node->inputs[1];
-    if (!indices_fixed(node->op->name, wanted, 1, 2)) return false;
     bool ok = true;
+    if (wanted[1]) {
+        op_error("[scatter_axis] Cannot calculate VJP with respect to indices.");
+        return false;
+    }
     if (wanted[0] && param->kind == COMBINE_ADD) {
         grads[0] = node_retain(g);
     } else if (wanted[0]) {
@@ -296,8 +287,8 @@ static bool put_along_vjp(Node *node, Node *g, const bool *wanted, Node **grads)
     if (wanted[2] && ok) ok = (grads[2] = op_take_along_axis(g, indices, param->axis)) != NULL;
     return ok;
 }
-static const Op put_along_op = {"put_along_axis", put_along_eval, put_along_vjp},
-                add_along_op = {"scatter_add_axis", put_along_eval, put_along_vjp};
+static const Op put_along_op = {"put_along_axis", put_along_eval, put_along_vjp};
+const Op add_along_op = {"scatter_add_axis", put_along_eval, put_along_vjp};
 
 /* Indices and values broadcast together, then with x but for the axis; values may
  * have leading axes of size 1 too many. */
@@ -378,7 +369,7 @@ static bool gather_eval(Node *node, Error *err) {
 static bool gather_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
     const GatherParam *param = node->param;
     const size_t count = node->n_inputs - 1;
-    if (!indices_fixed("gather", wanted, 1, count + 1)) return false;
+    if (!wanted[0]) return true;
     int axes[NODE_DIMS];
     for (size_t i = 0; i < count; i++) axes[i] = param->axes[i];
     Node *zeros = op_zeros_like(node->inputs[0]);

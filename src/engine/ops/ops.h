@@ -24,6 +24,9 @@ enum { OPS_PARALLEL_ITEMS = 65536, OPS_TILE = 256 };
 /* The rule of an operation whose gradient is zero everywhere (comparisons, floor,
  * argmax, ...): what lies behind it is not differentiated. */
 bool ops_zero_vjp(Node *node, Node *g, const bool *wanted, Node **grads);
+/* Results that are inputs[0] plus something the other inputs make. Gradients that
+ * such a one forms on zeros are added to other gradients in place. */
+extern const Op add_along_op, scatter_add_op, slice_add_op;
 
 /* ---- element-wise -------------------------------------------------------- */
 
@@ -190,6 +193,7 @@ Node *op_scatter(Combine kind, Node *x, Node *const *indices, size_t count, Node
 Node *op_argsort(Node *x, int axis);
 Node *op_full(const int *shape, size_t ndim, Node *value, mlx_dtype dtype);
 Node *op_full_value(const int *shape, size_t ndim, double value, mlx_dtype dtype);
+bool op_is_zeros(const Node *node); /* zeros that op_full_value made, not yet evaluated */
 Node *op_arange(double start, double stop, double step, mlx_dtype dtype);
 
 /* ---- matrix products and random numbers -------------------------------------- */

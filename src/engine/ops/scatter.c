@@ -148,6 +148,7 @@ static bool scatter_eval(Node *node, Error *err) {
 
 static bool scatter_vjp(Node *node, Node *g, const bool *wanted, Node **grads);
 static const Op scatter_op = {"scatter", scatter_eval, scatter_vjp};
+const Op scatter_add_op = {"scatter", scatter_eval, scatter_vjp};
 
 /* Updates are cast to x's dtype; their shape is that of the indices, broadcast
  * together, and then a slice no larger than x. */
@@ -192,8 +193,9 @@ Node *op_scatter(Combine kind, Node *x, Node *const *indices, size_t count, Node
                 SHAPE(updates), SHAPE(x));
     Node *cast = op_astype(updates, x->dtype);
     inputs[count + 1] = cast;
-    Node *result = cast ? node_new_param(&scatter_op, x->dtype, x->shape, x->ndim, &param,
-                                         sizeof param, inputs, (int)count + 2)
+    const Op *op = kind == COMBINE_ADD ? &scatter_add_op : &scatter_op;
+    Node *result = cast ? node_new_param(op, x->dtype, x->shape, x->ndim, &param, sizeof param,
+                                         inputs, (int)count + 2)
                         : NULL;
     node_release(cast);
     return result;

@@ -104,6 +104,7 @@ static bool slice_update_eval(Node *node, Error *err) {
 }
 static bool slice_update_vjp(Node *node, Node *g, const bool *wanted, Node **grads);
 static const Op slice_update_op = {"slice_update", slice_update_eval, slice_update_vjp};
+const Op slice_add_op = {"slice_update", slice_update_eval, slice_update_vjp};
 
 /* part meets the place of x that numbers (of a SliceRange over x's shape) say. */
 static Node *put_slice(Combine kind, Node *x, Node *part, const int *numbers) {
@@ -111,8 +112,9 @@ static Node *put_slice(Combine kind, Node *x, Node *part, const int *numbers) {
     int param[2 * NODE_DIMS + 1];
     memcpy(param, numbers, 2 * x->ndim * sizeof *numbers);
     param[2 * x->ndim] = (int)kind;
-    return node_new_param(&slice_update_op, x->dtype, x->shape, x->ndim, param,
-                          (2 * (size_t)x->ndim + 1) * sizeof(int), NODES(x, part));
+    return node_new_param(kind == COMBINE_ADD ? &slice_add_op : &slice_update_op, x->dtype,
+                          x->shape, x->ndim, param, (2 * (size_t)x->ndim + 1) * sizeof(int),
+                          NODES(x, part));
 }
 
 /* The part of x, which has node's shape, that node updates. */
@@ -126,7 +128,7 @@ static Node *updated_part(const Node *node, Node *x) {
 static bool slice_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
     if (!wanted[0]) return true;
     Temps t = {0};
-    grads[0] = put_slice(COMBINE_SET, temp(&t, op_zeros_like(node->inputs[0])), g, node->param);
+    grads[0] = put_slice(COMBINE_ADD, temp(&t, op_zeros_like(node->inputs[0])), g, node->param);
     return temps_end(&t, grads[0] != NULL);
 }
 
