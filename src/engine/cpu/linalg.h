@@ -44,10 +44,11 @@ void linalg_qr_apply(const double *columns, const double *tau, size_t m, size_t 
 
 /* a [n, n], symmetric, becomes its orthonormal eigenvectors, one a row (or
  * garbage without vectors), values [n] its eigenvalues in ascending order.
- * False when the iteration does not end, as for NaN. */
+ * False when the iteration does not end, as for NaN, or memory is short. */
 bool linalg_eigen(double *a, size_t n, double *values, bool vectors);
 /* a [m, n] = sum over i of values[i] * u row i * v row i, values descending.
- * u: [m, m], v: [n, n], a vector a row; both NULL for the values alone. */
+ * u: [m, m], v: [n, n], a vector a row; both NULL for the values alone. False as
+ * above. */
 bool linalg_svd(const double *a, size_t m, size_t n, double *values, double *u, double *v);
 
 /* ---- runs --------------------------------------------------------------------- */

@@ -2,7 +2,6 @@
  * diagonals, then implicit QL steps with Wilkinson's shift (Golub and Van Loan,
  * Matrix Computations, 8.3). Eigenvectors are rows, so that a rotation works on
  * two contiguous runs. */
-#include "base/base.h"
 #include "cpu/linalg.h"
 
 #include <float.h>
@@ -116,16 +115,19 @@ bool linalg_eigen(double *a, size_t n, double *values, bool vectors) {
     if (!isfinite(scale)) return false;
     if (n == 0) return true;
     const double down = scale > 0 ? 1 / scale : 1;
-    double *memory = base_calloc(4 * n, sizeof *memory), *z = NULL;
+    double *memory = calloc(4 * n + (vectors ? n * n : 0), sizeof *memory);
+    Pair *order = calloc(n, sizeof *order);
+    if (!memory || !order) {
+        free(memory);
+        free(order);
+        return false;
+    }
     double *d = memory, *e = d + n, *tau = e + n, *work = tau + n;
+    double *z = vectors ? work + n : NULL;
     for (size_t i = 0; i < n * n; i++) a[i] *= down;
     reduce(a, n, d, e, tau, work);
-    if (vectors) {
-        z = base_calloc(n * n, sizeof *z);
-        form_basis(a, tau, n, z);
-    }
+    if (vectors) form_basis(a, tau, n, z);
     const bool good = diagonalise(d, e, z, n);
-    Pair *order = base_calloc(n, sizeof *order);
     for (size_t i = 0; i < n; i++) order[i] = (Pair){d[i], i};
     qsort(order, n, sizeof *order, by_value);
     for (size_t i = 0; i < n; i++) {
@@ -134,6 +136,5 @@ bool linalg_eigen(double *a, size_t n, double *values, bool vectors) {
     }
     free(order);
     free(memory);
-    free(z);
     return good;
 }

@@ -117,46 +117,71 @@ static void complete_basis(double *rows, size_t row, size_t n) {
     for (size_t i = 0; i < n; i++) x[i] /= length;
 }
 
+/* What a tall SVD works in. */
+typedef struct Space {
+    double *tau, *rows, *turns, *squares;
+    Pair *order;
+} Space;
+
+static void space_free(Space *space) {
+    free(space->tau);
+    free(space->rows);
+    free(space->turns);
+    free(space->squares);
+    free(space->order);
+}
+
+static bool space_take(Space *space, size_t n, bool turns) {
+    space->tau = calloc(n + 1, sizeof(double));
+    space->rows = calloc(n * n + 1, sizeof(double));
+    space->turns = turns ? calloc(n * n + 1, sizeof(double)) : NULL;
+    space->squares = calloc(n + 1, sizeof(double));
+    space->order = calloc(n + 1, sizeof(Pair));
+    return space->tau && space->rows && space->squares && space->order && (space->turns || !turns);
+}
+
+/* Singular vector i of both sides from row `order[i]` of what Jacobi left. */
+static void form_vectors(const double *columns, size_t m, size_t n, size_t i, const Space *space,
+                         double value, double *long_side, double *short_side) {
+    const double *row = space->rows + space->order[i].row * n;
+    if (value > 0)
+        for (size_t j = 0; j < n; j++) short_side[i * n + j] = row[j] / value;
+    else
+        complete_basis(short_side, i, n);
+    memset(long_side + i * m, 0, m * sizeof *long_side);
+    memcpy(long_side + i * m, space->turns + space->order[i].row * n, n * sizeof *long_side);
+    linalg_qr_apply(columns, space->tau, m, n, long_side + i * m);
+}
+
 /* columns: a tall [m, n], destroyed. long_side: [m, m], short_side: [n, n]. */
 static bool tall_svd(double *columns, size_t m, size_t n, double *values, double *long_side,
                      double *short_side) {
-    double *tau = base_calloc(n + 1, sizeof *tau);
-    double *rows = base_calloc(n * n + 1, sizeof *rows);
-    double *turns = long_side ? base_calloc(n * n + 1, sizeof *turns) : NULL;
-    double *squares = base_calloc(n + 1, sizeof *squares);
-    Pair *order = base_calloc(n + 1, sizeof *order);
-    linalg_qr(columns, m, n, tau);
-    for (size_t i = 0; i < n; i++) {
-        for (size_t j = i; j < n; j++) rows[i * n + j] = columns[j * m + i];
-        if (turns) turns[i * n + i] = 1;
+    Space space;
+    bool good = space_take(&space, n, long_side != NULL);
+    if (good) {
+        linalg_qr(columns, m, n, space.tau);
+        for (size_t i = 0; i < n; i++) {
+            for (size_t j = i; j < n; j++) space.rows[i * n + j] = columns[j * m + i];
+            if (space.turns) space.turns[i * n + i] = 1;
+        }
+        Jacobi job = {.rows = space.rows, .turns = space.turns, .squares = space.squares, .n = n};
+        good = orthogonalise(&job);
+        for (size_t i = 0; i < n; i++) {
+            const double *row = space.rows + i * n;
+            space.order[i] = (Pair){sqrt(linalg_dot(row, row, n)), i};
+        }
+        qsort(space.order, n, sizeof *space.order, descending);
+        for (size_t i = 0; i < n; i++) {
+            values[i] = space.order[i].value;
+            if (long_side) form_vectors(columns, m, n, i, &space, values[i], long_side, short_side);
+        }
+        for (size_t i = n; long_side && i < m; i++) {
+            memset(long_side + i * m, 0, m * sizeof *long_side);
+            long_side[i * m + i] = 1;
+            linalg_qr_apply(columns, space.tau, m, n, long_side + i * m);
+        }
     }
-    Jacobi job = {.rows = rows, .turns = turns, .squares = squares, .n = n};
-    const bool good = orthogonalise(&job);
-    for (size_t i = 0; i < n; i++)
-        order[i] = (Pair){sqrt(linalg_dot(rows + i * n, rows + i * n, n)), i};
-    qsort(order, n, sizeof *order, descending);
-    for (size_t i = 0; i < n; i++) {
-        const double *row = rows + order[i].row * n;
-        values[i] = order[i].value;
-        if (!long_side) continue;
-        if (values[i] > 0)
-            for (size_t j = 0; j < n; j++) short_side[i * n + j] = row[j] / values[i];
-        else
-            complete_basis(short_side, i, n);
-        memset(long_side + i * m, 0, m * sizeof *long_side);
-        memcpy(long_side + i * m, turns + order[i].row * n, n * sizeof *turns);
-        linalg_qr_apply(columns, tau, m, n, long_side + i * m);
-    }
-    for (size_t i = n; long_side && i < m; i++) {
-        memset(long_side + i * m, 0, m * sizeof *long_side);
-        long_side[i * m + i] = 1;
-        linalg_qr_apply(columns, tau, m, n, long_side + i * m);
-    }
-    free(tau);
-    free(rows);
-    free(turns);
-    free(squares);
-    free(order);
+    space_free(&space);
     return good;
 }
 
@@ -168,7 +193,8 @@ bool linalg_svd(const double *a, size_t m, size_t n, double *values, double *u, 
         scale = fmax(scale, fabs(a[i]));
     }
     const double down = scale > 0 ? 1 / scale : 1;
-    double *columns = base_calloc(m * n + 1, sizeof *columns);
+    double *columns = calloc(m * n + 1, sizeof *columns);
+    if (!columns) return false;
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) columns[tall ? j * m + i : i * n + j] = a[i * n + j] * down;
     const bool good =

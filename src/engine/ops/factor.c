@@ -27,12 +27,11 @@ static size_t lu_factor_body(const LinalgJob *job, size_t index, double *a) {
     return 0;
 }
 
-/* out: rows, L [m, k], U [k, n]. */
-static size_t lu_body(const LinalgJob *job, size_t index, double *a) {
+/* LU of one matrix to rows [m], L [m, k] and U [k, n]; line: room for a row. */
+static void split_lu(const LinalgJob *job, size_t index, double *a, uint32_t *pivots,
+                     double *line) {
     const size_t m = job->m, n = job->n, k = BASE_MIN(m, n);
-    uint32_t *pivots = base_calloc(k + 1, sizeof *pivots);
     uint32_t *rows = (uint32_t *)job->out[0] + index * m;
-    double *line = base_calloc(BASE_MAX(k, n) + 1, sizeof *line);
     linalg_lu(a, m, n, pivots);
     for (size_t i = 0; i < m; i++) rows[i] = (uint32_t)i;
     for (size_t i = k; i-- > 0;) {
@@ -48,9 +47,17 @@ static size_t lu_body(const LinalgJob *job, size_t index, double *a) {
         for (size_t j = 0; j < n; j++) line[j] = j < i ? 0 : a[i * n + j];
         linalg_store(job, job->out[2], (index * k + i) * n, line, n);
     }
+}
+
+static size_t lu_body(const LinalgJob *job, size_t index, double *a) {
+    const size_t k = BASE_MIN(job->m, job->n);
+    uint32_t *pivots = calloc(k + 1, sizeof *pivots);
+    double *line = calloc(BASE_MAX(k, job->n) + 1, sizeof *line);
+    const bool room = pivots && line;
+    if (room) split_lu(job, index, a, pivots, line);
     free(pivots);
     free(line);
-    return 0;
+    return room ? 0 : LINALG_NO_MEMORY;
 }
 
 static void turn(const double *in, size_t rows, size_t columns, double *out) {
@@ -58,12 +65,10 @@ static void turn(const double *in, size_t rows, size_t columns, double *out) {
         for (size_t j = 0; j < columns; j++) out[j * rows + i] = in[i * columns + j];
 }
 
-/* out: Q [m, k], R [k, n]. */
-static size_t qr_body(const LinalgJob *job, size_t index, double *a) {
+/* out: Q [m, k], R [k, n]. space: [m, n] and [k, m]. */
+static void split_qr(const LinalgJob *job, size_t index, double *a, double *columns, double *q,
+                     double *tau) {
     const size_t m = job->m, n = job->n, k = BASE_MIN(m, n);
-    double *columns = base_calloc(m * n + 1, sizeof *columns);
-    double *tau = base_calloc(k + 1, sizeof *tau);
-    double *q = base_calloc(m * k + 1, sizeof *q);
     turn(a, m, n, columns);
     linalg_qr(columns, m, n, tau);
     turn(columns, n, m, a);
@@ -75,48 +80,46 @@ static size_t qr_body(const LinalgJob *job, size_t index, double *a) {
     }
     turn(q, k, m, columns);
     linalg_store(job, job->out[0], index * m * k, columns, m * k);
-    free(columns);
-    free(tau);
-    free(q);
+}
+
+static size_t qr_body(const LinalgJob *job, size_t index, double *a) {
+    const size_t m = job->m, n = job->n, k = BASE_MIN(m, n);
+    double *space = calloc(m * n + k * m + k + 1, sizeof *space);
+    if (!space) return LINALG_NO_MEMORY;
+    split_qr(job, index, a, space, space + m * n, space + m * n + k * m);
+    free(space);
     return 0;
 }
 
-/* out: U and V^T after S, or S alone. */
+/* out: S, U and V^T; or S alone. */
 static size_t svd_body(const LinalgJob *job, size_t index, double *a) {
     const size_t m = job->m, n = job->n, k = BASE_MIN(m, n);
-    double *values = base_calloc(k + 1, sizeof *values), *u = NULL, *v = NULL, *across = NULL;
+    double *space = calloc(k + 1 + (job->option ? 2 * m * m + n * n : 0), sizeof *space);
+    if (!space) return LINALG_NO_MEMORY;
+    double *u = space + k, *across = u + m * m, *v = across + m * m;
+    const bool good = linalg_svd(a, m, n, space, job->option ? u : NULL, job->option ? v : NULL);
+    linalg_store(job, job->out[0], index * k, space, k);
     if (job->option) {
-        u = base_calloc(m * m + 1, sizeof *u);
-        v = base_calloc(n * n + 1, sizeof *v);
-        across = base_calloc(m * m + 1, sizeof *across);
-    }
-    const bool good = linalg_svd(a, m, n, values, u, v);
-    linalg_store(job, job->out[0], index * k, values, k);
-    if (u) {
         turn(u, m, m, across);
         linalg_store(job, job->out[1], index * m * m, across, m * m);
         linalg_store(job, job->out[2], index * n * n, v, n * n);
     }
-    free(values);
-    free(u);
-    free(v);
-    free(across);
+    free(space);
     return good ? 0 : 1;
 }
 
 /* out: values, vectors as columns. */
 static size_t eigen_body(const LinalgJob *job, size_t index, double *a) {
     const size_t n = job->n;
-    double *values = base_calloc(n + 1, sizeof *values);
-    const bool good = linalg_eigen(a, n, values, job->option);
-    linalg_store(job, job->out[0], index * n, values, n);
+    double *space = calloc(n + 1 + (job->option ? n * n : 0), sizeof *space);
+    if (!space) return LINALG_NO_MEMORY;
+    const bool good = linalg_eigen(a, n, space, job->option);
+    linalg_store(job, job->out[0], index * n, space, n);
     if (job->option) {
-        double *across = base_calloc(n * n + 1, sizeof *across);
-        turn(a, n, n, across);
-        linalg_store(job, job->out[1], index * n * n, across, n * n);
-        free(across);
+        turn(a, n, n, space + n);
+        linalg_store(job, job->out[1], index * n * n, space + n, n * n);
     }
-    free(values);
+    free(space);
     return good ? 0 : 1;
 }
 

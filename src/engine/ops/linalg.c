@@ -50,7 +50,8 @@ bool linalg_run(LinalgJob *job, Error *err) {
     job->count = 1;
     for (int i = 0; i < x->ndim - 2; i++) job->count *= (size_t)x->shape[i];
     const size_t items = job->m * job->n;
-    job->memory = base_try_alloc((size_t)base_threads() * (items + 1), sizeof(double), err);
+    const size_t threads = job->count == 1 ? 1 : (size_t)base_threads();
+    job->memory = base_try_alloc(threads * (items + 1), sizeof(double), err);
     if (!job->memory) return false;
     if (job->count == 1)
         run_slice(job, 0, 1, 0);
@@ -58,6 +59,9 @@ bool linalg_run(LinalgJob *job, Error *err) {
         ops_parallel(job->count, job->count * items * (job->n + 1), run_slice, job);
     free(job->memory);
     const size_t code = atomic_load(&job->failed);
+    if (code == LINALG_NO_MEMORY)
+        return base_fail(err, ERROR_MEMORY, "no memory to factor a matrix of %zu by %zu", job->m,
+                         job->n);
     return code == 0 || base_fail(err, ERROR_INPUT, "%s with error code %zu", job->failure, code);
 }
 
@@ -115,9 +119,9 @@ typedef struct InverseParam {
 
 static size_t inverse_body(const LinalgJob *job, size_t index, double *a) {
     const size_t n = job->n;
-    uint32_t *pivots = base_calloc(n + 1, sizeof *pivots);
-    double *identity = base_calloc(n * n + 1, sizeof *identity);
-    const size_t code = linalg_lu(a, n, n, pivots);
+    uint32_t *pivots = calloc(n + 1, sizeof *pivots);
+    double *identity = calloc(n * n + 1, sizeof *identity);
+    const size_t code = pivots && identity ? linalg_lu(a, n, n, pivots) : LINALG_NO_MEMORY;
     if (!code) {
         for (size_t i = 0; i < n; i++) identity[i * n + i] = 1;
         linalg_lu_solve(a, pivots, n, identity, n);
@@ -182,9 +186,9 @@ typedef struct SolveJob {
 static size_t solve_body(const LinalgJob *job, size_t index, double *a) {
     const SolveJob *solve = (const SolveJob *)(const void *)job;
     const size_t n = job->n, items = n * solve->columns;
-    uint32_t *pivots = base_calloc(n + 1, sizeof *pivots);
-    double *b = base_calloc(items + 1, sizeof *b);
-    const size_t code = linalg_lu(a, n, n, pivots);
+    uint32_t *pivots = calloc(n + 1, sizeof *pivots);
+    double *b = calloc(items + 1, sizeof *b);
+    const size_t code = pivots && b ? linalg_lu(a, n, n, pivots) : LINALG_NO_MEMORY;
     if (!code) {
         linalg_load(solve->b, index, b);
         linalg_lu_solve(a, pivots, n, b, solve->columns);

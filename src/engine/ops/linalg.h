@@ -8,7 +8,8 @@
 
 typedef struct LinalgJob LinalgJob;
 /* Works on matrix `index` of the batch; a holds it, [m, n], and may be
- * overwritten. Gives 0 or the code of a failure. */
+ * overwritten. Gives 0, the code of a failure, or LINALG_NO_MEMORY. */
+#define LINALG_NO_MEMORY SIZE_MAX
 typedef size_t (*LinalgBody)(const LinalgJob *job, size_t index, double *a);
 
 struct LinalgJob {
