@@ -114,12 +114,48 @@ static void test_categorical_frequencies(void **state) {
     }
 }
 
+/* bernoulli, randint (-5 to 3) and the permutation by MLX's head, the rest by
+ * mlx 0.31.2. */
+static void test_more_distributions_of_key_0(void **state) {
+    (void)state;
+    mlx_array key = key_of(0);
+    check(OP(random_bernoulli, scalar(MLX_FLOAT32, 0.5), INTS(8), key), 0, 1, 1, 0, 1, 0, 1, 0);
+    check(OP(random_bernoulli, make(MLX_FLOAT16, SHAPE(2), VALUES(0, 1)), INTS(2, 2), key), 0, 1, 0,
+          1);
+    mlx_array low = scalar(MLX_INT32, 0), high = scalar(MLX_INT32, 10);
+    check(OP(random_randint, low, high, INTS(8), MLX_INT32, key), 5, 3, 3, 9, 1, 9, 1, 8);
+    mlx_array below =
+        OP(random_randint, scalar(MLX_INT32, -5), scalar(MLX_INT32, 300), INTS(4), MLX_INT16, key);
+    check_shape(below, MLX_INT16, SHAPE(4));
+    check(below, 289, 63, 188, 85);
+    check(OP(random_randint, scalar(MLX_INT32, -5), scalar(MLX_INT32, 3), INTS(8), MLX_INT8, key),
+          -1, -3, -3, 2, -5, 2, -4, 1);
+    check(OP(random_permutation_arange, 8, key), 4, 6, 1, 2, 0, 7, 3, 5);
+    check(OP(random_permutation, count_up(MLX_INT8, SHAPE(3, 2)), 0, key), 2, 3, 4, 5, 0, 1);
+    check_near(OP(random_laplace, INTS(2), MLX_FLOAT32, 1, 2, key),
+               VALUES(2.6759252548217773, -0.8742547035217285), 1e-6);
+    check_near(OP(random_truncated_normal, scalar(MLX_FLOAT32, -1), scalar(MLX_FLOAT32, 2), INTS(3),
+                  MLX_FLOAT32, key),
+               VALUES(1.633920669555664, -0.21149109303951263, 0.4589090943336487), 1e-6);
+    check_near(OP(random_normal_broadcast, INTS(2), MLX_FLOAT32,
+                  make(MLX_FLOAT32, SHAPE(2), VALUES(1, 100)), scalar(MLX_FLOAT32, 0.5), key),
+               VALUES(0.607617199420929, 100.42822265625), 1e-6);
+    mlx_array z = OP(random_normal_broadcast, INTS(2), MLX_COMPLEX64, NONE, NONE, key);
+    check_near(OP(view, z, MLX_FLOAT32), VALUES(1.284168, -0.533784, 0.240338, -0.378186), 1e-5);
+    FAILS("float type", random_bernoulli, low, INTS(1), key);
+    FAILS("incompatible", random_bernoulli, make(MLX_FLOAT32, SHAPE(2), VALUES(0, 1)), INTS(1),
+          key);
+    FAILS("integer dtypes", random_randint, low, high, INTS(1), MLX_FLOAT32, key);
+    FAILS("real floating", random_laplace, INTS(1), MLX_INT32, 0, 1, key);
+    FAILS("out of bounds", random_permutation, low, 0, key);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_keys_and_bits),           TEST(test_splits),
         TEST(test_distributions_of_key_0),  TEST(test_half_uniforms_stay_below_one),
         TEST(test_the_global_generator),    TEST(test_categorical),
-        TEST(test_categorical_frequencies),
+        TEST(test_categorical_frequencies), TEST(test_more_distributions_of_key_0),
     };
     return cmocka_run_group_tests(tests, start, finish);
 }

@@ -182,6 +182,11 @@ static Node *binary_left(BinaryKind kind, Node *a, Node *b, Node *g, Temps *t) {
         Node *share = temp(t, op_unary(UNARY_SIGMOID, temp(t, op_subtract(a, b))));
         return temp(t, op_multiply(g, share));
     }
+    case BINARY_ARCTAN2: {
+        Node *squares =
+            temp(t, op_add(temp(t, op_unary(UNARY_SQUARE, a)), temp(t, op_unary(UNARY_SQUARE, b))));
+        return temp(t, op_multiply(b, temp(t, op_divide(g, squares))));
+    }
     default: return g; /* add, subtract, remainder */
     }
 }
@@ -205,6 +210,7 @@ static Node *binary_right(BinaryKind kind, Node *a, Node *b, Node *y, Node *g, T
         return temp(
             t, op_negative(temp(t, op_multiply(g, temp(t, op_binary(BINARY_FLOOR_DIVIDE, a, b))))));
     case BINARY_LOGADDEXP: return binary_left(kind, b, a, g, t);
+    case BINARY_ARCTAN2: return temp(t, op_negative(binary_left(kind, b, a, g, t)));
     default: return g; /* add */
     }
 }
@@ -232,6 +238,7 @@ static const Op binary_ops[BINARY_COUNT] = {
     BINARY_OP(BINARY_REMAINDER, "remainder", binary_vjp),
     BINARY_OP(BINARY_FLOOR_DIVIDE, "floor_divide", ops_zero_vjp),
     BINARY_OP(BINARY_LOGADDEXP, "logaddexp", binary_vjp),
+    BINARY_OP(BINARY_ARCTAN2, "arctan2", binary_vjp),
     BINARY_OP(BINARY_EQUAL, "equal", ops_zero_vjp),
     BINARY_OP(BINARY_NAN_EQUAL, "nan_equal", ops_zero_vjp),
     BINARY_OP(BINARY_NOT_EQUAL, "not_equal", ops_zero_vjp),
@@ -315,3 +322,14 @@ BINARY_API(bitwise_or, BINARY_BITWISE_OR)
 BINARY_API(bitwise_xor, BINARY_BITWISE_XOR)
 BINARY_API(left_shift, BINARY_LEFT_SHIFT)
 BINARY_API(right_shift, BINARY_RIGHT_SHIFT)
+BINARY_API(arctan2, BINARY_ARCTAN2)
+
+/* The quotient rounded down and the rest, which has the sign of the divisor. */
+int mlx_divmod(mlx_vector_array *res, const mlx_array a, const mlx_array b, const mlx_stream s) {
+    if (!stream_ok(s)) return 1;
+    Node *left = node_of(a), *right = node_of(b);
+    if (!left || !right) return 1;
+    Node *const parts[] = {op_binary(BINARY_FLOOR_DIVIDE, left, right),
+                           op_binary(BINARY_REMAINDER, left, right)};
+    return op_finish_vector(res, parts, 2);
+}

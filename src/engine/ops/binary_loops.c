@@ -90,6 +90,10 @@ static int64_t remainder_i64_one(int64_t a, int64_t b) {
 static uint64_t remainder_u64_one(uint64_t a, uint64_t b) {
     return b == 0 ? 0 : a % b;
 }
+/* By the real part first. */
+static bool complex_above(Complex a, Complex b) {
+    return crealf(a) > crealf(b) || (crealf(a) == crealf(b) && cimagf(a) > cimagf(b));
+}
 static float remainder_f32_one(float a, float b) {
     const float rest = fmodf(a, b);
     return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
@@ -150,6 +154,10 @@ INTEGER_LOOPS(minimum, MINIMUM)
 FLOAT_LOOPS(minimum, isnan(a) || a < b ? a : b, isnan(a) || a < b ? a : b)
 INTEGER_LOOPS(power, POWER)
 FLOAT_LOOPS(power, powf(a, b), pow(a, b))
+LOOP(power_c64, Complex, Complex, cpowf(a, b))
+LOOP(maximum_c64, Complex, Complex, a != a || complex_above(a, b) ? a : b)
+LOOP(minimum_c64, Complex, Complex, a != a || complex_above(b, a) ? a : b)
+FLOAT_LOOPS(arctan2, atan2f(a, b), atan2(a, b))
 INTEGER_LOOPS(remainder, REMAINDER)
 FLOAT_LOOPS(remainder, remainder_f32_one(a, b), remainder_f64_one(a, b))
 INTEGER_LOOPS(floor_divide, QUOTIENT)
@@ -163,9 +171,13 @@ LOOP(nan_equal_c64, Complex, uint8_t, a == b || (a != a && b != b))
 ANSWER_LOOPS(not_equal, a != b)
 LOOP(not_equal_c64, Complex, uint8_t, a != b)
 ANSWER_LOOPS(greater, a > b)
+LOOP(greater_c64, Complex, uint8_t, complex_above(a, b))
 ANSWER_LOOPS(greater_equal, a >= b)
+LOOP(greater_equal_c64, Complex, uint8_t, a == b || complex_above(a, b))
 ANSWER_LOOPS(less, a < b)
+LOOP(less_c64, Complex, uint8_t, complex_above(b, a))
 ANSWER_LOOPS(less_equal, a <= b)
+LOOP(less_equal_c64, Complex, uint8_t, a == b || complex_above(b, a))
 LOOP(logical_and_bool, uint8_t, uint8_t, a &&b)
 LOOP(logical_or_bool, uint8_t, uint8_t, a || b)
 INTEGER_LOOPS(bitwise_and, AND)
@@ -188,22 +200,23 @@ const BinaryRow binary_rows[BINARY_COUNT] = {
     [BINARY_SUBTRACT] = {"subtract", BINARY_KEEPS, CPU_SUBTRACT, {ALL(subtract)}},
     [BINARY_MULTIPLY] = {"multiply", BINARY_KEEPS, CPU_MULTIPLY, {ALL(multiply)}},
     [BINARY_DIVIDE] = {"divide", BINARY_FLOATS, CPU_DIVIDE, {FLOATS(divide), COMPLEX(divide)}},
-    [BINARY_MAXIMUM] = {"maximum", BINARY_KEEPS, CPU_MAXIMUM, {REALS(maximum)}},
-    [BINARY_MINIMUM] = {"minimum", BINARY_KEEPS, CPU_MINIMUM, {REALS(minimum)}},
-    [BINARY_POWER] = {"power", BINARY_KEEPS, -1, {REALS(power)}},
+    [BINARY_MAXIMUM] = {"maximum", BINARY_KEEPS, CPU_MAXIMUM, {ALL(maximum)}},
+    [BINARY_MINIMUM] = {"minimum", BINARY_KEEPS, CPU_MINIMUM, {ALL(minimum)}},
+    [BINARY_POWER] = {"power", BINARY_KEEPS, -1, {ALL(power)}},
     [BINARY_REMAINDER] = {"remainder", BINARY_KEEPS, -1, {REALS(remainder)}},
     [BINARY_FLOOR_DIVIDE] = {"floor_divide", BINARY_KEEPS, -1, {REALS(floor_divide)}},
     [BINARY_LOGADDEXP] = {"logaddexp", BINARY_FLOATS, -1, {FLOATS(logaddexp)}},
+    [BINARY_ARCTAN2] = {"arctan2", BINARY_FLOATS, -1, {FLOATS(arctan2)}},
     [BINARY_EQUAL] = {"equal", BINARY_ANSWERS, -1, {ALL(equal)}},
     [BINARY_NAN_EQUAL] = {"nan_equal",
                           BINARY_ANSWERS,
                           -1,
                           {INTEGERS(equal), FLOATS(nan_equal), COMPLEX(nan_equal)}},
     [BINARY_NOT_EQUAL] = {"not_equal", BINARY_ANSWERS, -1, {ALL(not_equal)}},
-    [BINARY_GREATER] = {"greater", BINARY_ANSWERS, -1, {REALS(greater)}},
-    [BINARY_GREATER_EQUAL] = {"greater_equal", BINARY_ANSWERS, -1, {REALS(greater_equal)}},
-    [BINARY_LESS] = {"less", BINARY_ANSWERS, -1, {REALS(less)}},
-    [BINARY_LESS_EQUAL] = {"less_equal", BINARY_ANSWERS, -1, {REALS(less_equal)}},
+    [BINARY_GREATER] = {"greater", BINARY_ANSWERS, -1, {ALL(greater)}},
+    [BINARY_GREATER_EQUAL] = {"greater_equal", BINARY_ANSWERS, -1, {ALL(greater_equal)}},
+    [BINARY_LESS] = {"less", BINARY_ANSWERS, -1, {ALL(less)}},
+    [BINARY_LESS_EQUAL] = {"less_equal", BINARY_ANSWERS, -1, {ALL(less_equal)}},
     [BINARY_LOGICAL_AND] = {"logical_and", BINARY_ANSWERS, -1, {[MLX_BOOL] = logical_and_bool}},
     [BINARY_LOGICAL_OR] = {"logical_or", BINARY_ANSWERS, -1, {[MLX_BOOL] = logical_or_bool}},
     [BINARY_BITWISE_AND] = {"bitwise_and", BINARY_KEEPS, -1, {INTEGERS(bitwise_and)}},

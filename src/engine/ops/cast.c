@@ -185,7 +185,7 @@ static bool view_eval(Node *node, Error *err) {
 }
 static const Op view_op = {"view", view_eval, NULL};
 
-static Node *op_view(Node *x, mlx_dtype dtype) {
+Node *op_view(Node *x, mlx_dtype dtype) {
     if (!x) return NULL;
     if (!dtype_valid(dtype)) return op_error("[view] %d is not a dtype.", (int)dtype);
     if (x->dtype == dtype) return node_retain(x);

@@ -305,3 +305,58 @@ int mlx_roll_axis(mlx_array *res, const mlx_array a, const int *shift, size_t sh
                   const mlx_stream s) {
     return stream_ok(s) ? op_finish(res, op_roll(node_of(a), shift, shift_num, axis)) : 1;
 }
+
+/* Of the flattened array. */
+int mlx_repeat(mlx_array *res, const mlx_array arr, int repeats, const mlx_stream s) {
+    if (!stream_ok(s)) return 1;
+    Node *flat = op_flatten(node_of(arr), 0, -1);
+    const int status = op_finish(res, op_repeat(flat, repeats, 0));
+    node_release(flat);
+    return status;
+}
+
+/* The flattened array, by the sum of the shifts. */
+int mlx_roll(mlx_array *res, const mlx_array a, const int *shift, size_t shift_num,
+             const mlx_stream s) {
+    if (!stream_ok(s)) return 1;
+    Node *x = node_of(a);
+    Node *flat = op_flatten(x, 0, -1);
+    Node *rolled = op_roll(flat, shift, shift_num, 0);
+    const int status = op_finish(res, rolled ? op_reshape(rolled, x->shape, x->ndim) : NULL);
+    node_release(flat);
+    node_release(rolled);
+    return status;
+}
+
+/* shift[i] along axes[i]. */
+int mlx_roll_axes(mlx_array *res, const mlx_array a, const int *shift, size_t shift_num,
+                  const int *axes, size_t axes_num, const mlx_stream s) {
+    if (!stream_ok(s)) return 1;
+    Node *result = node_retain(node_of(a));
+    if (result && shift_num < axes_num) {
+        op_error("[roll] At least one shift value per axis is required, %zu provided for %zu axes.",
+                 shift_num, axes_num);
+        node_release(result);
+        return 1;
+    }
+    for (size_t i = 0; i < axes_num && result; i++) {
+        Node *next = op_roll(result, &shift[i], 1, axes[i]);
+        node_release(result);
+        result = next;
+    }
+    return op_finish(res, result);
+}
+
+/* Every axis by the same width on both sides. */
+int mlx_pad_symmetric(mlx_array *res, const mlx_array a, int pad_width, const mlx_array pad_value,
+                      const char *mode, const mlx_stream s) {
+    if (!stream_ok(s)) return 1;
+    Node *x = node_of(a);
+    if (!x) return 1;
+    int axes[NODE_DIMS], widths[NODE_DIMS];
+    for (int i = 0; i < x->ndim; i++) {
+        axes[i] = i;
+        widths[i] = pad_width;
+    }
+    return op_finish(res, op_pad(x, axes, x->ndim, widths, widths, node_of(pad_value), mode));
+}

@@ -102,6 +102,7 @@ typedef enum {
     BINARY_BITWISE_XOR,
     BINARY_LEFT_SHIFT,
     BINARY_RIGHT_SHIFT,
+    BINARY_ARCTAN2,
     BINARY_COUNT
 } BinaryKind;
 /* Promotes and broadcasts. */
@@ -114,6 +115,7 @@ Node *op_clip(Node *x, Node *low, Node *high); /* either bound may be NULL: abse
 Node *op_isclose(Node *a, Node *b, double rtol, double atol, bool equal_nan);
 
 Node *op_astype(Node *x, mlx_dtype dtype);
+Node *op_view(Node *x, mlx_dtype dtype);
 /* n contiguous items; out and in of one size may be the same memory. */
 void cast_run(void *out, mlx_dtype to, const void *in, mlx_dtype from, size_t n);
 
@@ -190,6 +192,7 @@ Node *op_put_along_axis(Combine kind, Node *x, Node *indices, Node *values, int 
 /* updates: [the indices' shape broadcast together, a slice no larger than x]. */
 Node *op_scatter(Combine kind, Node *x, Node *const *indices, size_t count, Node *updates,
                  const int *axes, size_t n_axes);
+Node *op_sort(Node *x, int axis);
 Node *op_argsort(Node *x, int axis);
 Node *op_full(const int *shape, size_t ndim, Node *value, mlx_dtype dtype);
 Node *op_full_value(const int *shape, size_t ndim, double value, mlx_dtype dtype);

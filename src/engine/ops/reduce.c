@@ -450,8 +450,9 @@ Node *op_reduce_all(ReduceKind kind, Node *x, bool keepdims) {
         if (!stream_ok(s)) return 1;                                                           \
         return op_finish(res, op_reduce(kind, node_of(a), axes, axes_num, keepdims));          \
     }
-REDUCE_API(all, REDUCE_ALL)
-REDUCE_API(any, REDUCE_ANY)
+REDUCE_AXES_API(all, REDUCE_ALL)
+REDUCE_AXES_API(any, REDUCE_ANY)
+REDUCE_AXES_API(prod, REDUCE_PROD)
 REDUCE_AXES_API(sum, REDUCE_SUM)
 REDUCE_AXES_API(mean, REDUCE_MEAN)
 REDUCE_AXES_API(max, REDUCE_MAX)

@@ -175,3 +175,49 @@ int mlx_array_equal(mlx_array *res, const mlx_array a, const mlx_array b, bool e
     node_release(equal);
     return status;
 }
+
+int mlx_isclose(mlx_array *res, const mlx_array a, const mlx_array b, double rtol, double atol,
+                bool equal_nan, const mlx_stream s) {
+    if (!stream_ok(s)) return 1;
+    return op_finish(res, op_isclose(node_of(a), node_of(b), rtol, atol, equal_nan));
+}
+
+/* The largest finite number of a dtype. */
+static double dtype_largest(mlx_dtype dtype) {
+    switch (dtype) {
+    case MLX_FLOAT16: return 65504;
+    case MLX_BFLOAT16: return 0x1.FEp127;
+    case MLX_FLOAT64: return 0x1.fffffffffffffp1023;
+    default: return (double)0x1.fffffep127f;
+    }
+}
+
+static Node *replace_where(UnaryKind test, Node *x, Node *tested, double value) {
+    Node *found = op_unary(test, tested);
+    Node *number = x ? node_scalar(value, x->dtype) : NULL;
+    Node *result = op_where(found, number, x);
+    node_release(found);
+    node_release(number);
+    return result;
+}
+
+int mlx_nan_to_num(mlx_array *res, const mlx_array a, float nan, mlx_optional_float posinf,
+                   mlx_optional_float neginf, const mlx_stream s) {
+    if (!stream_ok(s)) return 1;
+    Node *x = node_of(a);
+    if (!x) return 1;
+    if (!dtype_is_float(x->dtype)) return op_finish(res, node_retain(x));
+    if (x->dtype == MLX_COMPLEX64) {
+        op_error("[nan_to_num] Does not yet support given type: complex64.");
+        return 1;
+    }
+    const double largest = dtype_largest(x->dtype);
+    Node *numbers = replace_where(UNARY_ISNAN, x, x, (double)nan);
+    Node *below = replace_where(UNARY_ISPOSINF, numbers, x,
+                                posinf.has_value ? (double)posinf.value : largest);
+    Node *result =
+        replace_where(UNARY_ISNEGINF, below, x, neginf.has_value ? (double)neginf.value : -largest);
+    node_release(numbers);
+    node_release(below);
+    return op_finish(res, result);
+}

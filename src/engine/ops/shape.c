@@ -424,3 +424,21 @@ int mlx_broadcast_arrays(mlx_vector_array *res, const mlx_vector_array inputs, c
     free(results);
     return status;
 }
+
+/* Axes of length 1 in front; the third comes last. */
+static Node *op_atleast(Node *x, int ndim) {
+    if (!x || x->ndim >= ndim) return node_retain(x);
+    const int items = x->ndim ? x->shape[0] : 1;
+    if (ndim == 1) return op_reshape(x, (int[]){1}, 1);
+    if (ndim == 2) return op_reshape(x, (int[]){1, items}, 2);
+    if (x->ndim == 2) return op_reshape(x, (int[]){items, x->shape[1], 1}, 3);
+    return op_reshape(x, (int[]){1, items, 1}, 3);
+}
+
+#define ATLEAST_API(n)                                                              \
+    int mlx_atleast_##n##d(mlx_array *res, const mlx_array a, const mlx_stream s) { \
+        return stream_ok(s) ? op_finish(res, op_atleast(node_of(a), n)) : 1;        \
+    }
+ATLEAST_API(1)
+ATLEAST_API(2)
+ATLEAST_API(3)

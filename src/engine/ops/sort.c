@@ -254,6 +254,10 @@ static Node *sort_node(const Op *op, Node *x, const int *kth, int axis, bool pos
                           sizeof param, NODES(x));
 }
 
+Node *op_sort(Node *x, int axis) {
+    return sort_node(&sort_op, x, NULL, axis, false);
+}
+
 Node *op_argsort(Node *x, int axis) {
     return sort_node(&argsort_op, x, NULL, axis, true);
 }
@@ -275,7 +279,7 @@ static Node *op_topk(Node *x, int k, int axis) {
 }
 
 int mlx_sort_axis(mlx_array *res, const mlx_array a, int axis, const mlx_stream s) {
-    return stream_ok(s) ? op_finish(res, sort_node(&sort_op, node_of(a), NULL, axis, false)) : 1;
+    return stream_ok(s) ? op_finish(res, op_sort(node_of(a), axis)) : 1;
 }
 
 int mlx_argsort_axis(mlx_array *res, const mlx_array a, int axis, const mlx_stream s) {
@@ -296,3 +300,20 @@ int mlx_argpartition_axis(mlx_array *res, const mlx_array a, int kth, int axis,
 int mlx_topk_axis(mlx_array *res, const mlx_array a, int k, int axis, const mlx_stream s) {
     return stream_ok(s) ? op_finish(res, op_topk(node_of(a), k, axis)) : 1;
 }
+
+/* Without an axis: of all items in one line. */
+#define FLAT_API(name, parameters, call)            \
+    int mlx_##name parameters {                     \
+        if (!stream_ok(s)) return 1;                \
+        Node *flat = op_flatten(node_of(a), 0, -1); \
+        const int status = op_finish(res, call);    \
+        node_release(flat);                         \
+        return status;                              \
+    }
+FLAT_API(sort, (mlx_array * res, const mlx_array a, const mlx_stream s), op_sort(flat, 0))
+FLAT_API(argsort, (mlx_array * res, const mlx_array a, const mlx_stream s), op_argsort(flat, 0))
+FLAT_API(partition, (mlx_array * res, const mlx_array a, int kth, const mlx_stream s),
+         sort_node(&partition_op, flat, &kth, 0, false))
+FLAT_API(argpartition, (mlx_array * res, const mlx_array a, int kth, const mlx_stream s),
+         sort_node(&argpartition_op, flat, &kth, 0, true))
+FLAT_API(topk, (mlx_array * res, const mlx_array a, int k, const mlx_stream s), op_topk(flat, k, 0))

@@ -10,6 +10,7 @@
 #include "mlx/c/vector.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -48,6 +49,19 @@ int mlx_linalg_eigvalsh(mlx_array *res, const mlx_array a, const char *UPLO, con
 /* Vectors of 2 or 3 items along axis. */
 int mlx_linalg_cross(mlx_array *res, const mlx_array a, const mlx_array b, int axis,
                      const mlx_stream s);
+
+/* Norms over one axis (a vector) or two (a matrix); a null axis means all. ord of a
+ * vector: 0 counts, 1, 2, +-infinity, or any power; of a matrix: +-1, +-infinity,
+ * +-2 (singular values); norm_matrix: "f", "fro" or "nuc". norm_l2 takes any number of axes when
+ * axis is null. */
+int mlx_linalg_norm(mlx_array *res, const mlx_array a, double ord,
+                    const int *axis /* may be null */, size_t axis_num, bool keepdims,
+                    const mlx_stream s);
+int mlx_linalg_norm_l2(mlx_array *res, const mlx_array a, const int *axis /* may be null */,
+                       size_t axis_num, bool keepdims, const mlx_stream s);
+int mlx_linalg_norm_matrix(mlx_array *res, const mlx_array a, const char *ord,
+                           const int *axis /* may be null */, size_t axis_num, bool keepdims,
+                           const mlx_stream s);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

@@ -69,6 +69,7 @@ int mlx_tan(mlx_array *res, const mlx_array a, const mlx_stream s);
 
 /* Two items to one, broadcast. */
 int mlx_add(mlx_array *res, const mlx_array a, const mlx_array b, const mlx_stream s);
+int mlx_arctan2(mlx_array *res, const mlx_array a, const mlx_array b, const mlx_stream s);
 int mlx_bitwise_and(mlx_array *res, const mlx_array a, const mlx_array b, const mlx_stream s);
 int mlx_bitwise_or(mlx_array *res, const mlx_array a, const mlx_array b, const mlx_stream s);
 int mlx_bitwise_xor(mlx_array *res, const mlx_array a, const mlx_array b, const mlx_stream s);
@@ -91,6 +92,8 @@ int mlx_power(mlx_array *res, const mlx_array a, const mlx_array b, const mlx_st
 int mlx_remainder(mlx_array *res, const mlx_array a, const mlx_array b, const mlx_stream s);
 int mlx_right_shift(mlx_array *res, const mlx_array a, const mlx_array b, const mlx_stream s);
 int mlx_subtract(mlx_array *res, const mlx_array a, const mlx_array b, const mlx_stream s);
+/* {quotient rounded down, rest of the divisor's sign}. */
+int mlx_divmod(mlx_vector_array *res, const mlx_array a, const mlx_array b, const mlx_stream s);
 
 /* Choosing and comparing. */
 int mlx_where(mlx_array *res, const mlx_array condition, const mlx_array x, const mlx_array y,
@@ -101,6 +104,11 @@ int mlx_allclose(mlx_array *res, const mlx_array a, const mlx_array b, double rt
                  bool equal_nan, const mlx_stream s);
 int mlx_array_equal(mlx_array *res, const mlx_array a, const mlx_array b, bool equal_nan,
                     const mlx_stream s);
+int mlx_isclose(mlx_array *res, const mlx_array a, const mlx_array b, double rtol, double atol,
+                bool equal_nan, const mlx_stream s);
+/* Missing bounds: the largest finite numbers of the type. */
+int mlx_nan_to_num(mlx_array *res, const mlx_array a, float nan, mlx_optional_float posinf,
+                   mlx_optional_float neginf, const mlx_stream s);
 
 /* Types and copies. */
 int mlx_astype(mlx_array *res, const mlx_array a, mlx_dtype dtype, const mlx_stream s);
@@ -129,6 +137,14 @@ int mlx_identity(mlx_array *res, int n, mlx_dtype dtype, const mlx_stream s);
 int mlx_tri(mlx_array *res, int n, int m, int k, mlx_dtype type, const mlx_stream s);
 int mlx_tril(mlx_array *res, const mlx_array x, int k, const mlx_stream s);
 int mlx_triu(mlx_array *res, const mlx_array x, int k, const mlx_stream s);
+int mlx_linspace(mlx_array *res, double start, double stop, int num, mlx_dtype dtype,
+                 const mlx_stream s);
+int mlx_meshgrid(mlx_vector_array *res, const mlx_vector_array arrays, bool sparse,
+                 const char *indexing, const mlx_stream s);
+int mlx_bartlett(mlx_array *res, int M, const mlx_stream s);
+int mlx_blackman(mlx_array *res, int M, const mlx_stream s);
+int mlx_hamming(mlx_array *res, int M, const mlx_stream s);
+int mlx_hanning(mlx_array *res, int M, const mlx_stream s);
 
 /* Another shape of the same items. */
 int mlx_reshape(mlx_array *res, const mlx_array a, const int *shape, size_t shape_num,
@@ -147,6 +163,9 @@ int mlx_expand_dims_axes(mlx_array *res, const mlx_array a, const int *axes, siz
 int mlx_transpose(mlx_array *res, const mlx_array a, const mlx_stream s);
 int mlx_transpose_axes(mlx_array *res, const mlx_array a, const int *axes, size_t axes_num,
                        const mlx_stream s);
+int mlx_atleast_1d(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_atleast_2d(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_atleast_3d(mlx_array *res, const mlx_array a, const mlx_stream s);
 int mlx_swapaxes(mlx_array *res, const mlx_array a, int axis1, int axis2, const mlx_stream s);
 int mlx_moveaxis(mlx_array *res, const mlx_array a, int source, int destination,
                  const mlx_stream s);
@@ -201,9 +220,16 @@ int mlx_pad(mlx_array *res, const mlx_array a, const int *axes, size_t axes_num,
             const int *low_pad_size, size_t low_pad_size_num, const int *high_pad_size,
             size_t high_pad_size_num, const mlx_array pad_value, const char *mode,
             const mlx_stream s);
+int mlx_pad_symmetric(mlx_array *res, const mlx_array a, int pad_width, const mlx_array pad_value,
+                      const char *mode, const mlx_stream s);
+int mlx_repeat(mlx_array *res, const mlx_array arr, int repeats, const mlx_stream s);
 int mlx_repeat_axis(mlx_array *res, const mlx_array arr, int repeats, int axis, const mlx_stream s);
 int mlx_tile(mlx_array *res, const mlx_array arr, const int *reps, size_t reps_num,
              const mlx_stream s);
+int mlx_roll(mlx_array *res, const mlx_array a, const int *shift, size_t shift_num,
+             const mlx_stream s);
+int mlx_roll_axes(mlx_array *res, const mlx_array a, const int *shift, size_t shift_num,
+                  const int *axes, size_t axes_num, const mlx_stream s);
 int mlx_roll_axis(mlx_array *res, const mlx_array a, const int *shift, size_t shift_num, int axis,
                   const mlx_stream s);
 
@@ -251,8 +277,12 @@ int mlx_masked_scatter(mlx_array *res, const mlx_array a, const mlx_array mask, 
 /* Reductions. */
 int mlx_all(mlx_array *res, const mlx_array a, bool keepdims, const mlx_stream s);
 int mlx_all_axis(mlx_array *res, const mlx_array a, int axis, bool keepdims, const mlx_stream s);
+int mlx_all_axes(mlx_array *res, const mlx_array a, const int *axes, size_t axes_num, bool keepdims,
+                 const mlx_stream s);
 int mlx_any(mlx_array *res, const mlx_array a, bool keepdims, const mlx_stream s);
 int mlx_any_axis(mlx_array *res, const mlx_array a, int axis, bool keepdims, const mlx_stream s);
+int mlx_any_axes(mlx_array *res, const mlx_array a, const int *axes, size_t axes_num, bool keepdims,
+                 const mlx_stream s);
 int mlx_argmax(mlx_array *res, const mlx_array a, bool keepdims, const mlx_stream s);
 int mlx_argmax_axis(mlx_array *res, const mlx_array a, int axis, bool keepdims, const mlx_stream s);
 int mlx_argmin(mlx_array *res, const mlx_array a, bool keepdims, const mlx_stream s);
@@ -273,6 +303,25 @@ int mlx_sum(mlx_array *res, const mlx_array a, bool keepdims, const mlx_stream s
 int mlx_sum_axis(mlx_array *res, const mlx_array a, int axis, bool keepdims, const mlx_stream s);
 int mlx_sum_axes(mlx_array *res, const mlx_array a, const int *axes, size_t axes_num, bool keepdims,
                  const mlx_stream s);
+int mlx_prod(mlx_array *res, const mlx_array a, bool keepdims, const mlx_stream s);
+int mlx_prod_axis(mlx_array *res, const mlx_array a, int axis, bool keepdims, const mlx_stream s);
+int mlx_prod_axes(mlx_array *res, const mlx_array a, const int *axes, size_t axes_num,
+                  bool keepdims, const mlx_stream s);
+/* Divided by the count less ddof. */
+int mlx_std(mlx_array *res, const mlx_array a, bool keepdims, int ddof, const mlx_stream s);
+int mlx_std_axis(mlx_array *res, const mlx_array a, int axis, bool keepdims, int ddof,
+                 const mlx_stream s);
+int mlx_std_axes(mlx_array *res, const mlx_array a, const int *axes, size_t axes_num, bool keepdims,
+                 int ddof, const mlx_stream s);
+int mlx_var(mlx_array *res, const mlx_array a, bool keepdims, int ddof, const mlx_stream s);
+int mlx_var_axis(mlx_array *res, const mlx_array a, int axis, bool keepdims, int ddof,
+                 const mlx_stream s);
+int mlx_var_axes(mlx_array *res, const mlx_array a, const int *axes, size_t axes_num, bool keepdims,
+                 int ddof, const mlx_stream s);
+int mlx_median(mlx_array *res, const mlx_array a, const int *axes, size_t axes_num, bool keepdims,
+               const mlx_stream s);
+int mlx_number_of_elements(mlx_array *res, const mlx_array a, const int *axes, size_t axes_num,
+                           bool inverted, mlx_dtype dtype, const mlx_stream s);
 int mlx_logsumexp(mlx_array *res, const mlx_array a, bool keepdims, const mlx_stream s);
 int mlx_logsumexp_axis(mlx_array *res, const mlx_array a, int axis, bool keepdims,
                        const mlx_stream s);
@@ -294,6 +343,11 @@ int mlx_softmax(mlx_array *res, const mlx_array a, bool precise, const mlx_strea
 int mlx_softmax_axis(mlx_array *res, const mlx_array a, int axis, bool precise, const mlx_stream s);
 int mlx_softmax_axes(mlx_array *res, const mlx_array a, const int *axes, size_t axes_num,
                      bool precise, const mlx_stream s);
+int mlx_sort(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_argsort(mlx_array *res, const mlx_array a, const mlx_stream s);
+int mlx_partition(mlx_array *res, const mlx_array a, int kth, const mlx_stream s);
+int mlx_argpartition(mlx_array *res, const mlx_array a, int kth, const mlx_stream s);
+int mlx_topk(mlx_array *res, const mlx_array a, int k, const mlx_stream s);
 int mlx_sort_axis(mlx_array *res, const mlx_array a, int axis, const mlx_stream s);
 int mlx_argsort_axis(mlx_array *res, const mlx_array a, int axis, const mlx_stream s);
 int mlx_partition_axis(mlx_array *res, const mlx_array a, int kth, int axis, const mlx_stream s);
@@ -302,6 +356,7 @@ int mlx_topk_axis(mlx_array *res, const mlx_array a, int k, int axis, const mlx_
 
 /* Products. addmm is alpha * a @ b + beta * c. */
 int mlx_matmul(mlx_array *res, const mlx_array a, const mlx_array b, const mlx_stream s);
+int mlx_kron(mlx_array *res, const mlx_array a, const mlx_array b, const mlx_stream s);
 int mlx_addmm(mlx_array *res, const mlx_array c, const mlx_array a, const mlx_array b, float alpha,
               float beta, const mlx_stream s);
 

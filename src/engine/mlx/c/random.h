@@ -37,6 +37,27 @@ int mlx_random_normal(mlx_array *res, const int *shape, size_t shape_num, mlx_dt
                       const mlx_stream s);
 int mlx_random_gumbel(mlx_array *res, const int *shape, size_t shape_num, mlx_dtype dtype,
                       const mlx_array key /* may be null */, const mlx_stream s);
+int mlx_random_bernoulli(mlx_array *res, const mlx_array p, const int *shape, size_t shape_num,
+                         const mlx_array key /* may be null */, const mlx_stream s);
+int mlx_random_laplace(mlx_array *res, const int *shape, size_t shape_num, mlx_dtype dtype,
+                       float loc, float scale, const mlx_array key /* may be null */,
+                       const mlx_stream s);
+int mlx_random_normal_broadcast(mlx_array *res, const int *shape, size_t shape_num, mlx_dtype dtype,
+                                const mlx_array loc /* may be null */,
+                                const mlx_array scale /* may be null */,
+                                const mlx_array key /* may be null */, const mlx_stream s);
+/* Whole numbers from low up to but not including high. */
+int mlx_random_randint(mlx_array *res, const mlx_array low, const mlx_array high, const int *shape,
+                       size_t shape_num, mlx_dtype dtype, const mlx_array key /* may be null */,
+                       const mlx_stream s);
+int mlx_random_truncated_normal(mlx_array *res, const mlx_array lower, const mlx_array upper,
+                                const int *shape, size_t shape_num, mlx_dtype dtype,
+                                const mlx_array key /* may be null */, const mlx_stream s);
+/* x along axis, or 0 ... x - 1, in random order. */
+int mlx_random_permutation(mlx_array *res, const mlx_array x, int axis,
+                           const mlx_array key /* may be null */, const mlx_stream s);
+int mlx_random_permutation_arange(mlx_array *res, int x, const mlx_array key /* may be null */,
+                                  const mlx_stream s);
 
 /* Indices drawn by unnormalised log-probabilities along axis. */
 int mlx_random_categorical(mlx_array *res, const mlx_array logits, int axis,
