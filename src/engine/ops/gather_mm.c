@@ -259,7 +259,7 @@ static bool sum_group(const Gather *gather, const uint32_t *order, size_t length
         product.a = ops_at(gather->a, gather->a_at[order[0]]);
         product.a_col = (ptrdiff_t)step;
     } else {
-        left = base_try_alloc(product.k * gather->m, gather->a->itemsize, err);
+        left = base_try_alloc(product.k * gather->m + 1, gather->a->itemsize, err);
         if (!left) return false;
         const int shape[] = {(int)gather->k, (int)gather->m};
         const int64_t to[] = {shape[1], 1}, from[] = {gather->a_col, gather->a_row};
@@ -275,7 +275,7 @@ static bool sum_group(const Gather *gather, const uint32_t *order, size_t length
         product.b = ops_at(gather->b, gather->b_at[order[0]]);
         product.b_row = (ptrdiff_t)step;
     } else {
-        right = base_try_alloc(product.k * gather->n, gather->b->itemsize, err);
+        right = base_try_alloc(product.k * gather->n + 1, gather->b->itemsize, err);
         if (!right) {
             free(left);
             return false;
