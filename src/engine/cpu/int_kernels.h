@@ -11,7 +11,7 @@
  * AVX2 keeps 6 x 16 sums in 12 registers; a dot product is a multiply and an
  * add, which run on different ports: 32 multiply-adds a cycle where float32
  * has 16. With VNNI it is one instruction for 32. At the end of a group the
- * sums become floats: sum * a_scale + center, * b_scale, + b_bias * a_sum. */
+ * sums become floats: sum * a_scale * b_scale + b_bias * a_sum. */
 #include "cpu/vector.h"
 
 #include <string.h>
@@ -83,14 +83,13 @@ static inline int32_t pair_at(const int16_t *a, size_t p) {
 
 static void int_tile(const IntTile *t) {
     const int16_t *a[ROWS];
-    const float *a_scales[ROWS], *a_sums[ROWS], *a_centers[ROWS];
+    const float *a_scales[ROWS], *a_sums[ROWS];
     V total[ROWS][2];
     for (size_t i = 0; i < ROWS; i++) {
         size_t row = i < t->rows ? i : t->rows - 1; /* rows past the end repeat the last */
         a[i] = t->a + row * t->a_row;
         a_scales[i] = t->a_scales + row * t->a_group_row;
         a_sums[i] = t->a_sums + row * t->a_group_row;
-        a_centers[i] = t->a_centers + row * t->a_group_row;
         const float *c = t->c + (ptrdiff_t)row * t->c_row;
         total[i][0] = t->accumulate ? v_load(c) : v_set(0.0f);
         total[i][1] = t->accumulate ? v_load(c + LANES) : v_set(0.0f);
@@ -109,9 +108,8 @@ static void int_tile(const IntTile *t) {
         V s0 = v_load(scale), s1 = v_load(scale + LANES);
         V o0 = v_load(bias), o1 = v_load(bias + LANES);
         for (int i = 0; i < ROWS; i++) {
-            V x = v_set(a_scales[i][g]), center = v_set(a_centers[i][g]), all = v_set(a_sums[i][g]);
-            V y0 = v_fma(iv_float(sum[i][0]), x, center),
-              y1 = v_fma(iv_float(sum[i][1]), x, center);
+            V x = v_set(a_scales[i][g]), all = v_set(a_sums[i][g]);
+            V y0 = v_mul(iv_float(sum[i][0]), x), y1 = v_mul(iv_float(sum[i][1]), x);
             total[i][0] = v_fma(o0, all, v_fma(y0, s0, total[i][0]));
             total[i][1] = v_fma(o1, all, v_fma(y1, s1, total[i][1]));
         }

@@ -1,11 +1,12 @@
 /* y = x W^T with quantised W: the activations are prepared once (float32, and
- * 16-bit integers with a scale a group where a kernel wants them), then
+ * integers with a scale a group where a kernel wants them), then
  *
  *   few rows    threads share the weight rows; each word is read once
  *   many rows   threads share the columns of y; a panel of 16-bit weights is
  *               unpacked into the first-level cache and meets every row of x
  *
- * Widths and processors without an integer kernel use the blocked product of
+ * Float32 activations in many rows, widths and processors without an integer
+ * kernel, and activations that are not finite use the blocked product of
  * gemm.c, which unpacks to float32 panels. */
 #include "base/base.h"
 #include "cpu/matmul.h"
@@ -21,37 +22,37 @@ typedef struct Product {
     const CpuGemm *g;
     Activations x;
     ActivationLayout layout;
-    float *f32, *scales, *sums, *centers;
+    float *f32, *scales, *sums;
     int16_t *fixed;
-    float *y; /* [m, y_row] */
+    int8_t *digits;
+    _Atomic bool special; /* an activation is not finite */
+    float *y;             /* [m, y_row] */
     ptrdiff_t y_row;
-    float *scratch; /* of the GEMV, a part a thread */
-    size_t scratch_row;
     _Atomic size_t next_task;
 } Product;
 
 static void fix_slice(void *context, size_t begin, size_t end, int thread) {
     Product *p = context;
     const CpuQuant *q = p->g->quant;
+    const Kernels *kernels = cpu_kernels();
     (void)thread;
     for (size_t i = begin; i < end; i++) {
-        int16_t *fixed = p->fixed + i * p->x.fixed_stride;
-        memset(fixed + p->x.k, 0, (p->x.fixed_stride - p->x.k) * sizeof *fixed);
-        if (p->layout == LAYOUT_NIBBLE && p->x.fixed_stride > p->x.k) {
-            size_t block = cpu_kernels()->quant_block, last = p->x.k / block * block;
-            memset(fixed + last, 0, (p->x.fixed_stride - last) * sizeof *fixed);
-        }
-        size_t at = i * p->x.group_stride;
-        for (size_t g = p->x.groups; g < p->x.group_stride; g++)
-            p->scales[at + g] = p->sums[at + g] = p->centers[at + g] = 0;
-        cpu_kernels()->fix_activations(p->x.f32 + i * p->x.k, p->x.k, q->group, q->bits, p->layout,
-                                       fixed, p->scales + at, p->sums + at, p->centers + at);
+        const float *x = p->x.f32 + i * p->x.k;
+        float *scales = p->scales + i * p->x.group_stride, *sums = p->sums + i * p->x.group_stride;
+        for (size_t g = p->x.groups; g < p->x.group_stride; g++) scales[g] = sums[g] = 0;
+        const bool finite =
+            p->layout == LAYOUT_DIGITS
+                ? kernels->digit_activations(x, p->x.k, q->group, q->bits, p->x.parts,
+                                             p->digits + i * p->x.digit_stride, scales, sums)
+                : kernels->fix_activations(x, p->x.k, q->group, p->x.parts,
+                                           p->fixed + i * p->x.fixed_stride, p->x.plane, scales,
+                                           sums);
+        if (!finite) atomic_store_explicit(&p->special, true, memory_order_relaxed);
     }
 }
 
 static void prepare_activations(Product *p, ActivationLayout layout) {
     const CpuGemm *g = p->g;
-    const Kernels *kernels = cpu_kernels();
     p->layout = layout;
     p->x = (Activations){.m = g->m,
                          .k = g->k,
@@ -64,25 +65,30 @@ static void prepare_activations(Product *p, ActivationLayout layout) {
         p->x.f32 = p->f32;
     }
     if (layout == LAYOUT_NONE) return;
-    size_t block = layout == LAYOUT_NIBBLE ? kernels->quant_block : 32;
-    p->x.fixed_stride = (g->k + block - 1) / block * block;
     p->x.group_stride = p->x.groups + SLACK;
-    p->fixed = cpu_scratch_take(g->m * p->x.fixed_stride * sizeof *p->fixed);
-    p->scales = cpu_scratch_take(3 * g->m * p->x.group_stride * sizeof(float));
+    p->scales = cpu_scratch_take(2 * g->m * p->x.group_stride * sizeof(float));
     p->sums = p->scales + g->m * p->x.group_stride;
-    p->centers = p->sums + g->m * p->x.group_stride;
-    p->x.fixed = p->fixed;
     p->x.scales = p->scales;
     p->x.sums = p->sums;
-    p->x.centers = p->centers;
+    p->x.parts = g->a_type == CPU_F32 ? 2 : 1;
+    if (layout == LAYOUT_DIGITS) {
+        const size_t block = cpu_kernels()->digit_block[g->quant->bits];
+        p->x.parts++;
+        p->x.digit_stride = (g->k + block - 1) / block * block * (size_t)p->x.parts;
+        p->x.digits = p->digits = cpu_scratch_take(g->m * p->x.digit_stride);
+    } else {
+        p->x.plane = g->k;
+        p->x.fixed_stride = g->k * (size_t)p->x.parts;
+        p->x.fixed = p->fixed = cpu_scratch_take(g->m * p->x.fixed_stride * sizeof *p->fixed);
+    }
     base_parallel_for(g->m, BASE_MAX((size_t)1, 16384 / g->k), fix_slice, p);
 }
 
 static void release(Product *p) {
     cpu_scratch_give(p->f32);
     cpu_scratch_give(p->fixed);
+    cpu_scratch_give(p->digits);
     cpu_scratch_give(p->scales);
-    cpu_scratch_give(p->scratch);
 }
 
 /* begin and end count blocks of GEMV_ROWS rows. */
@@ -90,21 +96,23 @@ static void gemv_slice(void *context, size_t begin, size_t end, int thread) {
     Product *p = context;
     const CpuQuant *q = p->g->quant;
     size_t last = BASE_MIN(end * GEMV_ROWS, q->rows);
-    cpu_kernels()->quant_gemv[q->bits](q, begin * GEMV_ROWS, last, &p->x, p->y, p->y_row,
-                                       p->scratch + (size_t)thread * p->scratch_row);
+    (void)thread;
+    cpu_kernels()->quant_gemv[q->bits](q, begin * GEMV_ROWS, last, &p->x, p->y, p->y_row);
 }
 
-static void run_gemv(const CpuGemm *g) {
+static bool run_gemv(const CpuGemm *g) {
     Product p = {.g = g, .y = g->c, .y_row = g->c_row};
     float *y = NULL;
     prepare_activations(&p, cpu_kernels()->quant_layout[g->quant->bits]);
+    if (p.special) {
+        release(&p);
+        return false;
+    }
     if (g->c_type != CPU_F32) {
         y = cpu_scratch_take(g->m * g->n * sizeof(float));
         p.y = y;
         p.y_row = (ptrdiff_t)g->n;
     }
-    p.scratch_row = CPU_GEMV_SCRATCH(p.x.groups);
-    p.scratch = cpu_scratch_take((size_t)base_threads() * p.scratch_row * sizeof(float));
     size_t blocks = (g->n + GEMV_ROWS - 1) / GEMV_ROWS;
     base_parallel_for(blocks, BASE_MAX((size_t)1, 32768 / GEMV_ROWS / g->k), gemv_slice, &p);
     if (y || g->alpha != 1.0f || g->add)
@@ -112,6 +120,7 @@ static void run_gemv(const CpuGemm *g) {
             cpu_gemm_finish_row(g, i, 0, g->n, p.y + (ptrdiff_t)i * p.y_row);
     cpu_scratch_give(y);
     release(&p);
+    return true;
 }
 
 /* Scratch of one thread of the integer product. */
@@ -169,7 +178,6 @@ static void run_strip(const Product *p, size_t n0, size_t columns, size_t m0, si
                                              .a_row = p->x.fixed_stride,
                                              .a_scales = p->scales + at,
                                              .a_sums = p->sums + at,
-                                             .a_centers = p->centers + at,
                                              .a_group_row = p->x.group_stride,
                                              .b = panel->b,
                                              .b_scales = panel->scales,
@@ -208,23 +216,21 @@ static void strip_slice(void *context, size_t begin, size_t end, int thread) {
     cpu_scratch_give(panel.c);
 }
 
-static void run_int(const CpuGemm *g) {
+static bool run_int(const CpuGemm *g) {
     Product p = {.g = g};
     prepare_activations(&p, LAYOUT_LINEAR);
+    const bool finite = !p.special;
     size_t width = STRIP * cpu_kernels()->int_nr, strips = (g->n + width - 1) / width;
-    base_parallel_for(BASE_MIN(strips, (size_t)base_threads()), 1, strip_slice, &p);
+    if (finite) base_parallel_for(BASE_MIN(strips, (size_t)base_threads()), 1, strip_slice, &p);
     release(&p);
+    return finite;
 }
 
 bool cpu_quant_product(const CpuGemm *g) {
     if (g->quant->mode != CPU_AFFINE) return cpu_fp_quant_product(g);
-    if (g->m <= GEMV_M) {
-        run_gemv(g);
-        return true;
-    }
-    if (!cpu_kernels()->int_tile || (g->quant->bits != 4 && g->quant->bits != 8)) return false;
-    run_int(g);
-    return true;
+    if (g->m <= GEMV_M) return run_gemv(g);
+    return cpu_kernels()->int_tile && (g->quant->bits == 4 || g->quant->bits == 8) &&
+           g->a_type != CPU_F32 && run_int(g);
 }
 
 void cpu_quant_matmul(const CpuQuant *weights, size_t m, const void *x, CpuType x_type,

@@ -1,28 +1,23 @@
 /* The trusted twins of the quantised kernels, straight from the definition
- * w = q * scale + bias: y = sum over groups of scale * sum(q x) + bias * sum(x). */
+ * w = q * scale + bias. */
 #include "cpu/table.h"
 #include "cpu/unpack.h"
 
 #include <math.h>
 
 static void quant_gemv(const CpuQuant *w, size_t begin, size_t end, const Activations *x, float *y,
-                       ptrdiff_t y_stride, float *scratch) {
-    (void)scratch;
+                       ptrdiff_t y_stride) {
     size_t row_words = w->cols * (size_t)w->bits / 32, group = (size_t)w->group;
     for (size_t r = begin; r < end; r++)
         for (size_t i = 0; i < x->m; i++) {
             const uint32_t *row = w->words + r * row_words;
             const float *xi = x->f32 + i * x->k;
             float total = 0;
-            for (size_t g = 0; g < x->groups; g++) {
-                float dot = 0, sum = 0;
-                for (size_t j = g * group; j < (g + 1) * group; j++) {
-                    dot += (float)cpu_unpack(row, w->bits, j) * xi[j];
-                    sum += xi[j];
-                }
-                size_t at = r * x->groups + g;
-                total +=
-                    cpu_load(w->scales, w->type, at) * dot + cpu_load(w->biases, w->type, at) * sum;
+            for (size_t j = 0; j < x->k; j++) {
+                size_t at = r * x->groups + j / group;
+                total += ((float)cpu_unpack(row, w->bits, j) * cpu_load(w->scales, w->type, at) +
+                          cpu_load(w->biases, w->type, at)) *
+                         xi[j];
             }
             y[(ptrdiff_t)i * y_stride + (ptrdiff_t)r] = total;
         }

@@ -11,7 +11,7 @@
 typedef struct Level {
     const char *name;
     bool (*available)(void);
-    void (*fill[6])(Kernels *table);
+    void (*fill[8])(Kernels *table);
 } Level;
 
 static bool always(void) {
@@ -49,13 +49,15 @@ static const Level levels[] = {
 #if defined(__x86_64__)
     {"avx2",
      has_avx2,
-     {cpu_fill_vector_avx2, cpu_fill_gemm_avx2, cpu_fill_quant_avx2, cpu_fill_int_avx2,
-      cpu_fill_fp_quant_avx2, cpu_fill_conv_avx2}},
+     {cpu_fill_vector_avx2, cpu_fill_gemm_avx2, cpu_fill_quant_avx2, cpu_fill_digit_avx2,
+      cpu_fill_int_avx2, cpu_fill_fp_quant_avx2, cpu_fill_conv_avx2}},
     {"avx512",
      has_avx512,
-     {cpu_fill_vector_avx512, cpu_fill_gemm_avx512, cpu_fill_quant_avx512, cpu_fill_int_avx512,
-      cpu_fill_fp_quant_avx512, cpu_fill_conv_avx512}},
-    {"avx512vnni", has_avx512vnni, {cpu_fill_quant_avx512vnni, cpu_fill_int_avx512vnni}},
+     {cpu_fill_vector_avx512, cpu_fill_gemm_avx512, cpu_fill_quant_avx512, cpu_fill_digit_avx512,
+      cpu_fill_int_avx512, cpu_fill_fp_quant_avx512, cpu_fill_conv_avx512}},
+    {"avx512vnni",
+     has_avx512vnni,
+     {cpu_fill_quant_avx512vnni, cpu_fill_digit_avx512vnni, cpu_fill_int_avx512vnni}},
     {"avx512bf16", has_avx512bf16, {cpu_fill_gemm_avx512bf16}},
 #endif
 };

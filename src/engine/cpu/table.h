@@ -8,37 +8,39 @@
 
 #include "cpu/kernels.h"
 
-/* How the 16-bit activations of a quantised product are ordered. */
+/* How a kernel wants the activations of a quantised product. */
 typedef enum {
-    LAYOUT_NONE,   /* the kernel reads the float32 activations */
-    LAYOUT_LINEAR, /* element order */
-    LAYOUT_NIBBLE  /* in blocks of 4 * lanes: elements 4i, then 4i+1, 4i+2, 4i+3 */
+    LAYOUT_NONE,   /* the float32 activations */
+    LAYOUT_LINEAR, /* 16-bit integers in element order, 1 or 2 planes (parts) */
+    LAYOUT_DIGITS  /* 2 or 3 bytes each (parts), in the blocks of digit_kernels.h */
 } ActivationLayout;
 
-/* m activation rows, prepared once per call for every row of weights. */
+/* m activation rows, prepared once per call for every row of weights. An
+ * activation is an integer times the scale of its group; the integer is split
+ * into parts, most significant first: fewer for half types, for float32 as
+ * many as keep the 24 bits of a group's largest. */
 typedef struct Activations {
     size_t m, k, groups;
-    int group;
+    int group, parts;
     const float *f32;     /* [m, k] */
-    const int16_t *fixed; /* [m, fixed_stride], zero past k */
-    size_t fixed_stride;
-    const float *scales; /* [m, group_stride]: x = fixed * scale; zero past the groups */
-    const float *sums;   /* [m, group_stride]: sum of a group's x, in float32 */
-    /* [m, group_stride]: what rounding lost of that sum, times the middle code:
-     * a dot with the codes less their middle is all that rounding touches. */
-    const float *centers;
+    const int16_t *fixed; /* LINEAR: [m, fixed_stride], one plane after the other in a row */
+    size_t fixed_stride, plane;
+    const int8_t *digits; /* DIGITS: [m, digit_stride], zero past k */
+    size_t digit_stride;
+    const float *scales; /* [m, group_stride]: x = integer * scale; zero past the groups */
+    const float *sums;   /* [m, group_stride]: scale * sum of a group's integers */
     size_t group_stride;
 } Activations;
 
 /* One call: y[i * y_stride + r] for weight rows r in [begin, end), all m
- * activations. `scratch` holds CPU_GEMV_SCRATCH(groups) floats. */
+ * activations. */
 typedef void (*QuantGemv)(const CpuQuant *weights, size_t begin, size_t end, const Activations *x,
-                          float *y, ptrdiff_t y_stride, float *scratch);
+                          float *y, ptrdiff_t y_stride);
 enum { GEMV_ROWS = 4, GEMV_MAX_M = 4 }; /* weight rows in flight; activations a pass */
+
 /* Scales times activation scales of a pass, each row in whole cache lines. */
 #define CPU_GEMV_SCALES(groups) (((groups) + 15) / 16 * 16 + 16)
 #define CPU_GEMV_SCRATCH(groups) (GEMV_ROWS * GEMV_MAX_M * CPU_GEMV_SCALES(groups))
-
 /* y[i * y_stride + r] for weight rows r in [begin, end) of a mode with a byte of
  * scale. x: [m, x_stride] float32. 4-bit codes want it in blocks of fp_block,
  * elements 8i + j of a block at j * fp_block / 8 + i, zero past the end.
@@ -60,7 +62,7 @@ typedef struct IntTile {
     int group;
     const int16_t *a; /* [rows, a_row] */
     size_t a_row;
-    const float *a_scales, *a_sums, *a_centers; /* [rows, a_group_row] */
+    const float *a_scales, *a_sums; /* [rows, a_group_row] */
     size_t a_group_row;
     const int16_t *b;                 /* [groups * group / 2, nr, 2] */
     const float *b_scales, *b_biases; /* [groups, nr] */
@@ -105,13 +107,16 @@ typedef struct Kernels {
                                 const float *x, size_t x_stride, size_t m, float *y,
                                 ptrdiff_t y_stride);
 
-    /* The 16-bit activations of one row: k elements, groups of `group`; fixed
-     * has room for whole blocks, zero past k. NULL where no kernel wants them. */
-    void (*fix_activations)(const float *x, size_t k, int group, int bits, ActivationLayout layout,
-                            int16_t *fixed, float *scales, float *sums, float *centers);
+    /* The integers of one activation row x [k], groups of `group`: planes of
+     * 16 bits `plane` apart, or blocks of digits with zeros past k. False when
+     * an x is not finite. NULL where no kernel wants them. */
+    bool (*fix_activations)(const float *x, size_t k, int group, int planes, int16_t *fixed,
+                            size_t plane, float *scales, float *sums);
+    bool (*digit_activations)(const float *x, size_t k, int group, int bits, int digits,
+                              int8_t *out, float *scales, float *sums);
     QuantGemv quant_gemv[9];          /* by bits */
     ActivationLayout quant_layout[9]; /* by bits */
-    size_t quant_block;               /* elements of a block of LAYOUT_NIBBLE */
+    size_t digit_block[9];            /* elements of a block of LAYOUT_DIGITS, by bits */
 
     /* out[0..count) = the weights of elements first.. of a packed row; first
      * and count are multiples of 32 (or end at the row's end). scales and biases
@@ -163,12 +168,15 @@ void cpu_fill_vector_avx2(Kernels *table);
 void cpu_fill_gemm_avx2(Kernels *table);
 void cpu_fill_quant_avx2(Kernels *table);
 void cpu_fill_fp_quant_avx2(Kernels *table);
+void cpu_fill_digit_avx2(Kernels *table);
 void cpu_fill_int_avx2(Kernels *table);
 void cpu_fill_vector_avx512(Kernels *table);
 void cpu_fill_gemm_avx512(Kernels *table);
 void cpu_fill_quant_avx512(Kernels *table);
 void cpu_fill_fp_quant_avx512(Kernels *table);
+void cpu_fill_digit_avx512(Kernels *table);
 void cpu_fill_quant_avx512vnni(Kernels *table);
+void cpu_fill_digit_avx512vnni(Kernels *table);
 void cpu_fill_int_avx512(Kernels *table);
 void cpu_fill_int_avx512vnni(Kernels *table);
 void cpu_fill_gemm_avx512bf16(Kernels *table);

@@ -1,0 +1,3 @@
+/* Products of packed weights and activations in bytes for AVX-512 VNNI; the code is
+ * digit_kernels.h. */
+#include "cpu/digit_kernels.h"

@@ -1,0 +1,352 @@
+/* digit_kernels: 4-bit products (with VNNI 8-bit ones too) that stream packed
+ * weights against activations in bytes, for every vector width. Included by
+ * digit_avx2.c, digit_avx512.c and digit_avx512vnni.c.
+ *
+ * An activation is an integer times the scale of its group, and the integer is
+ * two signed bytes (half types) or three (float32: every bit of the largest of
+ * a group), most significant first. A weight never becomes a float:
+ *
+ *      y = sum_g scale_g a_g * sum(q x) + bias_g * sum(x)
+ *
+ * Four bits, one vector of words, a byte holding elements 2i and 2i + 1:
+ *
+ *      low = w & 15, high = w >> 4 & 15            3
+ *      sum = low . even + high . odd               2 dot products a digit
+ *      sum = sum * 256 + the next digit's          1 shift
+ *      acc += float(sum) * scale of its group      convert, permute, fma
+ *
+ * Two digits are 12 instructions for 8 * LANES weights: at two vectors of 512
+ * bits a cycle and 3 GHz a core takes 32 GB/s of packed words, as much as it
+ * reads from memory. The scales of LANES groups are prepared at once and stay
+ * in a register. Sums fit 32 bits: 8 elements a lane * 15 * 2^23 < 2^31. */
+#include "cpu/vector.h"
+
+#include <string.h>
+
+#if defined(__AVX512F__)
+#if defined(__AVX512VNNI__)
+#define DIGIT(name) name##_avx512vnni
+#else
+#define DIGIT(name) name##_avx512
+#endif
+typedef __m512i Iv;
+static inline Iv iv_load(const void *p) {
+    return _mm512_loadu_si512(p);
+}
+static inline Iv iv_load_part(const void *p, size_t words) {
+    return _mm512_maskz_loadu_epi32((__mmask16)((1u << words) - 1), p);
+}
+static inline Iv iv_zero(void) {
+    return _mm512_setzero_si512();
+}
+static inline Iv iv_low_nibbles(Iv w) {
+    return _mm512_and_si512(w, _mm512_set1_epi8(15));
+}
+static inline Iv iv_high_nibbles(Iv w) {
+    return _mm512_and_si512(_mm512_srli_epi16(w, 4), _mm512_set1_epi8(15));
+}
+static inline V iv_float(Iv a) {
+    return _mm512_cvtepi32_ps(a);
+}
+/* Lane l of the result: scales[(first + l * step) >> shift]. */
+static inline __attribute__((always_inline)) V spread(V scales, int first, int step, int shift) {
+    const Iv lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    Iv at = _mm512_add_epi32(_mm512_set1_epi32(first),
+                             _mm512_mullo_epi32(lane, _mm512_set1_epi32(step)));
+    return _mm512_permutexvar_ps(_mm512_srli_epi32(at, (unsigned)shift), scales);
+}
+static inline V keep_first(V x, size_t n) {
+    return _mm512_maskz_mov_ps(v_first(n), x);
+}
+/* The sums of four vectors. */
+static inline __m128 sums4(V a, V b, V c, V d) {
+    V ab = v_add(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    V cd = v_add(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    V all = v_add(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xEE));
+    __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+    return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+}
+#else
+#define DIGIT(name) name##_avx2
+typedef __m256i Iv;
+static inline Iv iv_load(const void *p) {
+    return _mm256_loadu_si256(p);
+}
+static inline Iv iv_load_part(const void *p, size_t words) {
+    (void)words; /* half a vector: a row is a multiple of 32 elements */
+    return _mm256_zextsi128_si256(_mm_loadu_si128(p));
+}
+static inline Iv iv_zero(void) {
+    return _mm256_setzero_si256();
+}
+static inline Iv iv_low_nibbles(Iv w) {
+    return _mm256_and_si256(w, _mm256_set1_epi8(15));
+}
+static inline Iv iv_high_nibbles(Iv w) {
+    return _mm256_and_si256(_mm256_srli_epi16(w, 4), _mm256_set1_epi8(15));
+}
+static inline V iv_float(Iv a) {
+    return _mm256_cvtepi32_ps(a);
+}
+static inline __attribute__((always_inline)) V spread(V scales, int first, int step, int shift) {
+    const Iv lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    Iv at = _mm256_add_epi32(_mm256_set1_epi32(first),
+                             _mm256_mullo_epi32(lane, _mm256_set1_epi32(step)));
+    return _mm256_permutevar8x32_ps(scales, _mm256_srli_epi32(at, shift));
+}
+static inline V keep_first(V x, size_t n) {
+    return _mm256_and_ps(x, _mm256_castsi256_ps(v_first(n)));
+}
+static inline __m128 sums4(V a, V b, V c, V d) {
+    V all = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+    return _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
+}
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+enum { VECTOR_BYTES = sizeof(Iv), NIBBLES = 2 * VECTOR_BYTES };
+
+/* Sums of low . even + high . odd in 32-bit lanes, all digits together; x
+ * points at [digits][even, odd]. Two neighbouring products of a nibble and a
+ * byte, twice, fit 16 bits without saturation: 4 * 15 * 128. */
+INLINE Iv nibble_dots(Iv low, Iv high, const int8_t *x, int digits) {
+#if defined(__AVX512VNNI__)
+    Iv sum = iv_zero();
+    for (int d = 0; d < digits; d++, x += 2 * VECTOR_BYTES) {
+        if (d) sum = _mm512_slli_epi32(sum, 8);
+        sum = _mm512_dpbusd_epi32(sum, low, iv_load(x));
+        sum = _mm512_dpbusd_epi32(sum, high, iv_load(x + VECTOR_BYTES));
+    }
+    return sum;
+#elif defined(__AVX512F__)
+    Iv sum = iv_zero();
+    for (int d = 0; d < digits; d++, x += 2 * VECTOR_BYTES) {
+        Iv pairs = _mm512_add_epi16(_mm512_maddubs_epi16(low, iv_load(x)),
+                                    _mm512_maddubs_epi16(high, iv_load(x + VECTOR_BYTES)));
+        if (d) sum = _mm512_slli_epi32(sum, 8);
+        sum = _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+    }
+    return sum;
+#else
+    Iv sum = iv_zero();
+    for (int d = 0; d < digits; d++, x += 2 * VECTOR_BYTES) {
+        Iv pairs = _mm256_add_epi16(_mm256_maddubs_epi16(low, iv_load(x)),
+                                    _mm256_maddubs_epi16(high, iv_load(x + VECTOR_BYTES)));
+        if (d) sum = _mm256_slli_epi32(sum, 8);
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+    return sum;
+#endif
+}
+
+/* The products of one vector of words, as floats. */
+INLINE V vector_dots(Iv words, const int8_t *x, int bits, int digits) {
+#if defined(__AVX512VNNI__)
+    if (bits == 8) { /* three digits of eight bits need more than 32 */
+        Iv top = _mm512_dpbusd_epi32(iv_zero(), words, iv_load(x));
+        top = _mm512_dpbusd_epi32(_mm512_slli_epi32(top, 8), words, iv_load(x + VECTOR_BYTES));
+        if (digits == 2) return iv_float(top);
+        Iv last = _mm512_dpbusd_epi32(iv_zero(), words, iv_load(x + 2 * VECTOR_BYTES));
+        return v_fma(iv_float(top), v_set(256.0f), iv_float(last));
+    }
+#endif
+    (void)bits;
+    return iv_float(nibble_dots(iv_low_nibbles(words), iv_high_nibbles(words), x, digits));
+}
+
+/* n scales or biases from `at` on, zero in the other lanes. A whole vector is
+ * read where the tensor goes on for as long. */
+INLINE V load_scales(const void *p, size_t at, size_t n, size_t total, CpuType type) {
+    if (n == LANES) return v_load_type(p, at, type);
+    if (at + LANES > total) return v_load_type_n(p, at, n, type);
+    return keep_first(v_load_type(p, at, type), n);
+}
+
+/* y for `rows` weight rows (4 or 1) and m activation rows. */
+INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size_t first_x,
+                       float *y, ptrdiff_t y_stride, int rows, int m, int bits, int group,
+                       int digits) {
+    const int per_vector = VECTOR_BYTES * 8 / bits, per_lane = 32 / bits;
+    const int shift = group == 32 ? 5 : group == 64 ? 6 : 7;
+    const size_t row_bytes = w->cols * (size_t)bits / 8, total = w->rows * x->groups;
+    const uint8_t *words = (const uint8_t *)w->words + row * row_bytes;
+    const int8_t *digit = x->digits + first_x * x->digit_stride;
+    V acc[GEMV_ROWS][GEMV_MAX_M], scale[GEMV_ROWS][GEMV_MAX_M];
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < m; i++) acc[r][i] = v_set(0.0f);
+
+    for (size_t g = 0; g < x->groups; g += LANES) {
+        const size_t n = x->groups - g < LANES ? x->groups - g : LANES;
+        for (int r = 0; r < rows; r++) {
+            const size_t at = (row + (size_t)r) * x->groups + g;
+            V s = load_scales(w->scales, at, n, total, w->type);
+            V b = load_scales(w->biases, at, n, total, w->type);
+            for (int i = 0; i < m; i++) {
+                const size_t a = (first_x + (size_t)i) * x->group_stride + g;
+                scale[r][i] = v_mul(s, v_load(x->scales + a));
+                acc[r][i] = v_fma(b, v_load(x->sums + a), acc[r][i]);
+            }
+        }
+        const int elements = (int)n * group, vectors = elements / per_vector;
+        for (int v = 0; v < vectors; v++)
+            for (int r = 0; r < rows; r++) {
+                Iv packed = iv_load(words + (size_t)r * row_bytes + (size_t)v * VECTOR_BYTES);
+                for (int i = 0; i < m; i++)
+                    acc[r][i] =
+                        v_fma(vector_dots(packed,
+                                          digit + (size_t)i * x->digit_stride +
+                                              (size_t)(v * per_vector * digits),
+                                          bits, digits),
+                              spread(scale[r][i], v * per_vector, per_lane, shift), acc[r][i]);
+            }
+        const int rest = elements % per_vector;
+        if (rest)
+            for (int r = 0; r < rows; r++) {
+                Iv packed =
+                    iv_load_part(words + (size_t)r * row_bytes + (size_t)vectors * VECTOR_BYTES,
+                                 (size_t)(rest / per_lane));
+                for (int i = 0; i < m; i++)
+                    acc[r][i] = v_fma(vector_dots(packed,
+                                                  digit + (size_t)i * x->digit_stride +
+                                                      (size_t)(vectors * per_vector * digits),
+                                                  bits, digits),
+                                      spread(scale[r][i], vectors * per_vector, per_lane, shift),
+                                      acc[r][i]);
+            }
+        words += (size_t)elements * (size_t)bits / 8;
+        digit += elements * digits;
+    }
+    for (int i = 0; i < m; i++) {
+        float *target = y + (ptrdiff_t)(first_x + (size_t)i) * y_stride + (ptrdiff_t)row;
+        if (rows == 4)
+            _mm_storeu_ps(target, sums4(acc[0][i], acc[1][i], acc[2][i], acc[3][i]));
+        else
+            target[0] = v_sum(acc[0][i]);
+    }
+}
+
+INLINE void digit_gemv(const CpuQuant *w, size_t begin, size_t end, const Activations *x, float *y,
+                       ptrdiff_t y_stride, int bits, int group, int digits) {
+    for (size_t row = begin; row < end;) {
+        const bool four = end - row >= 4;
+        for (size_t i = 0; i < x->m;) {
+            const size_t left = x->m - i;
+            if (left == 1 && four) {
+                digit_rows(w, row, x, i, y, y_stride, 4, 1, bits, group, digits);
+                break;
+            }
+            const size_t m = left >= 4 ? 4 : left >= 2 ? 2 : 1;
+            for (size_t r = row; r < row + (four ? 4 : 1); r++) {
+                if (m == 4)
+                    digit_rows(w, r, x, i, y, y_stride, 1, 4, bits, group, digits);
+                else if (m == 2)
+                    digit_rows(w, r, x, i, y, y_stride, 1, 2, bits, group, digits);
+                else
+                    digit_rows(w, r, x, i, y, y_stride, 1, 1, bits, group, digits);
+            }
+            i += m;
+        }
+        row += four ? 4 : 1;
+    }
+}
+
+#define GEMV(name, bits, group, digits)                                                           \
+    static void name(const CpuQuant *w, size_t begin, size_t end, const Activations *x, float *y, \
+                     ptrdiff_t y_stride) {                                                        \
+        digit_gemv(w, begin, end, x, y, y_stride, bits, group, digits);                           \
+    }
+#define GEMV_OF_BITS(bits)                                                                     \
+    GEMV(gemv_##bits##_32_2, bits, 32, 2)                                                      \
+    GEMV(gemv_##bits##_64_2, bits, 64, 2)                                                      \
+    GEMV(gemv_##bits##_128_2, bits, 128, 2)                                                    \
+    GEMV(gemv_##bits##_32_3, bits, 32, 3)                                                      \
+    GEMV(gemv_##bits##_64_3, bits, 64, 3)                                                      \
+    GEMV(gemv_##bits##_128_3, bits, 128, 3)                                                    \
+    static void gemv_##bits(const CpuQuant *w, size_t begin, size_t end, const Activations *x, \
+                            float *y, ptrdiff_t y_stride) {                                    \
+        static const QuantGemv run[3][2] = {{gemv_##bits##_32_2, gemv_##bits##_32_3},          \
+                                            {gemv_##bits##_64_2, gemv_##bits##_64_3},          \
+                                            {gemv_##bits##_128_2, gemv_##bits##_128_3}};       \
+        run[w->group / 64][x->parts - 2](w, begin, end, x, y, y_stride);                       \
+    }
+GEMV_OF_BITS(4)
+#if defined(__AVX512VNNI__)
+GEMV_OF_BITS(8)
+#endif
+
+/* One row of activations: integers of 15 or 23 bits, split into bytes that
+ * begin at -128. `block` elements lie together: [digit][even, odd] for
+ * nibbles, [digit] in element order for bytes. */
+INLINE void split_digits(const int32_t *v, int count, bool nibbles, int digits, int8_t *out) {
+    for (int d = digits - 1; d >= 0; d--) {
+        int8_t *plane = out + d * count;
+        int32_t carry[NIBBLES];
+        for (int i = 0; i < count; i++) {
+            /* (v + half) >> 8d leaves the rounded upper digits */
+            int32_t half = d == digits - 1 ? 0 : (d == digits - 2 ? 128 : 128 + (128 << 8));
+            carry[i] = (v[i] + half) >> (8 * (digits - 1 - d));
+        }
+        if (nibbles)
+            for (int i = 0; i < count / 2; i++) {
+                plane[i] = (int8_t)carry[2 * i];
+                plane[count / 2 + i] = (int8_t)carry[2 * i + 1];
+            }
+        else
+            for (int i = 0; i < count; i++) plane[i] = (int8_t)carry[i];
+    }
+}
+
+static bool digit_activations(const float *x, size_t k, int group, int bits, int digits,
+                              int8_t *out, float *scales, float *sums) {
+    /* 127 in every digit, less what rounding may add. */
+    const float limit = digits == 3 ? 8355600.0f : 32638.0f;
+    const int count = bits == 4 ? NIBBLES : VECTOR_BYTES;
+    int32_t v[NIBBLES];
+    float factor = 0, scale = 0;
+    int sum = 0;
+    bool finite = true;
+    for (size_t at = 0; at < k; at += (size_t)count) {
+        const int here = k - at < (size_t)count ? (int)(k - at) : count;
+        for (int i = 0; i < here; i += 32) {
+            const size_t element = at + (size_t)i, g = element / (size_t)group;
+            if (element % (size_t)group == 0) {
+                V top = v_set(0.0f), special = top;
+                for (int j = 0; j < group; j += LANES) {
+                    V value = v_load(x + element + j);
+                    top = v_max(top, v_abs(value));
+                    special = v_fma(value, v_set(0.0f), special); /* NaN after NaN or infinity */
+                }
+                const float largest = v_top(top);
+                finite &= v_sum(special) == 0.0f;
+                factor = largest > 1e-30f ? limit / largest : 0.0f;
+                scale = largest > 1e-30f ? largest / limit : 0.0f;
+                sum = 0;
+            }
+            for (int j = 0; j < 32; j += LANES) {
+                Vi q = v_int(v_mul(v_load(x + element + j), v_set(factor)));
+                memcpy(v + i + j, &q, sizeof q);
+            }
+            for (int j = 0; j < 32; j++) sum += v[i + j];
+            scales[g] = scale;
+            sums[g] = scale * (float)sum;
+        }
+        for (int i = here; i < count; i++) v[i] = 0;
+        if (digits == 2)
+            split_digits(v, count, bits == 4, 2, out + at * 2);
+        else
+            split_digits(v, count, bits == 4, 3, out + at * 3);
+    }
+    return finite;
+}
+
+void DIGIT(cpu_fill_digit)(Kernels *t) {
+    t->quant_gemv[4] = gemv_4;
+    t->quant_layout[4] = LAYOUT_DIGITS;
+    t->digit_block[4] = NIBBLES;
+#if defined(__AVX512VNNI__)
+    t->quant_gemv[8] = gemv_8;
+    t->quant_layout[8] = LAYOUT_DIGITS;
+    t->digit_block[8] = VECTOR_BYTES;
+#endif
+    t->digit_activations = digit_activations;
+}
