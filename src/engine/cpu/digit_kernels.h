@@ -162,60 +162,83 @@ INLINE V load_scales(const void *p, size_t at, size_t n, size_t total, CpuType t
     return keep_first(v_load_type(p, at, type), n);
 }
 
+/* Where the words are fetched ahead of their use: a whole number of blocks of
+ * rows, at least this many bytes. The processor's own prefetch stops at pages. */
+enum { AHEAD = 2048 };
+INLINE size_t fetch_distance(size_t block_bytes) {
+    return (AHEAD + block_bytes - 1) / block_bytes * block_bytes;
+}
+
+/* The sums of `rows` weight rows with m activation rows. */
+typedef V Sums[GEMV_ROWS][GEMV_MAX_M];
+
+/* Adds the products of one vector of words a row; `scale` holds the groups of
+ * the chunk that `digit` begins, `first` is the vector's first element there. */
+INLINE void add_vectors(Sums acc, Sums scale, const Iv *packed, const int8_t *digit,
+                        size_t digit_stride, int first, int rows, int m, int bits, int shift,
+                        int digits) {
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int i = 0; i < m; i++)
+            acc[r][i] =
+                v_fma(vector_dots(packed[r], digit + (size_t)i * digit_stride + first * digits,
+                                  bits, digits),
+                      spread(scale[r][i], first, 32 / bits, shift), acc[r][i]);
+}
+
 /* y for `rows` weight rows (4 or 1) and m activation rows. */
 INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size_t first_x,
                        float *y, ptrdiff_t y_stride, int rows, int m, int bits, int group,
                        int digits) {
-    const int per_vector = VECTOR_BYTES * 8 / bits, per_lane = 32 / bits;
+    const int per_vector = VECTOR_BYTES * 8 / bits;
     const int shift = group == 32 ? 5 : group == 64 ? 6 : 7;
     const size_t row_bytes = w->cols * (size_t)bits / 8, total = w->rows * x->groups;
+    const size_t ahead = fetch_distance((size_t)rows * row_bytes);
     const uint8_t *words = (const uint8_t *)w->words + row * row_bytes;
     const int8_t *digit = x->digits + first_x * x->digit_stride;
-    V acc[GEMV_ROWS][GEMV_MAX_M], scale[GEMV_ROWS][GEMV_MAX_M];
+    Sums acc, scale;
+    Iv packed[GEMV_ROWS];
+#pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
         for (int i = 0; i < m; i++) acc[r][i] = v_set(0.0f);
 
     for (size_t g = 0; g < x->groups; g += LANES) {
         const size_t n = x->groups - g < LANES ? x->groups - g : LANES;
+#pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
             const size_t at = (row + (size_t)r) * x->groups + g;
             V s = load_scales(w->scales, at, n, total, w->type);
             V b = load_scales(w->biases, at, n, total, w->type);
+#pragma GCC unroll 4
             for (int i = 0; i < m; i++) {
                 const size_t a = (first_x + (size_t)i) * x->group_stride + g;
                 scale[r][i] = v_mul(s, v_load(x->scales + a));
                 acc[r][i] = v_fma(b, v_load(x->sums + a), acc[r][i]);
             }
         }
-        const int elements = (int)n * group, vectors = elements / per_vector;
-        for (int v = 0; v < vectors; v++)
+        const int elements = (int)n * group, rest = elements % per_vector;
+        int first = 0;
+        for (; first + per_vector <= elements; first += per_vector, words += VECTOR_BYTES) {
+#pragma GCC unroll 4
             for (int r = 0; r < rows; r++) {
-                Iv packed = iv_load(words + (size_t)r * row_bytes + (size_t)v * VECTOR_BYTES);
-                for (int i = 0; i < m; i++)
-                    acc[r][i] =
-                        v_fma(vector_dots(packed,
-                                          digit + (size_t)i * x->digit_stride +
-                                              (size_t)(v * per_vector * digits),
-                                          bits, digits),
-                              spread(scale[r][i], v * per_vector, per_lane, shift), acc[r][i]);
+                __builtin_prefetch(words + (size_t)r * row_bytes + ahead, 0, 2);
+                packed[r] = iv_load(words + (size_t)r * row_bytes);
             }
-        const int rest = elements % per_vector;
-        if (rest)
-            for (int r = 0; r < rows; r++) {
-                Iv packed =
-                    iv_load_part(words + (size_t)r * row_bytes + (size_t)vectors * VECTOR_BYTES,
-                                 (size_t)(rest / per_lane));
-                for (int i = 0; i < m; i++)
-                    acc[r][i] = v_fma(vector_dots(packed,
-                                                  digit + (size_t)i * x->digit_stride +
-                                                      (size_t)(vectors * per_vector * digits),
-                                                  bits, digits),
-                                      spread(scale[r][i], vectors * per_vector, per_lane, shift),
-                                      acc[r][i]);
-            }
-        words += (size_t)elements * (size_t)bits / 8;
+            add_vectors(acc, scale, packed, digit, x->digit_stride, first, rows, m, bits, shift,
+                        digits);
+        }
+        if (rest) {
+#pragma GCC unroll 4
+            for (int r = 0; r < rows; r++)
+                packed[r] = iv_load_part(words + (size_t)r * row_bytes, (size_t)(rest * bits / 32));
+            add_vectors(acc, scale, packed, digit, x->digit_stride, first, rows, m, bits, shift,
+                        digits);
+        }
         digit += elements * digits;
     }
+#pragma GCC unroll 4
     for (int i = 0; i < m; i++) {
         float *target = y + (ptrdiff_t)(first_x + (size_t)i) * y_stride + (ptrdiff_t)row;
         if (rows == 4)
