@@ -190,8 +190,9 @@ int base_threads(void);
 void base_threads_set(int count); /* before first use, or between parallel loops */
 
 /* Calls body(context, begin, end, thread) so that [0, count) is covered once,
- * in at most base_threads() contiguous static slices of at least `grain`
- * items. Returns when all are done. A call from inside a body runs serially.
+ * in contiguous slices of at least `grain` items whose bounds depend on the
+ * sizes and the number of threads alone. A thread, 0 to base_threads() - 1, may
+ * run several. Returns when all are done. A call from inside a body runs serially.
  * Calls from several threads at once are safe; one of them gets the pool, the
  * others run serially. */
 typedef void (*ParallelBody)(void *context, size_t begin, size_t end, int thread);

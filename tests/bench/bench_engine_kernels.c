@@ -4,6 +4,7 @@
 #include "base/base.h"
 #include "cpu/kernels.h"
 #include "cpu/table.h"
+#include "machine.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -35,20 +36,6 @@ static double best_time(void (*run)(void *), void *context) {
         best = fmin(best, base_now() - start);
     } while (base_now() < end);
     return best;
-}
-
-typedef struct ReadTest {
-    const float *data;
-    size_t n;
-    float sums[256];
-} ReadTest;
-static void read_slice(void *context, size_t begin, size_t end, int thread) {
-    ReadTest *test = context;
-    test->sums[thread] = cpu_kernels()->sum(test->data + begin, end - begin);
-}
-static void read_once(void *context) {
-    ReadTest *test = context;
-    base_parallel_for(test->n, 4096, read_slice, test);
 }
 
 #if defined(__x86_64__)
@@ -103,8 +90,15 @@ static CpuQuant quantised(size_t rows, size_t cols, int bits, int group) {
     size_t groups = rows * cols / (size_t)group;
     uint32_t *words = base_alloc(rows * cols * (size_t)bits / 8);
     for (size_t i = 0; i < rows * cols * (size_t)bits / 32; i++) words[i] = random_bits();
-    return (CpuQuant){
-        words, filled(CPU_F16, groups), filled(CPU_F16, groups), CPU_F16, bits, group, rows, cols};
+    return (CpuQuant){.words = words,
+                      .scales = filled(CPU_F16, groups),
+                      .biases = filled(CPU_F16, groups),
+                      .type = CPU_F16,
+                      .bits = bits,
+                      .group = group,
+                      .rows = rows,
+                      .cols = cols,
+                      .factor = 1};
 }
 static void free_quantised(CpuQuant *q) {
     free((void *)(uintptr_t)q->words);
@@ -233,10 +227,7 @@ static void unary_once(void *context) {
 
 int main(int count, char **arguments) {
     if (count > 1) seconds_a_case = atof(arguments[1]);
-    ReadTest read = {.n = (size_t)48 << 20};
-    read.data = filled(CPU_F32, read.n);
-    read_rate = (double)read.n * 4e-9 / best_time(read_once, &read);
-    free((void *)(uintptr_t)read.data);
+    read_rate = read_bandwidth((size_t)256 << 20) * 1e-9;
     fma_rate = measure_fma();
     printf("%s, %d threads: memory read %.1f GB/s, float32 multiply-add %.1f GFLOP/s\n\n",
            cpu_level(), base_threads(), read_rate, fma_rate);

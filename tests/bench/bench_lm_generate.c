@@ -2,6 +2,7 @@
  * several runs, beside the memory bandwidth of this machine measured in the
  * same process. Usage: bench_lm_generate MODEL_FOLDER [runs]. */
 #include "lm/lm.h"
+#include "machine.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -16,41 +17,6 @@ static int by_value(const void *a, const void *b) {
 static double median(double *values, int count) {
     qsort(values, (size_t)count, sizeof *values, by_value);
     return values[count / 2];
-}
-
-typedef struct ReadJob {
-    const uint64_t *words;
-    uint64_t sums[256];
-} ReadJob;
-
-static void read_words(void *context, size_t begin, size_t end, int thread) {
-    ReadJob *job = context;
-    uint64_t a = 0, b = 0, c = 0, d = 0;
-    for (size_t i = begin; i + 4 <= end; i += 4) {
-        a += job->words[i];
-        b += job->words[i + 1];
-        c += job->words[i + 2];
-        d += job->words[i + 3];
-    }
-    job->sums[thread & 255] += a + b + c + d;
-}
-
-/* Bytes a second that all threads together read from memory, best of seven. */
-static double read_bandwidth(void) {
-    size_t bytes = (size_t)512 << 20;
-    uint64_t *words = base_alloc(bytes);
-    memset(words, 1, bytes);
-    ReadJob job = {.words = words};
-    double best = 0;
-    for (int run = 0; run < 7; run++) {
-        double begun = base_now();
-        base_parallel_for(bytes / 8, 1024, read_words, &job);
-        double rate = (double)bytes / (base_now() - begun);
-        best = BASE_MAX(best, rate);
-    }
-    if (job.sums[0] == 42) puts("");
-    free(words);
-    return best;
 }
 
 int main(int argc, char **argv) {
@@ -68,7 +34,7 @@ int main(int argc, char **argv) {
     options.max_tokens = DECODE;
     options.ignore_stop = true;
     double prefill[MAX_RUNS], decode[MAX_RUNS];
-    double bandwidth = read_bandwidth();
+    double bandwidth = read_bandwidth((size_t)512 << 20);
     for (int run = 0; model && run < runs; run++) {
         LmStats stats;
         if (!lm_generate(model, prompt, PROMPT, &options, &stats, &err)) break;
