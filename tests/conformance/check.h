@@ -29,6 +29,11 @@
     X(ARANGE, "item i is start + i step; upstream adds step by step in the dtype")      \
     X(EMPTY_SCAN, "a scan of nothing is nothing; upstream divides by zero")             \
     X(NULL_DATA, "the data of a lazy array is NULL; upstream crashes")                  \
+    X(INTEGER_POWER, "an integer to a negative power is 0; upstream does not return")   \
+    X(BAD_DTYPE, "a number that is no dtype is an error; upstream makes something")     \
+    X(PROCESS_KEY, "random keys are per thread; 0.31.2 has one for the process")        \
+    X(NO_CACHE, "freed buffers are kept up to a limit; 0.31.2 keeps none on the CPU")   \
+    X(SPEED, "loops are shortened for the slower library")                              \
     X(EVAL_ERRORS, "a failed evaluation is an error; upstream ends the process")
 #define NAME_OF(name, why) name,
 enum { DIFFERENCES(NAME_OF) DIFFERENCE_COUNT };
@@ -114,7 +119,7 @@ static inline mlx_array must(int status, mlx_array array) {
         last_error[0] = 0;                                                                       \
         error_count = 0;                                                                         \
         if (mlx_##name(&out_, __VA_ARGS__) != 1) fail_msg("%s did not fail", #name);             \
-        assert_int_equal(error_count, 1);                                                        \
+        assert_int_equal(error_count >= 1, 1);                                                   \
         if (!strstr(last_error, text)) fail_msg("\"%s\" does not say \"%s\"", last_error, text); \
         assert_int_equal(mlx_array_item_int32(&item_, out_), 0);                                 \
         assert_int_equal(item_, 77);                                                             \
@@ -124,7 +129,9 @@ static inline mlx_array must(int status, mlx_array array) {
 
 #define LIST(...) (int[]){__VA_ARGS__}, sizeof((int[]){__VA_ARGS__}) / sizeof(int)
 #define SHAPE(...) (int[]){__VA_ARGS__}, (int)(sizeof((int[]){__VA_ARGS__}) / sizeof(int))
-#define VALUES(...) (double[]){__VA_ARGS__}, sizeof((double[]){__VA_ARGS__}) / sizeof(double)
+/* VALUES() is the empty list. */
+#define VALUES(...) \
+    ((double[]){0, ##__VA_ARGS__} + 1), sizeof((double[]){0, ##__VA_ARGS__}) / sizeof(double) - 1
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 #define NONE mlx_array_new()
 
@@ -189,7 +196,7 @@ static inline void check_near(mlx_array array, const double *expected, size_t co
     }
 }
 
-#define check(array, ...) check_near(array, VALUES(__VA_ARGS__), 0)
+#define check(array, ...) check_near(array, VALUES(__VA_ARGS__), 3e-7)
 
 static inline void check_same(mlx_array a, mlx_array b, double tolerance) {
     check_near(a, doubles(b), mlx_array_size(b), tolerance);

@@ -371,7 +371,8 @@ static int body_where(mlx_array *res, mlx_array x, mlx_array y, mlx_stream s) {
 static int body_pad(mlx_array *res, mlx_array x, mlx_array y, mlx_stream s) {
     (void)y;
     mlx_array zero = mlx_array_new_float(0);
-    const int failed = mlx_pad(res, x, LIST(0, 1, 2), LIST(1, 0, 0), LIST(2, 0, 3), zero, "constant", s);
+    const int failed =
+        mlx_pad(res, x, LIST(0, 1, 2), LIST(1, 0, 0), LIST(2, 0, 3), zero, "constant", s);
     mlx_array_free(zero);
     return failed;
 }
