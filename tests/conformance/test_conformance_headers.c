@@ -179,6 +179,9 @@
     SAME(int, mlx_linalg_inv, mlx_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_linalg_lu, mlx_vector_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_linalg_lu_factor, mlx_array *, mlx_array *, mlx_array, mlx_stream) \
+    SAME(int, mlx_linalg_norm, mlx_array *, mlx_array, double, const int *, size_t, bool, mlx_stream) \
+    SAME(int, mlx_linalg_norm_matrix, mlx_array *, mlx_array, const char *, const int *, size_t, bool, mlx_stream) \
+    SAME(int, mlx_linalg_norm_l2, mlx_array *, mlx_array, const int *, size_t, bool, mlx_stream) \
     SAME(int, mlx_linalg_pinv, mlx_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_linalg_qr, mlx_array *, mlx_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_linalg_solve, mlx_array *, mlx_array, mlx_array, mlx_stream) \
@@ -214,9 +217,11 @@
     SAME(int, mlx_abs, mlx_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_add, mlx_array *, mlx_array, mlx_array, mlx_stream) \
     SAME(int, mlx_addmm, mlx_array *, mlx_array, mlx_array, mlx_array, float, float, mlx_stream) \
+    SAME(int, mlx_all_axes, mlx_array *, mlx_array, const int *, size_t, bool, mlx_stream) \
     SAME(int, mlx_all_axis, mlx_array *, mlx_array, int, bool, mlx_stream) \
     SAME(int, mlx_all, mlx_array *, mlx_array, bool, mlx_stream) \
     SAME(int, mlx_allclose, mlx_array *, mlx_array, mlx_array, double, double, bool, mlx_stream) \
+    SAME(int, mlx_any_axes, mlx_array *, mlx_array, const int *, size_t, bool, mlx_stream) \
     SAME(int, mlx_any_axis, mlx_array *, mlx_array, int, bool, mlx_stream) \
     SAME(int, mlx_any, mlx_array *, mlx_array, bool, mlx_stream) \
     SAME(int, mlx_arange, mlx_array *, double, double, double, mlx_dtype, mlx_stream) \
@@ -225,20 +230,28 @@
     SAME(int, mlx_arcsin, mlx_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_arcsinh, mlx_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_arctan, mlx_array *, mlx_array, mlx_stream) \
+    SAME(int, mlx_arctan2, mlx_array *, mlx_array, mlx_array, mlx_stream) \
     SAME(int, mlx_arctanh, mlx_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_argmax_axis, mlx_array *, mlx_array, int, bool, mlx_stream) \
     SAME(int, mlx_argmax, mlx_array *, mlx_array, bool, mlx_stream) \
     SAME(int, mlx_argmin_axis, mlx_array *, mlx_array, int, bool, mlx_stream) \
     SAME(int, mlx_argmin, mlx_array *, mlx_array, bool, mlx_stream) \
     SAME(int, mlx_argpartition_axis, mlx_array *, mlx_array, int, int, mlx_stream) \
+    SAME(int, mlx_argpartition, mlx_array *, mlx_array, int, mlx_stream) \
     SAME(int, mlx_argsort_axis, mlx_array *, mlx_array, int, mlx_stream) \
+    SAME(int, mlx_argsort, mlx_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_array_equal, mlx_array *, mlx_array, mlx_array, bool, mlx_stream) \
     SAME(int, mlx_as_strided, mlx_array *, mlx_array, const int *, size_t, const int64_t *, size_t, size_t, mlx_stream) \
     SAME(int, mlx_astype, mlx_array *, mlx_array, mlx_dtype, mlx_stream) \
+    SAME(int, mlx_atleast_1d, mlx_array *, mlx_array, mlx_stream) \
+    SAME(int, mlx_atleast_2d, mlx_array *, mlx_array, mlx_stream) \
+    SAME(int, mlx_atleast_3d, mlx_array *, mlx_array, mlx_stream) \
+    SAME(int, mlx_bartlett, mlx_array *, int, mlx_stream) \
     SAME(int, mlx_bitwise_and, mlx_array *, mlx_array, mlx_array, mlx_stream) \
     SAME(int, mlx_bitwise_invert, mlx_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_bitwise_or, mlx_array *, mlx_array, mlx_array, mlx_stream) \
     SAME(int, mlx_bitwise_xor, mlx_array *, mlx_array, mlx_array, mlx_stream) \
+    SAME(int, mlx_blackman, mlx_array *, int, mlx_stream) \
     SAME(int, mlx_block_masked_mm, mlx_array *, mlx_array, mlx_array, int, mlx_array, mlx_array, mlx_array, mlx_stream) \
     SAME(int, mlx_broadcast_arrays, mlx_vector_array *, mlx_vector_array, mlx_stream) \
     SAME(int, mlx_broadcast_to, mlx_array *, mlx_array, const int *, size_t, mlx_stream) \
@@ -268,6 +281,7 @@
     SAME(int, mlx_diag, mlx_array *, mlx_array, int, mlx_stream) \
     SAME(int, mlx_diagonal, mlx_array *, mlx_array, int, int, int, mlx_stream) \
     SAME(int, mlx_divide, mlx_array *, mlx_array, mlx_array, mlx_stream) \
+    SAME(int, mlx_divmod, mlx_vector_array *, mlx_array, mlx_array, mlx_stream) \
     SAME(int, mlx_einsum, mlx_array *, const char *, mlx_vector_array, mlx_stream) \
     SAME(int, mlx_equal, mlx_array *, mlx_array, mlx_array, mlx_stream) \
     SAME(int, mlx_erf, mlx_array *, mlx_array, mlx_stream) \
@@ -290,17 +304,22 @@
     SAME(int, mlx_greater, mlx_array *, mlx_array, mlx_array, mlx_stream) \
     SAME(int, mlx_greater_equal, mlx_array *, mlx_array, mlx_array, mlx_stream) \
     SAME(int, mlx_hadamard_transform, mlx_array *, mlx_array, mlx_optional_float, mlx_stream) \
+    SAME(int, mlx_hamming, mlx_array *, int, mlx_stream) \
+    SAME(int, mlx_hanning, mlx_array *, int, mlx_stream) \
     SAME(int, mlx_identity, mlx_array *, int, mlx_dtype, mlx_stream) \
     SAME(int, mlx_imag, mlx_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_inner, mlx_array *, mlx_array, mlx_array, mlx_stream) \
+    SAME(int, mlx_isclose, mlx_array *, mlx_array, mlx_array, double, double, bool, mlx_stream) \
     SAME(int, mlx_isfinite, mlx_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_isinf, mlx_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_isnan, mlx_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_isneginf, mlx_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_isposinf, mlx_array *, mlx_array, mlx_stream) \
+    SAME(int, mlx_kron, mlx_array *, mlx_array, mlx_array, mlx_stream) \
     SAME(int, mlx_left_shift, mlx_array *, mlx_array, mlx_array, mlx_stream) \
     SAME(int, mlx_less, mlx_array *, mlx_array, mlx_array, mlx_stream) \
     SAME(int, mlx_less_equal, mlx_array *, mlx_array, mlx_array, mlx_stream) \
+    SAME(int, mlx_linspace, mlx_array *, double, double, int, mlx_dtype, mlx_stream) \
     SAME(int, mlx_log, mlx_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_log10, mlx_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_log1p, mlx_array *, mlx_array, mlx_stream) \
@@ -322,20 +341,29 @@
     SAME(int, mlx_mean_axes, mlx_array *, mlx_array, const int *, size_t, bool, mlx_stream) \
     SAME(int, mlx_mean_axis, mlx_array *, mlx_array, int, bool, mlx_stream) \
     SAME(int, mlx_mean, mlx_array *, mlx_array, bool, mlx_stream) \
+    SAME(int, mlx_median, mlx_array *, mlx_array, const int *, size_t, bool, mlx_stream) \
+    SAME(int, mlx_meshgrid, mlx_vector_array *, mlx_vector_array, bool, const char *, mlx_stream) \
     SAME(int, mlx_min_axes, mlx_array *, mlx_array, const int *, size_t, bool, mlx_stream) \
     SAME(int, mlx_min_axis, mlx_array *, mlx_array, int, bool, mlx_stream) \
     SAME(int, mlx_min, mlx_array *, mlx_array, bool, mlx_stream) \
     SAME(int, mlx_minimum, mlx_array *, mlx_array, mlx_array, mlx_stream) \
     SAME(int, mlx_moveaxis, mlx_array *, mlx_array, int, int, mlx_stream) \
     SAME(int, mlx_multiply, mlx_array *, mlx_array, mlx_array, mlx_stream) \
+    SAME(int, mlx_nan_to_num, mlx_array *, mlx_array, float, mlx_optional_float, mlx_optional_float, mlx_stream) \
     SAME(int, mlx_negative, mlx_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_not_equal, mlx_array *, mlx_array, mlx_array, mlx_stream) \
+    SAME(int, mlx_number_of_elements, mlx_array *, mlx_array, const int *, size_t, bool, mlx_dtype, mlx_stream) \
     SAME(int, mlx_ones, mlx_array *, const int *, size_t, mlx_dtype, mlx_stream) \
     SAME(int, mlx_ones_like, mlx_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_outer, mlx_array *, mlx_array, mlx_array, mlx_stream) \
     SAME(int, mlx_pad, mlx_array *, mlx_array, const int *, size_t, const int *, size_t, const int *, size_t, mlx_array, const char *, mlx_stream) \
+    SAME(int, mlx_pad_symmetric, mlx_array *, mlx_array, int, mlx_array, const char *, mlx_stream) \
     SAME(int, mlx_partition_axis, mlx_array *, mlx_array, int, int, mlx_stream) \
+    SAME(int, mlx_partition, mlx_array *, mlx_array, int, mlx_stream) \
     SAME(int, mlx_power, mlx_array *, mlx_array, mlx_array, mlx_stream) \
+    SAME(int, mlx_prod_axes, mlx_array *, mlx_array, const int *, size_t, bool, mlx_stream) \
+    SAME(int, mlx_prod_axis, mlx_array *, mlx_array, int, bool, mlx_stream) \
+    SAME(int, mlx_prod, mlx_array *, mlx_array, bool, mlx_stream) \
     SAME(int, mlx_put_along_axis, mlx_array *, mlx_array, mlx_array, mlx_array, int, mlx_stream) \
     SAME(int, mlx_qqmm, mlx_array *, mlx_array, mlx_array, mlx_array, mlx_optional_int, mlx_optional_int, const char *, mlx_array, mlx_array, mlx_stream) \
     SAME(int, mlx_quantize, mlx_vector_array *, mlx_array, mlx_optional_int, mlx_optional_int, const char *, mlx_array, mlx_stream) \
@@ -345,9 +373,12 @@
     SAME(int, mlx_reciprocal, mlx_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_remainder, mlx_array *, mlx_array, mlx_array, mlx_stream) \
     SAME(int, mlx_repeat_axis, mlx_array *, mlx_array, int, int, mlx_stream) \
+    SAME(int, mlx_repeat, mlx_array *, mlx_array, int, mlx_stream) \
     SAME(int, mlx_reshape, mlx_array *, mlx_array, const int *, size_t, mlx_stream) \
     SAME(int, mlx_right_shift, mlx_array *, mlx_array, mlx_array, mlx_stream) \
     SAME(int, mlx_roll_axis, mlx_array *, mlx_array, const int *, size_t, int, mlx_stream) \
+    SAME(int, mlx_roll_axes, mlx_array *, mlx_array, const int *, size_t, const int *, size_t, mlx_stream) \
+    SAME(int, mlx_roll, mlx_array *, mlx_array, const int *, size_t, mlx_stream) \
     SAME(int, mlx_round, mlx_array *, mlx_array, int, mlx_stream) \
     SAME(int, mlx_rsqrt, mlx_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_scatter, mlx_array *, mlx_array, mlx_vector_array, mlx_array, const int *, size_t, mlx_stream) \
@@ -378,6 +409,7 @@
     SAME(int, mlx_softmax_axis, mlx_array *, mlx_array, int, bool, mlx_stream) \
     SAME(int, mlx_softmax, mlx_array *, mlx_array, bool, mlx_stream) \
     SAME(int, mlx_sort_axis, mlx_array *, mlx_array, int, mlx_stream) \
+    SAME(int, mlx_sort, mlx_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_split, mlx_vector_array *, mlx_array, int, int, mlx_stream) \
     SAME(int, mlx_split_sections, mlx_vector_array *, mlx_array, const int *, size_t, int, mlx_stream) \
     SAME(int, mlx_sqrt, mlx_array *, mlx_array, mlx_stream) \
@@ -387,6 +419,9 @@
     SAME(int, mlx_squeeze, mlx_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_stack_axis, mlx_array *, mlx_vector_array, int, mlx_stream) \
     SAME(int, mlx_stack, mlx_array *, mlx_vector_array, mlx_stream) \
+    SAME(int, mlx_std_axes, mlx_array *, mlx_array, const int *, size_t, bool, int, mlx_stream) \
+    SAME(int, mlx_std_axis, mlx_array *, mlx_array, int, bool, int, mlx_stream) \
+    SAME(int, mlx_std, mlx_array *, mlx_array, bool, int, mlx_stream) \
     SAME(int, mlx_stop_gradient, mlx_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_subtract, mlx_array *, mlx_array, mlx_array, mlx_stream) \
     SAME(int, mlx_sum_axes, mlx_array *, mlx_array, const int *, size_t, bool, mlx_stream) \
@@ -403,6 +438,7 @@
     SAME(int, mlx_tile, mlx_array *, mlx_array, const int *, size_t, mlx_stream) \
     SAME(int, mlx_to_fp8, mlx_array *, mlx_array, mlx_stream) \
     SAME(int, mlx_topk_axis, mlx_array *, mlx_array, int, int, mlx_stream) \
+    SAME(int, mlx_topk, mlx_array *, mlx_array, int, mlx_stream) \
     SAME(int, mlx_trace, mlx_array *, mlx_array, int, int, int, mlx_dtype, mlx_stream) \
     SAME(int, mlx_transpose_axes, mlx_array *, mlx_array, const int *, size_t, mlx_stream) \
     SAME(int, mlx_transpose, mlx_array *, mlx_array, mlx_stream) \
@@ -410,20 +446,30 @@
     SAME(int, mlx_tril, mlx_array *, mlx_array, int, mlx_stream) \
     SAME(int, mlx_triu, mlx_array *, mlx_array, int, mlx_stream) \
     SAME(int, mlx_unflatten, mlx_array *, mlx_array, int, const int *, size_t, mlx_stream) \
+    SAME(int, mlx_var_axes, mlx_array *, mlx_array, const int *, size_t, bool, int, mlx_stream) \
+    SAME(int, mlx_var_axis, mlx_array *, mlx_array, int, bool, int, mlx_stream) \
+    SAME(int, mlx_var, mlx_array *, mlx_array, bool, int, mlx_stream) \
     SAME(int, mlx_view, mlx_array *, mlx_array, mlx_dtype, mlx_stream) \
     SAME(int, mlx_where, mlx_array *, mlx_array, mlx_array, mlx_array, mlx_stream) \
     SAME(int, mlx_zeros, mlx_array *, const int *, size_t, mlx_dtype, mlx_stream) \
     SAME(int, mlx_zeros_like, mlx_array *, mlx_array, mlx_stream) \
+    SAME(int, mlx_random_bernoulli, mlx_array *, mlx_array, const int *, size_t, mlx_array, mlx_stream) \
     SAME(int, mlx_random_bits, mlx_array *, const int *, size_t, int, mlx_array, mlx_stream) \
     SAME(int, mlx_random_categorical_shape, mlx_array *, mlx_array, int, const int *, size_t, mlx_array, mlx_stream) \
     SAME(int, mlx_random_categorical_num_samples, mlx_array *, mlx_array, int, int, mlx_array, mlx_stream) \
     SAME(int, mlx_random_categorical, mlx_array *, mlx_array, int, mlx_array, mlx_stream) \
     SAME(int, mlx_random_gumbel, mlx_array *, const int *, size_t, mlx_dtype, mlx_array, mlx_stream) \
     SAME(int, mlx_random_key, mlx_array *, uint64_t) \
+    SAME(int, mlx_random_laplace, mlx_array *, const int *, size_t, mlx_dtype, float, float, mlx_array, mlx_stream) \
+    SAME(int, mlx_random_normal_broadcast, mlx_array *, const int *, size_t, mlx_dtype, mlx_array, mlx_array, mlx_array, mlx_stream) \
     SAME(int, mlx_random_normal, mlx_array *, const int *, size_t, mlx_dtype, float, float, mlx_array, mlx_stream) \
+    SAME(int, mlx_random_permutation, mlx_array *, mlx_array, int, mlx_array, mlx_stream) \
+    SAME(int, mlx_random_permutation_arange, mlx_array *, int, mlx_array, mlx_stream) \
+    SAME(int, mlx_random_randint, mlx_array *, mlx_array, mlx_array, const int *, size_t, mlx_dtype, mlx_array, mlx_stream) \
     SAME(int, mlx_random_seed, uint64_t) \
     SAME(int, mlx_random_split_num, mlx_array *, mlx_array, int, mlx_stream) \
     SAME(int, mlx_random_split, mlx_array *, mlx_array *, mlx_array, mlx_stream) \
+    SAME(int, mlx_random_truncated_normal, mlx_array *, mlx_array, mlx_array, const int *, size_t, mlx_dtype, mlx_array, mlx_stream) \
     SAME(int, mlx_random_uniform, mlx_array *, mlx_array, mlx_array, const int *, size_t, mlx_dtype, mlx_array, mlx_stream) \
     SAME(mlx_stream, mlx_stream_new, void) \
     SAME(mlx_stream, mlx_stream_new_device, mlx_device) \
