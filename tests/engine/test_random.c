@@ -142,6 +142,15 @@ static void test_more_distributions_of_key_0(void **state) {
                VALUES(0.607617199420929, 100.42822265625), 1e-6);
     mlx_array z = OP(random_normal_broadcast, INTS(2), MLX_COMPLEX64, NONE, NONE, key);
     check_near(OP(view, z, MLX_FLOAT32), VALUES(1.284168, -0.533784, 0.240338, -0.378186), 1e-5);
+    mlx_array mean = make(MLX_FLOAT32, SHAPE(2), VALUES(1, -1));
+    mlx_array cov = make(MLX_FLOAT32, SHAPE(2, 2), VALUES(2, 0.5, 0.5, 1));
+    check_near(
+        OP(random_multivariate_normal, mean, cov, INTS(2), MLX_FLOAT32, key),
+        VALUES(3.380892753601074, -1.3558213710784912, 1.362779140472412, -1.4513365030288696),
+        2e-6);
+    FAILS("must be float32", random_multivariate_normal, mean, cov, INTS(2), MLX_FLOAT16, key);
+    FAILS("compatible", random_multivariate_normal, OP(zeros, INTS(3), MLX_FLOAT32), cov, INTS(2),
+          MLX_FLOAT32, key);
     FAILS("float type", random_bernoulli, low, INTS(1), key);
     FAILS("incompatible", random_bernoulli, make(MLX_FLOAT32, SHAPE(2), VALUES(0, 1)), INTS(1),
           key);

@@ -1,6 +1,7 @@
 /* Distributions made of random bits, beyond the basic ones of random.c, number for
  * number as MLX makes them: bernoulli, laplace, truncated normal, integers,
- * permutations, and normal numbers of arrays of means and deviations. */
+ * permutations, and normal numbers of given means and deviations or covariances. */
+#include "engine/ops/linalg.h"
 #include "engine/ops/rule.h"
 #include "mlx/c/random.h"
 
@@ -82,6 +83,42 @@ static Node *op_normal_broadcast(const int *shape, size_t ndim, mlx_dtype dtype,
     return result;
 }
 
+/* mean + z times the square root of cov, taken from its singular values. */
+static Node *op_multivariate_normal(Node *mean, Node *cov, const int *shape, size_t ndim,
+                                    mlx_dtype dtype, Node *key) {
+    if (!mean || !cov) return NULL;
+    if (dtype != MLX_FLOAT32) return op_error("[multivariate_normal] dtype must be float32.");
+    if (mean->ndim < 1)
+        return op_error("[multivariate_normal] mean must have at least one dimension.");
+    if (cov->ndim < 2)
+        return op_error("[multivariate_normal] cov must have at least two dimensions.");
+    const int n = mean->shape[mean->ndim - 1];
+    if (cov->shape[cov->ndim - 1] != cov->shape[cov->ndim - 2])
+        return op_error("[multivariate_normal] last two dimensions of cov must be equal.");
+    if (cov->shape[cov->ndim - 1] != n)
+        return op_error("[multivariate_normal] mean and cov must have compatible shapes.");
+    if (ndim >= NODE_DIMS) return op_error("[multivariate_normal] %zu axes are too many.", ndim);
+    int batch[NODE_DIMS], whole[NODE_DIMS + 1], n_batch, n_whole;
+    if (!shape_broadcast(cov->shape, cov->ndim - 2, mean->shape, mean->ndim - 1, batch, &n_batch) ||
+        !shape_broadcast(batch, n_batch, shape, (int)ndim, whole, &n_whole))
+        return NULL;
+    whole[n_whole++] = n;
+    const int middle = -2;
+    Temps t = {0};
+    Node *parts[3] = {NULL}, *result = NULL;
+    if (op_svd(temp(&t, op_astype(cov, MLX_FLOAT32)), true, parts)) {
+        Node *u = temp(&t, parts[0]), *v = temp(&t, parts[2]);
+        Node *sizes = temp(&t, op_unary(UNARY_SQRT, temp(&t, parts[1])));
+        Node *scaled = temp(&t, op_multiply(u, temp(&t, op_expand_dims(sizes, &middle, 1))));
+        Node *root = temp(&t, op_matmul(scaled, v));
+        Node *z = temp(&t, op_normal_broadcast(whole, (size_t)n_whole, dtype, NULL, NULL, key));
+        Node *rows = temp(&t, op_matmul(temp(&t, op_expand_dims(z, &middle, 1)), root));
+        result = op_add(mean, temp(&t, op_squeeze(rows, &middle, 1)));
+    }
+    temps_end(&t, true);
+    return result;
+}
+
 /* sqrt(2) erfinv(u), u uniform between the values of erf at the bounds. */
 static Node *op_truncated_normal(Node *lower, Node *upper, const int *shape, size_t ndim,
                                  mlx_dtype dtype, Node *key) {
@@ -143,6 +180,14 @@ int mlx_random_normal_broadcast(mlx_array *res, const int *shape, size_t shape_n
     if (!stream_ok(s)) return 1;
     return op_finish(res, op_normal_broadcast(shape, shape_num, dtype, node_of_optional(loc),
                                               node_of_optional(scale), node_of_optional(key)));
+}
+
+int mlx_random_multivariate_normal(mlx_array *res, const mlx_array mean, const mlx_array cov,
+                                   const int *shape, size_t shape_num, mlx_dtype dtype,
+                                   const mlx_array key, const mlx_stream s) {
+    if (!stream_ok(s)) return 1;
+    return op_finish(res, op_multivariate_normal(node_of(mean), node_of(cov), shape, shape_num,
+                                                 dtype, node_of_optional(key)));
 }
 
 int mlx_random_truncated_normal(mlx_array *res, const mlx_array lower, const mlx_array upper,

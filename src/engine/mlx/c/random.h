@@ -46,6 +46,10 @@ int mlx_random_normal_broadcast(mlx_array *res, const int *shape, size_t shape_n
                                 const mlx_array loc /* may be null */,
                                 const mlx_array scale /* may be null */,
                                 const mlx_array key /* may be null */, const mlx_stream s);
+/* mean [..., N], cov [..., N, N]: [shape broadcast with both, N], float32. */
+int mlx_random_multivariate_normal(mlx_array *res, const mlx_array mean, const mlx_array cov,
+                                   const int *shape, size_t shape_num, mlx_dtype dtype,
+                                   const mlx_array key /* may be null */, const mlx_stream s);
 /* Whole numbers from low up to but not including high. */
 int mlx_random_randint(mlx_array *res, const mlx_array low, const mlx_array high, const int *shape,
                        size_t shape_num, mlx_dtype dtype, const mlx_array key /* may be null */,
