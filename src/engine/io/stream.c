@@ -129,7 +129,7 @@ static bool load_eval(Node *node, Error *err) {
     stream->calls.read_at_offset(stream->descriptor, node_data(node), node_nbytes(node),
                                  param->offset);
     if (!good(stream))
-        return base_fail(err, ERROR_IO, "[load] Unable to read %zu bytes at byte %zu of %s",
+        return base_fail(err, ERROR_IO, "Unable to read %zu bytes at byte %zu of %s",
                          node_nbytes(node), param->offset, stream_label(stream));
     if (param->swap) swap_items(node_data(node), node->size, node->dtype);
     return true;
