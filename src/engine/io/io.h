@@ -12,7 +12,7 @@ typedef struct SharedMap {
 } SharedMap;
 
 bool map_file(const char *path, MappedFile *file, Error *err); /* "Failed to open file ..." */
-SharedMap *shared_map_open(const char *path, Error *err); /* NULL on failure; one reference */
+SharedMap *shared_map_open(const char *path, Error *err);      /* NULL on failure; one reference */
 void shared_map_release(void *map);
 /* An array of `bytes` at data, inside the mapping: a view when the items lie on
  * their natural alignment, otherwise a copy. NULL after reporting. */
