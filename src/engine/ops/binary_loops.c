@@ -102,6 +102,13 @@ static double remainder_f64_one(double a, double b) {
     const double rest = fmod(a, b);
     return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
 }
+static Complex logaddexp_c64_one(Complex a, Complex b) {
+    if (a != a || b != b) return CMPLXF(NAN, NAN);
+    const Complex high = complex_above(a, b) ? a : b, low = complex_above(a, b) ? b : a;
+    return crealf(low) == -INFINITY || crealf(high) == INFINITY
+               ? high
+               : high + clogf(1 + cexpf(low - high));
+}
 static float logaddexp_f32_one(float a, float b) {
     if (isnan(a) || isnan(b)) return NAN;
     const float high = a > b ? a : b, low = a > b ? b : a;
@@ -163,6 +170,7 @@ FLOAT_LOOPS(remainder, remainder_f32_one(a, b), remainder_f64_one(a, b))
 INTEGER_LOOPS(floor_divide, QUOTIENT)
 FLOAT_LOOPS(floor_divide, floorf(a / b), floor(a / b))
 FLOAT_LOOPS(logaddexp, logaddexp_f32_one(a, b), logaddexp_f64_one(a, b))
+LOOP(logaddexp_c64, Complex, Complex, logaddexp_c64_one(a, b))
 ANSWER_LOOPS(equal, a == b)
 LOOP(equal_c64, Complex, uint8_t, a == b)
 LOOP(nan_equal_f32, float, uint8_t, a == b || (isnan(a) && isnan(b)))
@@ -205,7 +213,7 @@ const BinaryRow binary_rows[BINARY_COUNT] = {
     [BINARY_POWER] = {"power", BINARY_KEEPS, -1, {ALL(power)}},
     [BINARY_REMAINDER] = {"remainder", BINARY_KEEPS, -1, {REALS(remainder)}},
     [BINARY_FLOOR_DIVIDE] = {"floor_divide", BINARY_KEEPS, -1, {REALS(floor_divide)}},
-    [BINARY_LOGADDEXP] = {"logaddexp", BINARY_FLOATS, -1, {FLOATS(logaddexp)}},
+    [BINARY_LOGADDEXP] = {"logaddexp", BINARY_FLOATS, -1, {FLOATS(logaddexp), COMPLEX(logaddexp)}},
     [BINARY_ARCTAN2] = {"arctan2", BINARY_FLOATS, -1, {FLOATS(arctan2)}},
     [BINARY_EQUAL] = {"equal", BINARY_ANSWERS, -1, {ALL(equal)}},
     [BINARY_NAN_EQUAL] = {"nan_equal",

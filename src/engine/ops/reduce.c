@@ -77,6 +77,14 @@ TRUTHS(f64, double)
 typedef float complex Complex;
 LOOPS(sum_c64, Complex, Complex, 0, acc + v)
 LOOPS(prod_c64, Complex, Complex, 1, acc *v)
+/* By the real part first. */
+static bool complex_above(Complex a, Complex b) {
+    return crealf(a) > crealf(b) || (crealf(a) == crealf(b) && cimagf(a) > cimagf(b));
+}
+LOOPS(max_c64, Complex, Complex, CMPLXF(-INFINITY, -INFINITY),
+      acc == acc && (v != v || complex_above(v, acc)) ? v : acc)
+LOOPS(min_c64, Complex, Complex, CMPLXF(INFINITY, INFINITY),
+      acc == acc && (v != v || complex_above(acc, v)) ? v : acc)
 
 #define KINDS(suffix)                                                                              \
     {                                                                                              \
@@ -85,13 +93,20 @@ LOOPS(prod_c64, Complex, Complex, 1, acc *v)
     }
 /* By dtype and ReduceKind; 16-bit floats use float32's. */
 static const ReduceLoops *const reduce_loops[DTYPE_COUNT][REDUCE_COUNT] = {
-    [MLX_BOOL] = KINDS(b8),      [MLX_UINT8] = KINDS(u8),
-    [MLX_UINT16] = KINDS(u16),   [MLX_UINT32] = KINDS(u32),
-    [MLX_UINT64] = KINDS(u64),   [MLX_INT8] = KINDS(i8),
-    [MLX_INT16] = KINDS(i16),    [MLX_INT32] = KINDS(i32),
-    [MLX_INT64] = KINDS(i64),    [MLX_FLOAT16] = KINDS(f32),
-    [MLX_FLOAT32] = KINDS(f32),  [MLX_FLOAT64] = KINDS(f64),
-    [MLX_BFLOAT16] = KINDS(f32), [MLX_COMPLEX64] = {&sum_c64, &sum_c64, &prod_c64}};
+    [MLX_BOOL] = KINDS(b8),
+    [MLX_UINT8] = KINDS(u8),
+    [MLX_UINT16] = KINDS(u16),
+    [MLX_UINT32] = KINDS(u32),
+    [MLX_UINT64] = KINDS(u64),
+    [MLX_INT8] = KINDS(i8),
+    [MLX_INT16] = KINDS(i16),
+    [MLX_INT32] = KINDS(i32),
+    [MLX_INT64] = KINDS(i64),
+    [MLX_FLOAT16] = KINDS(f32),
+    [MLX_FLOAT32] = KINDS(f32),
+    [MLX_FLOAT64] = KINDS(f64),
+    [MLX_BFLOAT16] = KINDS(f32),
+    [MLX_COMPLEX64] = {&sum_c64, &sum_c64, &prod_c64, &max_c64, &min_c64}};
 
 static const char *const reduce_names[REDUCE_COUNT] = {"sum", "mean", "prod", "max",
                                                        "min", "all",  "any"};
@@ -405,9 +420,6 @@ Node *op_reduce(ReduceKind kind, Node *x, const int *axes, size_t n_axes, bool k
     } else if (kind >= REDUCE_ALL && x->dtype == MLX_COMPLEX64) {
         node_release(source);
         source = op_astype(x, MLX_BOOL);
-    } else if (x->dtype == MLX_COMPLEX64 && (kind == REDUCE_MAX || kind == REDUCE_MIN)) {
-        node_release(source);
-        return op_error("[%s] Not supported for complex64.", name);
     }
     if (!source) return NULL;
     const mlx_dtype dtype = reduce_dtype(kind, source->dtype);
