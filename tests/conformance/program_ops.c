@@ -148,9 +148,11 @@ static int shift(Program *program, const ProgramOp *op, mlx_array *res) {
 }
 
 static int round_to(Program *program, const ProgramOp *op, mlx_array *res) {
-    const int decimals = (int)draw(program, 4) - 1;
+    mlx_array a = pick(program, op->flags);
+    /* Upstream scales float64 in float32. */
+    const int decimals = mlx_array_dtype(a) == MLX_FLOAT64 ? 0 : (int)draw(program, 4) - 1;
     note(program, " decimals %d", decimals);
-    return mlx_round(res, pick(program, op->flags), decimals, program->stream);
+    return mlx_round(res, a, decimals, program->stream);
 }
 
 static int where(Program *program, const ProgramOp *op, mlx_array *res) {
@@ -886,7 +888,7 @@ const ProgramOp program_ops[] = {
     {"round", 2, JUMPS, round_to, 0},
     {"astype", 6, OP_JUMPS, cast, 0},
     {"array_equal", 1, OP_JUMPS, equal_all, 0},
-    {"allclose", 1, JUMPS, close_all, 0},
+    {"allclose", 1, JUMPS | OP_FLOATS, close_all, 0},
     OWN(where, 4, 0),
     OWN(clip, 3, REAL),
     OWN(view, 2, OP_JUMPS | OP_WILD),

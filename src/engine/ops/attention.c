@@ -123,9 +123,8 @@ static Node *op_attention(Node *q, Node *k, Node *v, float scale, const char *mo
     if (!q || !k || !v || !attention_shapes(q, k, v)) return NULL;
     const mlx_dtype dtype = dtype_promote(dtype_promote(q->dtype, k->dtype), v->dtype);
     CpuType type;
-    if (!ops_cpu_type(dtype, &type))
-        return op_error(NAME "Only float32, float16 and bfloat16 are supported, got %s.",
-                        dtype_name(dtype));
+    if (!ops_cpu_type(dtype, &type) && dtype != MLX_FLOAT64)
+        return op_error(NAME "Received unsupported type %s.", dtype_name(dtype));
     const bool causal = mode && strcmp(mode, "causal") == 0;
     const bool array = mode && strcmp(mode, "array") == 0;
     if (!mode || (!causal && !array && *mode))
@@ -144,11 +143,12 @@ static Node *op_attention(Node *q, Node *k, Node *v, float scale, const char *mo
     Node *inputs[5] = {op_astype(q, dtype), op_astype(k, dtype), op_astype(v, dtype)};
     int count = 3;
     if (mask) inputs[count++] = cast_mask;
-    if (sinks) inputs[count++] = op_astype(sinks, MLX_FLOAT32);
+    if (sinks) inputs[count++] = op_astype(sinks, dtype == MLX_FLOAT64 ? dtype : MLX_FLOAT32);
     const AttentionParam param = {scale, causal, mask != NULL, sinks != NULL};
     const int shape[4] = {q->shape[0], q->shape[1], q->shape[2], v->shape[3]};
-    Node *result =
-        node_new_param(&attention_op, dtype, shape, 4, &param, sizeof param, inputs, count);
+    Node *result = dtype == MLX_FLOAT64 ? attention_composed(&param, inputs)
+                                        : node_new_param(&attention_op, dtype, shape, 4, &param,
+                                                         sizeof param, inputs, count);
     for (int i = 0; i < count; i++) node_release(inputs[i]);
     return result;
 }

@@ -15,6 +15,9 @@ bool attention_rows(Node *x, Node **ready, Error *err);
  * NULL. The output is left to the caller. */
 CpuAttention attention_job(const AttentionParam *param, const Node *q, const Node *k, const Node *v,
                            const Node *mask, const Node *sinks);
+/* The same with basic operations, on inputs as attention has them; the result in
+ * float32, or float64 for float64. */
+Node *attention_composed(const AttentionParam *param, Node *const *inputs);
 bool attention_vjp(Node *node, Node *g, const bool *wanted, Node **grads);
 
 #endif

@@ -10,12 +10,13 @@
 
 /* ---- with basic operations ---------------------------------------------------- */
 
-/* Scores with the mask on: [B, Hkv, G, Lq, Lk] float32. */
+/* Scores with the mask on: [B, Hkv, G, Lq, Lk] float32 or float64. */
 static Node *masked_scores(const AttentionParam *param, Node *scores, Node *const *inputs,
                            Temps *t) {
     const int *shape = scores->shape;
     const int heads[4] = {shape[0], shape[1] * shape[2], shape[3], shape[4]};
-    Node *low = temp(t, node_scalar(-(double)FLT_MAX, MLX_FLOAT32));
+    const mlx_dtype wide = scores->dtype;
+    Node *low = temp(t, node_scalar(wide == MLX_FLOAT64 ? -DBL_MAX : -(double)FLT_MAX, wide));
     if (param->causal) {
         const int shift = heads[3] - heads[2];
         Node *rows = temp(t, op_arange(shift, shift + heads[2], 1, MLX_INT32));
@@ -25,23 +26,23 @@ static Node *masked_scores(const AttentionParam *param, Node *scores, Node *cons
         return temp(t, op_where(seen, scores, low));
     }
     if (!param->has_mask) return scores;
-    Node *wide = temp(t, op_broadcast_to(inputs[3], heads, 4));
-    Node *mask = temp(t, op_reshape(wide, shape, 5));
+    Node *whole = temp(t, op_broadcast_to(inputs[3], heads, 4));
+    Node *mask = temp(t, op_reshape(whole, shape, 5));
     if (inputs[3]->dtype == MLX_BOOL) return temp(t, op_where(mask, scores, low));
-    return temp(t, op_add(scores, temp(t, op_astype(mask, MLX_FLOAT32))));
+    return temp(t, op_add(scores, temp(t, op_astype(mask, wide))));
 }
 
-/* inputs as attention has them; the result in float32. */
-static Node *attention_composed(const AttentionParam *param, Node *const *inputs) {
+Node *attention_composed(const AttentionParam *param, Node *const *inputs) {
     const Node *query = inputs[0], *key = inputs[1];
     const int batch = query->shape[0], heads = key->shape[1], group = query->shape[1] / heads;
     const int q_len = query->shape[2], kv_len = key->shape[2], width = inputs[2]->shape[3];
+    const mlx_dtype wide = query->dtype == MLX_FLOAT64 ? MLX_FLOAT64 : MLX_FLOAT32;
     Temps t = {0};
-    Node *q = temp(&t, op_scale(temp(&t, op_astype(inputs[0], MLX_FLOAT32)), (double)param->scale));
+    Node *q = temp(&t, op_scale(temp(&t, op_astype(inputs[0], wide)), (double)param->scale));
     q = temp(&t, op_reshape(q, (int[]){batch, heads, group, q_len, query->shape[3]}, 5));
     const int axis = 2;
-    Node *k = temp(&t, op_expand_dims(temp(&t, op_astype(inputs[1], MLX_FLOAT32)), &axis, 1));
-    Node *v = temp(&t, op_expand_dims(temp(&t, op_astype(inputs[2], MLX_FLOAT32)), &axis, 1));
+    Node *k = temp(&t, op_expand_dims(temp(&t, op_astype(inputs[1], wide)), &axis, 1));
+    Node *v = temp(&t, op_expand_dims(temp(&t, op_astype(inputs[2], wide)), &axis, 1));
     Node *scores = temp(&t, op_matmul(q, temp(&t, op_swapaxes(k, -1, -2))));
     if (scores) scores = masked_scores(param, scores, inputs, &t);
     const int last = 4;
