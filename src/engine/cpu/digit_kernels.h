@@ -45,6 +45,9 @@ static inline Iv iv_low_nibbles(Iv w) {
 static inline Iv iv_high_nibbles(Iv w) {
     return _mm512_and_si512(_mm512_srli_epi16(w, 4), _mm512_set1_epi8(15));
 }
+static inline Iv iv_look_up(const int8_t table[16], Iv w) {
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const void *)table)), w);
+}
 static inline V iv_float(Iv a) {
     return _mm512_cvtepi32_ps(a);
 }
@@ -73,8 +76,7 @@ static inline Iv iv_load(const void *p) {
     return _mm256_loadu_si256(p);
 }
 static inline Iv iv_load_part(const void *p, size_t words) {
-    (void)words; /* half a vector: a row is a multiple of 32 elements */
-    return _mm256_zextsi128_si256(_mm_loadu_si128(p));
+    return _mm256_maskload_epi32(p, v_first(words));
 }
 static inline Iv iv_zero(void) {
     return _mm256_setzero_si256();
@@ -84,6 +86,10 @@ static inline Iv iv_low_nibbles(Iv w) {
 }
 static inline Iv iv_high_nibbles(Iv w) {
     return _mm256_and_si256(_mm256_srli_epi16(w, 4), _mm256_set1_epi8(15));
+}
+static inline Iv iv_look_up(const int8_t table[16], Iv w) {
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)table)),
+                               w);
 }
 static inline V iv_float(Iv a) {
     return _mm256_cvtepi32_ps(a);
@@ -139,8 +145,12 @@ INLINE Iv nibble_dots(Iv low, Iv high, const int8_t *x, int digits) {
 #endif
 }
 
+/* Twice the value of each E2M1 code, above its smallest: a small whole number,
+ * so these weights are affine, w = above * scale / 2 - 6 * scale. */
+static const int8_t e2m1_above[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+
 /* The products of one vector of words, as floats. */
-INLINE V vector_dots(Iv words, const int8_t *x, int bits, int digits) {
+INLINE V vector_dots(Iv words, const int8_t *x, CpuQuantMode mode, int bits, int digits) {
 #if defined(__AVX512VNNI__)
     if (bits == 8) { /* three digits of eight bits need more than 32 */
         Iv top = _mm512_dpbusd_epi32(iv_zero(), words, iv_load(x));
@@ -151,7 +161,12 @@ INLINE V vector_dots(Iv words, const int8_t *x, int bits, int digits) {
     }
 #endif
     (void)bits;
-    return iv_float(nibble_dots(iv_low_nibbles(words), iv_high_nibbles(words), x, digits));
+    Iv low = iv_low_nibbles(words), high = iv_high_nibbles(words);
+    if (mode != CPU_AFFINE) {
+        low = iv_look_up(e2m1_above, low);
+        high = iv_look_up(e2m1_above, high);
+    }
+    return iv_float(nibble_dots(low, high, x, digits));
 }
 
 /* n scales or biases from `at` on, zero in the other lanes. A whole vector is
@@ -160,6 +175,31 @@ INLINE V load_scales(const void *p, size_t at, size_t n, size_t total, CpuType t
     if (n == LANES) return v_load_type(p, at, type);
     if (at + LANES > total) return v_load_type_n(p, at, n, type);
     return keep_first(v_load_type(p, at, type), n);
+}
+
+/* n bytes of scale from `at` on as floats, zero in the other lanes. */
+INLINE V load_byte_scales(const CpuQuant *w, size_t at, size_t n, size_t total, CpuQuantMode mode) {
+    const uint8_t *bytes = (const uint8_t *)w->scales + at;
+    uint8_t part[16] = {0};
+    if (at + LANES > total) {
+        memcpy(part, bytes, n);
+        bytes = part;
+    }
+    const V scale = mode == CPU_NVFP4 ? v_mul(v_load_e4m3(bytes), v_set(256.0f * w->factor))
+                                      : v_load_e8m0(bytes);
+    return n == LANES ? scale : keep_first(scale, n);
+}
+
+/* The scales and biases of n groups. */
+INLINE V group_scales(const CpuQuant *w, size_t at, size_t n, size_t total, CpuQuantMode mode,
+                      V *bias) {
+    if (mode == CPU_AFFINE) {
+        *bias = load_scales(w->biases, at, n, total, w->type);
+        return load_scales(w->scales, at, n, total, w->type);
+    }
+    const V scale = load_byte_scales(w, at, n, total, mode);
+    *bias = v_mul(scale, v_set(-6.0f));
+    return v_mul(scale, v_set(0.5f));
 }
 
 /* Where the words are fetched ahead of their use: a whole number of blocks of
@@ -175,24 +215,24 @@ typedef V Sums[GEMV_ROWS][GEMV_MAX_M];
 /* Adds the products of one vector of words a row; `scale` holds the groups of
  * the chunk that `digit` begins, `first` is the vector's first element there. */
 INLINE void add_vectors(Sums acc, Sums scale, const Iv *packed, const int8_t *digit,
-                        size_t digit_stride, int first, int rows, int m, int bits, int shift,
-                        int digits) {
+                        size_t digit_stride, int first, int rows, int m, CpuQuantMode mode,
+                        int bits, int shift, int digits) {
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int i = 0; i < m; i++)
             acc[r][i] =
                 v_fma(vector_dots(packed[r], digit + (size_t)i * digit_stride + first * digits,
-                                  bits, digits),
+                                  mode, bits, digits),
                       spread(scale[r][i], first, 32 / bits, shift), acc[r][i]);
 }
 
 /* y for `rows` weight rows (4 or 1) and m activation rows. */
 INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size_t first_x,
-                       float *y, ptrdiff_t y_stride, int rows, int m, int bits, int group,
-                       int digits) {
+                       float *y, ptrdiff_t y_stride, int rows, int m, CpuQuantMode mode, int bits,
+                       int group, int digits) {
     const int per_vector = VECTOR_BYTES * 8 / bits;
-    const int shift = group == 32 ? 5 : group == 64 ? 6 : 7;
+    const int shift = group == 16 ? 4 : group == 32 ? 5 : group == 64 ? 6 : 7;
     const size_t row_bytes = w->cols * (size_t)bits / 8, total = w->rows * x->groups;
     const size_t ahead = fetch_distance((size_t)rows * row_bytes);
     const uint8_t *words = (const uint8_t *)w->words + row * row_bytes;
@@ -209,8 +249,7 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
             const size_t at = (row + (size_t)r) * x->groups + g;
-            V s = load_scales(w->scales, at, n, total, w->type);
-            V b = load_scales(w->biases, at, n, total, w->type);
+            V b, s = group_scales(w, at, n, total, mode, &b);
 #pragma GCC unroll 4
             for (int i = 0; i < m; i++) {
                 const size_t a = (first_x + (size_t)i) * x->group_stride + g;
@@ -226,15 +265,15 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
                 __builtin_prefetch(words + (size_t)r * row_bytes + ahead, 0, 2);
                 packed[r] = iv_load(words + (size_t)r * row_bytes);
             }
-            add_vectors(acc, scale, packed, digit, x->digit_stride, first, rows, m, bits, shift,
-                        digits);
+            add_vectors(acc, scale, packed, digit, x->digit_stride, first, rows, m, mode, bits,
+                        shift, digits);
         }
         if (rest) {
 #pragma GCC unroll 4
             for (int r = 0; r < rows; r++)
                 packed[r] = iv_load_part(words + (size_t)r * row_bytes, (size_t)(rest * bits / 32));
-            add_vectors(acc, scale, packed, digit, x->digit_stride, first, rows, m, bits, shift,
-                        digits);
+            add_vectors(acc, scale, packed, digit, x->digit_stride, first, rows, m, mode, bits,
+                        shift, digits);
         }
         digit += elements * digits;
     }
@@ -249,23 +288,23 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
 }
 
 INLINE void digit_gemv(const CpuQuant *w, size_t begin, size_t end, const Activations *x, float *y,
-                       ptrdiff_t y_stride, int bits, int group, int digits) {
+                       ptrdiff_t y_stride, CpuQuantMode mode, int bits, int group, int digits) {
     for (size_t row = begin; row < end;) {
         const bool four = end - row >= 4;
         for (size_t i = 0; i < x->m;) {
             const size_t left = x->m - i;
             if (left == 1 && four) {
-                digit_rows(w, row, x, i, y, y_stride, 4, 1, bits, group, digits);
+                digit_rows(w, row, x, i, y, y_stride, 4, 1, mode, bits, group, digits);
                 break;
             }
             const size_t m = left >= 4 ? 4 : left >= 2 ? 2 : 1;
             for (size_t r = row; r < row + (four ? 4 : 1); r++) {
                 if (m == 4)
-                    digit_rows(w, r, x, i, y, y_stride, 1, 4, bits, group, digits);
+                    digit_rows(w, r, x, i, y, y_stride, 1, 4, mode, bits, group, digits);
                 else if (m == 2)
-                    digit_rows(w, r, x, i, y, y_stride, 1, 2, bits, group, digits);
+                    digit_rows(w, r, x, i, y, y_stride, 1, 2, mode, bits, group, digits);
                 else
-                    digit_rows(w, r, x, i, y, y_stride, 1, 1, bits, group, digits);
+                    digit_rows(w, r, x, i, y, y_stride, 1, 1, mode, bits, group, digits);
             }
             i += m;
         }
@@ -273,18 +312,18 @@ INLINE void digit_gemv(const CpuQuant *w, size_t begin, size_t end, const Activa
     }
 }
 
-#define GEMV(name, bits, group, digits)                                                           \
+#define GEMV(name, mode, bits, group, digits)                                                     \
     static void name(const CpuQuant *w, size_t begin, size_t end, const Activations *x, float *y, \
                      ptrdiff_t y_stride) {                                                        \
-        digit_gemv(w, begin, end, x, y, y_stride, bits, group, digits);                           \
+        digit_gemv(w, begin, end, x, y, y_stride, mode, bits, group, digits);                     \
     }
 #define GEMV_OF_BITS(bits)                                                                     \
-    GEMV(gemv_##bits##_32_2, bits, 32, 2)                                                      \
-    GEMV(gemv_##bits##_64_2, bits, 64, 2)                                                      \
-    GEMV(gemv_##bits##_128_2, bits, 128, 2)                                                    \
-    GEMV(gemv_##bits##_32_3, bits, 32, 3)                                                      \
-    GEMV(gemv_##bits##_64_3, bits, 64, 3)                                                      \
-    GEMV(gemv_##bits##_128_3, bits, 128, 3)                                                    \
+    GEMV(gemv_##bits##_32_2, CPU_AFFINE, bits, 32, 2)                                          \
+    GEMV(gemv_##bits##_64_2, CPU_AFFINE, bits, 64, 2)                                          \
+    GEMV(gemv_##bits##_128_2, CPU_AFFINE, bits, 128, 2)                                        \
+    GEMV(gemv_##bits##_32_3, CPU_AFFINE, bits, 32, 3)                                          \
+    GEMV(gemv_##bits##_64_3, CPU_AFFINE, bits, 64, 3)                                          \
+    GEMV(gemv_##bits##_128_3, CPU_AFFINE, bits, 128, 3)                                        \
     static void gemv_##bits(const CpuQuant *w, size_t begin, size_t end, const Activations *x, \
                             float *y, ptrdiff_t y_stride) {                                    \
         static const QuantGemv run[3][2] = {{gemv_##bits##_32_2, gemv_##bits##_32_3},          \
@@ -296,6 +335,16 @@ GEMV_OF_BITS(4)
 #if defined(__AVX512VNNI__)
 GEMV_OF_BITS(8)
 #endif
+
+GEMV(gemv_mxfp4_2, CPU_MXFP4, 4, 32, 2)
+GEMV(gemv_mxfp4_3, CPU_MXFP4, 4, 32, 3)
+GEMV(gemv_nvfp4_2, CPU_NVFP4, 4, 16, 2)
+GEMV(gemv_nvfp4_3, CPU_NVFP4, 4, 16, 3)
+static void gemv_fp4(const CpuQuant *w, size_t begin, size_t end, const Activations *x, float *y,
+                     ptrdiff_t y_stride) {
+    static const QuantGemv run[2][2] = {{gemv_mxfp4_2, gemv_mxfp4_3}, {gemv_nvfp4_2, gemv_nvfp4_3}};
+    run[w->mode == CPU_NVFP4][x->parts - 2](w, begin, end, x, y, y_stride);
+}
 
 /* One row of activations: integers of 15 or 23 bits, split into bytes that
  * begin at -128. `block` elements lie together: [digit][even, odd] for
@@ -323,14 +372,14 @@ static bool digit_activations(const float *x, size_t k, int group, int bits, int
                               int8_t *out, float *scales, float *sums) {
     /* 127 in every digit, less what rounding may add. */
     const float limit = digits == 3 ? 8355600.0f : 32638.0f;
-    const int count = bits == 4 ? NIBBLES : VECTOR_BYTES;
+    const int count = bits == 4 ? NIBBLES : VECTOR_BYTES, step = group < 32 ? group : 32;
     int32_t v[NIBBLES];
     float factor = 0, scale = 0;
     int sum = 0;
     bool finite = true;
     for (size_t at = 0; at < k; at += (size_t)count) {
         const int here = k - at < (size_t)count ? (int)(k - at) : count;
-        for (int i = 0; i < here; i += 32) {
+        for (int i = 0; i < here; i += step) {
             const size_t element = at + (size_t)i, g = element / (size_t)group;
             if (element % (size_t)group == 0) {
                 V top = v_set(0.0f), special = top;
@@ -345,11 +394,11 @@ static bool digit_activations(const float *x, size_t k, int group, int bits, int
                 scale = largest > 1e-30f ? largest / limit : 0.0f;
                 sum = 0;
             }
-            for (int j = 0; j < 32; j += LANES) {
+            for (int j = 0; j < step; j += LANES) {
                 Vi q = v_int(v_mul(v_load(x + element + j), v_set(factor)));
                 memcpy(v + i + j, &q, sizeof q);
             }
-            for (int j = 0; j < 32; j++) sum += v[i + j];
+            for (int j = 0; j < step; j++) sum += v[i + j];
             scales[g] = scale;
             sums[g] = scale * (float)sum;
         }
@@ -366,6 +415,9 @@ void DIGIT(cpu_fill_digit)(Kernels *t) {
     t->quant_gemv[4] = gemv_4;
     t->quant_layout[4] = LAYOUT_DIGITS;
     t->digit_block[4] = NIBBLES;
+    t->quant_gemv[KIND_MXFP4] = t->quant_gemv[KIND_NVFP4] = gemv_fp4;
+    t->quant_layout[KIND_MXFP4] = t->quant_layout[KIND_NVFP4] = LAYOUT_DIGITS;
+    t->digit_block[KIND_MXFP4] = t->digit_block[KIND_NVFP4] = NIBBLES;
 #if defined(__AVX512VNNI__)
     t->quant_gemv[8] = gemv_8;
     t->quant_layout[8] = LAYOUT_DIGITS;

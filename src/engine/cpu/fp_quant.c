@@ -1,14 +1,12 @@
-/* Weights with a byte of scale a group (mxfp4, mxfp8, nvfp4): to codes and
- * back, and y = x W^T for few rows of x, which streams the packed weights
- * against float32 activations. Many rows go through the blocked product of
- * gemm.c, which asks the kernels to decode its panels. */
+/* Weights with a byte of scale a group (mxfp4, mxfp8, nvfp4): floats to codes,
+ * as mlx makes them on the CPU, and activations rounded to codes, as its
+ * quantised products do. */
 #include "cpu/fp_quant.h"
 #include "base/base.h"
-#include "cpu/matmul.h"
+#include "cpu/table.h"
 
 #include <math.h>
 
-enum { GEMV_M = 8 }; /* rows of x streamed against packed words */
 static const float E2M1_MAX = 6.0f, E4M3_MAX = 448.0f;
 
 static uint32_t float_bits(float value) {
@@ -173,7 +171,7 @@ void cpu_fp_round(CpuQuantMode mode, const void *x, CpuType type, size_t rows, s
                       &context);
 }
 
-/* ---- the product of few rows ------------------------------------------------ */
+/* ---- for the kernels --------------------------------------------------------- */
 
 void cpu_quant_scales(const CpuQuant *q, size_t at, size_t count, float *scales, float *biases) {
     if (q->mode == CPU_AFFINE) {
@@ -185,64 +183,4 @@ void cpu_quant_scales(const CpuQuant *q, size_t at, size_t count, float *scales,
     }
     const uint8_t *bytes = (const uint8_t *)q->scales + at;
     for (size_t g = 0; g < count; g++) scales[g] = cpu_fp_scale(q->mode, bytes[g]) * q->factor;
-}
-
-typedef struct FpProduct {
-    const CpuQuant *q;
-    const float *x;
-    size_t x_stride, m;
-    float *y; /* [m, y_row] */
-    ptrdiff_t y_row;
-    float *scratch;
-    size_t scratch_row;
-} FpProduct;
-
-/* begin and end count blocks of GEMV_ROWS rows. */
-static void fp_gemv_slice(void *context, size_t begin, size_t end, int thread) {
-    const FpProduct *p = context;
-    cpu_kernels()->fp_gemv[p->q->mode](
-        p->q, begin * GEMV_ROWS, BASE_MIN(end * GEMV_ROWS, p->q->rows), p->x, p->x_stride, p->m,
-        p->y, p->y_row, p->scratch + (size_t)thread * p->scratch_row);
-}
-
-/* Elements 8i + j of each block to j * block / 8 + i, zero past k. */
-static void order_activations(const float *x, size_t k, size_t block, float *out) {
-    size_t lanes = block / 8;
-    for (size_t first = 0; first < k; first += block)
-        for (size_t i = 0; i < lanes; i++)
-            for (size_t j = 0; j < 8; j++) {
-                size_t from = first + 8 * i + j;
-                out[first + j * lanes + i] = from < k ? x[from] : 0.0f;
-            }
-}
-
-bool cpu_fp_quant_product(const CpuGemm *g) {
-    if (g->m > GEMV_M) return false;
-    const CpuQuant *q = g->quant;
-    size_t block = q->mode == CPU_MXFP8 ? 0 : cpu_kernels()->fp_block;
-    float *x = cpu_scratch_take(g->m * g->k * sizeof(float)), *ordered = NULL, *y = NULL;
-    cpu_gemm_widen(g, x);
-    FpProduct p = {.q = q, .x = x, .x_stride = g->k, .m = g->m, .y = g->c, .y_row = g->c_row};
-    if (block) {
-        p.x_stride = (g->k + block - 1) / block * block;
-        p.x = ordered = cpu_scratch_take(g->m * p.x_stride * sizeof(float));
-        for (size_t i = 0; i < g->m; i++)
-            order_activations(x + i * g->k, g->k, block, ordered + i * p.x_stride);
-    }
-    if (g->c_type != CPU_F32) {
-        p.y = y = cpu_scratch_take(g->m * g->n * sizeof(float));
-        p.y_row = (ptrdiff_t)g->n;
-    }
-    p.scratch_row = CPU_FP_SCRATCH(g->k / (size_t)q->group);
-    p.scratch = cpu_scratch_take((size_t)base_threads() * p.scratch_row * sizeof(float));
-    size_t blocks = (g->n + GEMV_ROWS - 1) / GEMV_ROWS;
-    base_parallel_for(blocks, BASE_MAX((size_t)1, 32768 / GEMV_ROWS / g->k), fp_gemv_slice, &p);
-    if (y || g->alpha != 1.0f || g->add)
-        for (size_t i = 0; i < g->m; i++)
-            cpu_gemm_finish_row(g, i, 0, g->n, p.y + (ptrdiff_t)i * p.y_row);
-    cpu_scratch_give(x);
-    cpu_scratch_give(ordered);
-    cpu_scratch_give(y);
-    cpu_scratch_give(p.scratch);
-    return true;
 }

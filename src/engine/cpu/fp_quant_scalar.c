@@ -9,19 +9,19 @@ static float code_value(CpuQuantMode mode, const uint32_t *row, size_t j) {
                              : cpu_e2m1[cpu_unpack(row, 4, j)];
 }
 
-static void fp_gemv(const CpuQuant *w, size_t begin, size_t end, const float *x, size_t x_stride,
-                    size_t m, float *y, ptrdiff_t y_stride, float *scratch) {
-    size_t group = (size_t)w->group, groups = w->cols / group;
+static void fp_gemv(const CpuQuant *w, size_t begin, size_t end, const Activations *x, float *y,
+                    ptrdiff_t y_stride) {
+    size_t group = (size_t)w->group;
     for (size_t r = begin; r < end; r++) {
         const uint32_t *row = w->words + r * (w->cols * (size_t)w->bits / 32);
-        cpu_quant_scales(w, r * groups, groups, scratch, NULL);
-        for (size_t i = 0; i < m; i++) {
+        for (size_t i = 0; i < x->m; i++) {
             float total = 0;
-            for (size_t g = 0; g < groups; g++) {
-                float dot = 0;
+            for (size_t g = 0; g < x->groups; g++) {
+                float dot = 0, scale;
                 for (size_t j = g * group; j < (g + 1) * group; j++)
-                    dot += code_value(w->mode, row, j) * x[i * x_stride + j];
-                total += scratch[g] * dot;
+                    dot += code_value(w->mode, row, j) * x->f32[i * x->k + j];
+                cpu_quant_scales(w, r * x->groups + g, 1, &scale, NULL);
+                total += scale * dot;
             }
             y[(ptrdiff_t)i * y_stride + (ptrdiff_t)r] = total;
         }
@@ -46,8 +46,7 @@ static void dequant8(const uint32_t *row, int bits, size_t first, size_t count, 
 
 void cpu_fill_fp_quant_scalar(Kernels *t) {
     for (CpuQuantMode mode = CPU_MXFP4; mode < CPU_QUANT_MODES; mode++) {
-        t->fp_gemv[mode] = fp_gemv;
+        t->quant_gemv[8 + mode] = fp_gemv;
         t->dequant[mode] = mode == CPU_MXFP8 ? dequant8 : dequant4;
     }
-    t->fp_block = 0;
 }

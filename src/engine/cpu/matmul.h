@@ -8,9 +8,6 @@
  * when this processor or this size is better served by dequantised panels. */
 bool cpu_quant_product(const CpuGemm *product);
 
-/* The same for weights with a byte of scale; few rows only. */
-bool cpu_fp_quant_product(const CpuGemm *product);
-
 /* Rows of A [m, k] as contiguous float32. */
 void cpu_gemm_widen(const CpuGemm *product, float *out);
 

@@ -72,7 +72,7 @@ static void prepare_activations(Product *p, ActivationLayout layout) {
     p->x.sums = p->sums;
     p->x.parts = g->a_type == CPU_F32 ? 2 : 1;
     if (layout == LAYOUT_DIGITS) {
-        const size_t block = cpu_kernels()->digit_block[g->quant->bits];
+        const size_t block = cpu_kernels()->digit_block[cpu_quant_kind(g->quant)];
         p->x.parts++;
         p->x.digit_stride = (g->k + block - 1) / block * block * (size_t)p->x.parts;
         p->x.digits = p->digits = cpu_scratch_take(g->m * p->x.digit_stride);
@@ -97,13 +97,13 @@ static void gemv_slice(void *context, size_t begin, size_t end, int thread) {
     const CpuQuant *q = p->g->quant;
     size_t last = BASE_MIN(end * GEMV_ROWS, q->rows);
     (void)thread;
-    cpu_kernels()->quant_gemv[q->bits](q, begin * GEMV_ROWS, last, &p->x, p->y, p->y_row);
+    cpu_kernels()->quant_gemv[cpu_quant_kind(q)](q, begin * GEMV_ROWS, last, &p->x, p->y, p->y_row);
 }
 
 static bool run_gemv(const CpuGemm *g) {
     Product p = {.g = g, .y = g->c, .y_row = g->c_row};
     float *y = NULL;
-    prepare_activations(&p, cpu_kernels()->quant_layout[g->quant->bits]);
+    prepare_activations(&p, cpu_kernels()->quant_layout[cpu_quant_kind(g->quant)]);
     if (p.special) {
         release(&p);
         return false;
@@ -227,10 +227,9 @@ static bool run_int(const CpuGemm *g) {
 }
 
 bool cpu_quant_product(const CpuGemm *g) {
-    if (g->quant->mode != CPU_AFFINE) return cpu_fp_quant_product(g);
     if (g->m <= GEMV_M) return run_gemv(g);
     return cpu_kernels()->int_tile && (g->quant->bits == 4 || g->quant->bits == 8) &&
-           g->a_type != CPU_F32 && run_int(g);
+           g->quant->mode == CPU_AFFINE && g->a_type != CPU_F32 && run_int(g);
 }
 
 void cpu_quant_matmul(const CpuQuant *weights, size_t m, const void *x, CpuType x_type,

@@ -38,17 +38,12 @@ typedef void (*QuantGemv)(const CpuQuant *weights, size_t begin, size_t end, con
                           float *y, ptrdiff_t y_stride);
 enum { GEMV_ROWS = 4, GEMV_MAX_M = 4 }; /* weight rows in flight; activations a pass */
 
-/* Scales times activation scales of a pass, each row in whole cache lines. */
-#define CPU_GEMV_SCALES(groups) (((groups) + 15) / 16 * 16 + 16)
-#define CPU_GEMV_SCRATCH(groups) (GEMV_ROWS * GEMV_MAX_M * CPU_GEMV_SCALES(groups))
-/* y[i * y_stride + r] for weight rows r in [begin, end) of a mode with a byte of
- * scale. x: [m, x_stride] float32. 4-bit codes want it in blocks of fp_block,
- * elements 8i + j of a block at j * fp_block / 8 + i, zero past the end.
- * `scratch` holds CPU_FP_SCRATCH(groups) floats: the scales of GEMV_ROWS rows. */
-typedef void (*FpGemv)(const CpuQuant *weights, size_t begin, size_t end, const float *x,
-                       size_t x_stride, size_t m, float *y, ptrdiff_t y_stride, float *scratch);
-#define CPU_FP_SCALES(groups) (((groups) + 15) / 16 * 16 + 16)
-#define CPU_FP_SCRATCH(groups) (GEMV_ROWS * CPU_FP_SCALES(groups))
+/* What a GEMV is chosen by: the bits of affine weights, or the mode. */
+enum { KIND_MXFP4 = 8 + CPU_MXFP4, KIND_MXFP8 = 8 + CPU_MXFP8, KIND_NVFP4 = 8 + CPU_NVFP4 };
+enum { QUANT_KINDS = 8 + CPU_QUANT_MODES };
+static inline int cpu_quant_kind(const CpuQuant *weights) {
+    return weights->mode == CPU_AFFINE ? weights->bits : 8 + (int)weights->mode;
+}
 
 /* C tile [mr, nr] (+)= A panel [k, mr] * B panel [k, nr]. In the bf16 tile k
  * counts pairs and each panel entry is two bf16 of neighbouring k. */
@@ -114,9 +109,9 @@ typedef struct Kernels {
                             size_t plane, float *scales, float *sums);
     bool (*digit_activations)(const float *x, size_t k, int group, int bits, int digits,
                               int8_t *out, float *scales, float *sums);
-    QuantGemv quant_gemv[9];          /* by bits */
-    ActivationLayout quant_layout[9]; /* by bits */
-    size_t digit_block[9];            /* elements of a block of LAYOUT_DIGITS, by bits */
+    QuantGemv quant_gemv[QUANT_KINDS];
+    ActivationLayout quant_layout[QUANT_KINDS];
+    size_t digit_block[QUANT_KINDS]; /* elements of a block of LAYOUT_DIGITS */
 
     /* out[0..count) = the weights of elements first.. of a packed row; first
      * and count are multiples of 32 (or end at the row's end). scales and biases
@@ -124,9 +119,6 @@ typedef struct Kernels {
     void (*dequant[CPU_QUANT_MODES])(const uint32_t *row, int bits, size_t first, size_t count,
                                      int group, const float *scales, const float *biases,
                                      float *out);
-
-    FpGemv fp_gemv[CPU_QUANT_MODES];
-    size_t fp_block; /* of the order of 4-bit activations; 0: element order */
 
     /* out[c] = sum over t of taps[t][c] * weights[t][c], c < n. */
     void (*tap_sum[CPU_TYPES])(float *out, const void *const *taps, const float *const *weights,

@@ -338,6 +338,30 @@ static inline V v_load_type_n(const void *p, size_t i, size_t n, CpuType type) {
     return type == CPU_F16 ? v_load_f16(part) : v_load_bf16(part);
 }
 
+/* LANES bytes of E4M3 as their values / 256: float16's exponent is one bit
+ * longer, so the code moved up 7 bits, its sign to the top, is such a number. */
+static inline V v_load_e4m3(const uint8_t *p) {
+#if defined(__AVX512F__)
+    __m256i x = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p));
+    x = _mm256_and_si256(_mm256_slli_epi16(x, 7), _mm256_set1_epi16((short)0xBFFF));
+    return _mm512_cvtph_ps(x);
+#else
+    __m128i x = _mm_cvtepi8_epi16(_mm_loadl_epi64((const __m128i *)(const void *)p));
+    x = _mm_and_si128(_mm_slli_epi16(x, 7), _mm_set1_epi16((short)0xBFFF));
+    return _mm256_cvtph_ps(x);
+#endif
+}
+/* LANES bytes of E8M0: an exponent; 0 is 2^-127, a subnormal. */
+static inline V v_load_e8m0(const uint8_t *p) {
+#if defined(__AVX512F__)
+    Vi x = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+    return v_from_bits(_mm512_max_epi32(vi_shl(x, 23), vi_set(0x00400000)));
+#else
+    Vi x = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+    return v_from_bits(_mm256_max_epi32(vi_shl(x, 23), vi_set(0x00400000)));
+#endif
+}
+
 static inline V v_polynomial(V x, const float *coefficients, int count) {
     V y = v_set(coefficients[0]);
     for (int i = 1; i < count; i++) y = v_fma(y, x, v_set(coefficients[i]));
