@@ -8,8 +8,9 @@
  *
  * One family a file: unary, binary, select (where, clip), cast, reduce, arg
  * reductions, scan, softmax, shape (views), slice, join, index, sort, create,
- * matmul, products (product, einsum, gather_mm, masked_mm, hadamard), quantize,
- * norm, rope, attention, random. */
+ * matmul, products (product, einsum, gather_mm, masked_mm, hadamard), conv, linalg
+ * (systems) and factor (LU, QR, SVD, eigenvalues), quantize, norm, rope, attention,
+ * random. */
 #ifndef ENGINE_OPS_OPS_H
 #define ENGINE_OPS_OPS_H
 
