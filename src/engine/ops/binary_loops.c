@@ -103,7 +103,7 @@ static double remainder_f64_one(double a, double b) {
     return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
 }
 static Complex logaddexp_c64_one(Complex a, Complex b) {
-    if (a != a || b != b) return CMPLXF(NAN, NAN);
+    if (a != a || b != b) return a + b; /* NaN */
     const Complex high = complex_above(a, b) ? a : b, low = complex_above(a, b) ? b : a;
     return crealf(low) == -INFINITY || crealf(high) == INFINITY
                ? high

@@ -77,13 +77,19 @@ TRUTHS(f64, double)
 typedef float complex Complex;
 LOOPS(sum_c64, Complex, Complex, 0, acc + v)
 LOOPS(prod_c64, Complex, Complex, 1, acc *v)
+/* Infinities keep out of the arithmetic of real + imaginary * I. */
+static Complex complex_of(float real, float imaginary) {
+    Complex value;
+    memcpy(&value, (const float[2]){real, imaginary}, sizeof value);
+    return value;
+}
 /* By the real part first. */
 static bool complex_above(Complex a, Complex b) {
     return crealf(a) > crealf(b) || (crealf(a) == crealf(b) && cimagf(a) > cimagf(b));
 }
-LOOPS(max_c64, Complex, Complex, CMPLXF(-INFINITY, -INFINITY),
+LOOPS(max_c64, Complex, Complex, complex_of(-INFINITY, -INFINITY),
       acc == acc && (v != v || complex_above(v, acc)) ? v : acc)
-LOOPS(min_c64, Complex, Complex, CMPLXF(INFINITY, INFINITY),
+LOOPS(min_c64, Complex, Complex, complex_of(INFINITY, INFINITY),
       acc == acc && (v != v || complex_above(acc, v)) ? v : acc)
 
 #define KINDS(suffix)                                                                              \
