@@ -95,6 +95,112 @@ static void test_a_live_view_forces_a_copy(void **state) {
     mlx_array_free(cache);
 }
 
+static void test_counters_follow_buffers_and_their_cache(void **state) {
+    (void)state;
+    const size_t bytes = (size_t)1 << 20;
+    size_t active, now, cached;
+    mlx_clear_cache();
+    mlx_get_active_memory(&active);
+    mlx_array x = mlx_array_new();
+    mlx_zeros(&x, INTS(1 << 18), 1, MLX_FLOAT32, cpu);
+    mlx_get_active_memory(&now);
+    assert_true(now < active + bytes);
+    mlx_reset_peak_memory();
+    assert_int_equal(mlx_array_eval(x), 0);
+    mlx_get_active_memory(&now);
+    assert_int_equal(now, active + bytes);
+    mlx_get_peak_memory(&now);
+    assert_in_range(now, active + bytes, active + bytes + 4096);
+    mlx_get_cache_memory(&cached);
+    const size_t before = cached;
+    mlx_array_free(x);
+    mlx_get_active_memory(&now);
+    mlx_get_cache_memory(&cached);
+    assert_int_equal(now, active);
+    assert_int_equal(cached, before + bytes);
+    mlx_get_peak_memory(&now);
+    assert_true(now >= active + bytes);
+    mlx_clear_cache();
+    mlx_get_cache_memory(&cached);
+    assert_int_equal(cached, 0);
+}
+
+static void test_limits_give_their_previous_value(void **state) {
+    (void)state;
+    size_t first, value, cached;
+    assert_int_equal(mlx_set_cache_limit(&value, 0), 0);
+    assert_int_equal(value, (size_t)32 << 20);
+    mlx_array x = mlx_array_new();
+    mlx_zeros(&x, INTS(1 << 18), 1, MLX_FLOAT32, cpu);
+    mlx_array_eval(x);
+    mlx_array_free(x);
+    mlx_get_cache_memory(&cached);
+    assert_int_equal(cached, 0);
+    mlx_set_cache_limit(&value, (size_t)32 << 20);
+    assert_int_equal(value, 0);
+
+    mlx_get_memory_limit(&first);
+    assert_true(first > 0);
+    mlx_set_memory_limit(&value, 12345);
+    assert_int_equal(value, first);
+    mlx_set_memory_limit(&value, first);
+    assert_int_equal(value, 12345);
+    assert_int_equal(mlx_set_wired_limit(&value, 100), 0);
+    assert_int_equal(value, 0);
+}
+
+static void test_the_cache_drops_its_oldest_buffers_first(void **state) {
+    (void)state;
+    size_t value, cached;
+    mlx_clear_cache();
+    mlx_set_cache_limit(&value, (size_t)3 << 20);
+    mlx_array arrays[4];
+    for (int i = 0; i < 4; i++) {
+        arrays[i] = mlx_array_new();
+        mlx_zeros(&arrays[i], INTS((1 << 18) + 16384 * i), 1, MLX_FLOAT32, cpu);
+        mlx_array_eval(arrays[i]);
+    }
+    const void *newest = mlx_array_data_float32(arrays[3]);
+    for (int i = 0; i < 4; i++) mlx_array_free(arrays[i]);
+    mlx_get_cache_memory(&cached);
+    assert_in_range(cached, (size_t)2 << 20, (size_t)3 << 20);
+    mlx_array again = mlx_array_new();
+    mlx_ones(&again, INTS((1 << 18) + 16384 * 3), 1, MLX_FLOAT32, cpu);
+    mlx_array_eval(again);
+    assert_ptr_equal(mlx_array_data_float32(again), newest);
+    mlx_array_free(again);
+    mlx_set_cache_limit(&value, (size_t)32 << 20);
+}
+
+static int starts_early(mlx_vector_array *res, const mlx_vector_array input) {
+    return mlx_async_eval(input) || mlx_vector_array_set(res, input);
+}
+
+static void test_async_eval_computes_but_not_inside_a_transform(void **state) {
+    (void)state;
+    mlx_array one = mlx_array_new_float(1), x = mlx_array_new(), y = mlx_array_new();
+    mlx_add(&x, one, one, cpu);
+    mlx_add(&y, x, one, cpu);
+    mlx_vector_array both = mlx_vector_array_new_data((mlx_array[]){x, y}, 2);
+    assert_int_equal(mlx_async_eval(both), 0);
+    float value;
+    assert_int_equal(mlx_array_item_float32(&value, y), 0);
+    assert_float_equal(value, 3, 0);
+    assert_text(x, "array(2, dtype=float32)");
+
+    mlx_closure fun = mlx_closure_new_func(starts_early);
+    mlx_add(&x, one, one, cpu);
+    mlx_vector_array primal = mlx_vector_array_new_value(x), outs = {NULL}, grads = {NULL};
+    assert_fails(mlx_vjp(&outs, &grads, fun, primal, primal), "mlx_closure returned");
+    assert_null(outs.ctx);
+    mlx_closure_free(fun);
+    mlx_vector_array_free(primal);
+    mlx_vector_array_free(both);
+    mlx_array_free(one);
+    mlx_array_free(x);
+    mlx_array_free(y);
+}
+
 static void *work(void *weights) {
     const mlx_array w = {weights};
     mlx_stream stream = mlx_default_cpu_stream_new();
@@ -160,6 +266,10 @@ int main(void) {
         cmocka_unit_test(test_a_cache_is_updated_in_place_with_constant_memory),
         cmocka_unit_test(test_many_updates_in_one_evaluation_stay_in_place),
         cmocka_unit_test(test_a_live_view_forces_a_copy),
+        cmocka_unit_test(test_counters_follow_buffers_and_their_cache),
+        cmocka_unit_test(test_limits_give_their_previous_value),
+        cmocka_unit_test(test_the_cache_drops_its_oldest_buffers_first),
+        cmocka_unit_test(test_async_eval_computes_but_not_inside_a_transform),
         cmocka_unit_test(test_threads_share_weights_and_evaluate_at_once),
         cmocka_unit_test(test_an_empty_program_holds_no_memory),
     };

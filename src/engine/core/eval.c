@@ -88,5 +88,13 @@ int mlx_eval(const mlx_vector_array outputs) {
 }
 
 int mlx_async_eval(const mlx_vector_array outputs) {
-    return mlx_eval(outputs);
+    Node *const *nodes;
+    size_t count;
+    if (!vector_nodes(outputs, &nodes, &count)) return 1;
+    for (size_t i = 0; i < count; i++) {
+        if (nodes[i]->state == NODE_READY || !node_traced(nodes[i])) continue;
+        op_error("[async_eval] Not allowed inside a graph transformation.");
+        return 1;
+    }
+    return nodes_eval(nodes, count) ? 0 : 1;
 }

@@ -22,7 +22,8 @@ extern "C" {
 /* Computes all of outputs and what they need. */
 int mlx_eval(const mlx_vector_array outputs);
 
-/* May return before the values are there; reading a value waits for it. */
+/* May return before the values are there (this engine does not); reading a value
+ * waits for it. Error: outputs that depend on the arguments of a running transform. */
 int mlx_async_eval(const mlx_vector_array outputs);
 
 /* Runs fun on primals: res_0 are its outputs, res_1 one gradient a primal, of its
