@@ -210,6 +210,63 @@ static void test_a_checkpoint_equals_the_plain_function(void **state) {
     mlx_closure_free(checkpointed.inner);
 }
 
+/* Twelve layers y = tanh(tanh(x w) w) + x. */
+enum { LAYERS = 12, ROWS = 512, WIDTH = 16 };
+
+static int one_layer(mlx_vector_array *res, const mlx_vector_array input) {
+    mlx_array x = at(input, 0), w = at(input, 1);
+    mlx_array y = OP(tanh, OP(matmul, OP(tanh, OP(matmul, x, w)), w));
+    return give(res, (mlx_array[]){OP(add, y, x)}, 1);
+}
+
+static int all_layers(mlx_vector_array *res, const mlx_vector_array input, void *payload) {
+    const mlx_closure *layer = payload;
+    mlx_array x = mlx_array_new();
+    mlx_vector_array_get(&x, input, LAYERS);
+    keep(x);
+    for (int i = 0; i < LAYERS; i++) {
+        mlx_vector_array inputs = vector_of((mlx_array[]){x, at(input, i)}, 2), outputs = {NULL};
+        assert_int_equal(mlx_closure_apply(&outputs, *layer, inputs), 0);
+        mlx_vector_array_get(&x, outputs, 0);
+        mlx_vector_array_free(inputs);
+        mlx_vector_array_free(outputs);
+    }
+    mlx_array total = OP(sum, x, false);
+    return give(res, &total, 1);
+}
+
+/* The most memory while all gradients are computed, in arrays of ROWS x WIDTH. */
+static double peak_of(mlx_closure layer) {
+    mlx_closure fun = mlx_closure_new_func_payload(all_layers, &layer, free_nothing);
+    mlx_array inputs[LAYERS + 1], one = scalar(MLX_FLOAT32, 1);
+    for (int i = 0; i < LAYERS; i++)
+        inputs[i] = OP(sin, count_up(MLX_FLOAT32, SHAPE(WIDTH, WIDTH)));
+    inputs[LAYERS] = OP(sin, count_up(MLX_FLOAT32, SHAPE(ROWS, WIDTH)));
+    for (int i = 0; i <= LAYERS; i++) mlx_array_eval(inputs[i]);
+    const int mark = n_kept;
+    assert_int_equal(run_vjp(fun, inputs, LAYERS + 1, &one, 1), 0);
+    release_to(mark);
+    mlx_vector_array_free(values);
+    values = (mlx_vector_array){NULL};
+    size_t before, peak;
+    mlx_get_active_memory(&before);
+    mlx_reset_peak_memory();
+    assert_int_equal(mlx_eval(slopes), 0);
+    mlx_get_peak_memory(&peak);
+    mlx_closure_free(fun);
+    return (double)(peak - before) / (ROWS * WIDTH * 4.0);
+}
+
+static void test_a_checkpoint_saves_memory_in_any_order_of_results(void **state) {
+    (void)state;
+    mlx_closure layer = mlx_closure_new_func(one_layer), light = mlx_closure_new();
+    assert_int_equal(mlx_checkpoint(&light, layer), 0);
+    const double plain = peak_of(layer), saved = peak_of(light);
+    mlx_closure_free(layer);
+    mlx_closure_free(light);
+    if (plain > 3 * LAYERS + 3 || saved > LAYERS + 6) fail_msg("%.1f, %.1f", plain, saved);
+}
+
 /* ---- the loss over a large vocabulary ---- */
 
 static mlx_array targets;                            /* [N, 1] */
@@ -308,6 +365,7 @@ int main(void) {
         LIST_TEST(test_a_custom_rule_replaces_the_gradient),
         LIST_TEST(test_a_custom_forward_rule_serves_jvp_alone),
         TEST(test_a_checkpoint_equals_the_plain_function),
+        LIST_TEST(test_a_checkpoint_saves_memory_in_any_order_of_results),
         TEST(test_cross_entropy_keeps_one_array_of_gradients),
         TEST(test_closures_with_named_arguments_share_their_payload),
         TEST(test_batching_closures_give_arrays_and_axes),

@@ -125,12 +125,13 @@ struct Node {
     uint32_t visited; /* a walk over the graph: inputs walked so far */
     uint32_t tape;    /* a transform: place in its order + 1; 0 outside */
     uint32_t param_bytes;
-    uint8_t level;    /* depends on the tracers of that many nested transforms; 0: on none */
-    size_t size;      /* items by the shape */
-    size_t data_size; /* items spanned in the buffer; less than size when broadcast */
-    size_t offset;    /* bytes into the buffer */
-    Buffer *buffer;   /* NULL until ready */
-    const Op *op;     /* NULL once ready, unless a transform still needs it */
+    uint8_t level;     /* depends on the tracers of that many nested transforms; 0: on none */
+    uint64_t sequence; /* when it was made inside a transform, counted in its thread; else 0 */
+    size_t size;       /* items by the shape */
+    size_t data_size;  /* items spanned in the buffer; less than size when broadcast */
+    size_t offset;     /* bytes into the buffer */
+    Buffer *buffer;    /* NULL until ready */
+    const Op *op;      /* NULL once ready, unless a transform still needs it */
     Node **inputs;
     const void *param; /* copy of what the op function gave; NULL without */
     Node *link;        /* evaluation order, release list, pool */

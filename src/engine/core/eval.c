@@ -9,6 +9,8 @@
 #include "engine/core/internal.h"
 #include "mlx/c/transforms.h"
 
+#include <stdlib.h>
+
 static Node *push(Node *stack, Node *node) {
     node->state = NODE_QUEUED;
     node->visited = 0;
@@ -17,8 +19,8 @@ static Node *push(Node *stack, Node *node) {
 }
 
 /* Queues root and what it needs in front of `newest`, inputs first; a chain from
- * the last to the first. */
-static Node *queue_from(Node *newest, Node *root) {
+ * the last to the first. Counts the nodes that transforms made. */
+static Node *queue_from(Node *newest, Node *root, size_t *n_traced) {
     Node *stack = push(NULL, root);
     while (stack) {
         Node *node = stack;
@@ -29,8 +31,35 @@ static Node *queue_from(Node *newest, Node *root) {
             stack = node->link;
             node->link = newest;
             newest = node;
+            *n_traced += node->sequence != 0;
         }
     }
+    return newest;
+}
+
+static int made_before(const void *a, const void *b) {
+    const Node *x = *(Node *const *)a, *y = *(Node *const *)b;
+    return (x->sequence > y->sequence) - (x->sequence < y->sequence);
+}
+
+/* Queues again what is in the chain, so that the nodes of transforms run in the
+ * order in which they were made and everything else just before it is needed.
+ * Then a layer's gradients follow each other, and its activations die early,
+ * whatever order the results are asked for. */
+static Node *queue_as_made(Node *newest, size_t n_traced, Node *const *roots, size_t count) {
+    Node **traced = base_alloc(n_traced * sizeof *traced);
+    size_t found = 0;
+    for (Node *node = newest; node; node = node->link) {
+        node->state = NODE_LAZY;
+        if (node->sequence) traced[found++] = node;
+    }
+    qsort(traced, found, sizeof *traced, made_before);
+    newest = NULL;
+    for (size_t i = 0; i < found; i++)
+        if (traced[i]->state == NODE_LAZY) newest = queue_from(newest, traced[i], &n_traced);
+    for (size_t i = 0; i < count; i++)
+        if (roots[i]->state == NODE_LAZY) newest = queue_from(newest, roots[i], &n_traced);
+    free(traced);
     return newest;
 }
 
@@ -51,8 +80,10 @@ static Node *order(Node *newest) {
 
 bool nodes_eval(Node *const *nodes, size_t count) {
     Node *newest = NULL;
+    size_t n_traced = 0;
     for (size_t i = 0; i < count; i++)
-        if (nodes[i]->state == NODE_LAZY) newest = queue_from(newest, nodes[i]);
+        if (nodes[i]->state == NODE_LAZY) newest = queue_from(newest, nodes[i], &n_traced);
+    if (n_traced > 1) newest = queue_as_made(newest, n_traced, nodes, count);
 
     Error err;
     err.code = ERROR_NONE;

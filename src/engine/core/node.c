@@ -8,6 +8,7 @@
 #include <string.h>
 
 _Thread_local uint8_t trace_depth;
+static _Thread_local uint64_t nodes_traced;
 
 enum { DONATION_SLACK = 16384 }; /* bytes a reused buffer may be too large */
 
@@ -34,6 +35,7 @@ static Node *node_make(mlx_dtype dtype, const int *shape, int ndim) {
     node->visited = 0;
     node->tape = 0;
     node->level = 0;
+    node->sequence = 0;
     node->size = size;
     node->offset = 0;
     node->buffer = NULL;
@@ -60,6 +62,7 @@ Node *node_new_param(const Op *op, mlx_dtype dtype, const int *shape, int ndim, 
         node->inputs[i] = node_retain(inputs[i]);
         if (inputs[i]->level > node->level) node->level = inputs[i]->level;
     }
+    if (node->level) node->sequence = ++nodes_traced;
     if (param_bytes) {
         void *copy = param_bytes <= NODE_PARAM_BYTES ? node->own_param : base_alloc(param_bytes);
         memcpy(copy, param, param_bytes);
