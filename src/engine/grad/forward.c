@@ -14,11 +14,11 @@
  * and transposes what it gives. tangents: of node's inputs, NULL for zero. */
 static Node *transpose_rule(Node *node, const Trace *trace, const size_t *key,
                             Node *const *tangents) {
-    Node *u = trace->tracers[0], *g = node_retain(u), *result = NULL;
-    if (key) {
-        g = NULL;
-        if (!bundle_add(&g, *key, node_retain(u))) return NULL;
-    }
+    Node *u = trace->tracers[0], *g = NULL, *result = NULL;
+    if (!key)
+        g = node_retain(u);
+    else if (!bundle_add(&g, *key, node_retain(u)))
+        return NULL;
     const uint32_t n = node->n_inputs;
     bool *wanted = base_alloc((n + 1) * sizeof *wanted);
     Node **grads = base_calloc(2 * n + 1, sizeof *grads), **cotangents = grads + n;
