@@ -461,6 +461,7 @@
     SAME(int, mlx_random_gumbel, mlx_array *, const int *, size_t, mlx_dtype, mlx_array, mlx_stream) \
     SAME(int, mlx_random_key, mlx_array *, uint64_t) \
     SAME(int, mlx_random_laplace, mlx_array *, const int *, size_t, mlx_dtype, float, float, mlx_array, mlx_stream) \
+    SAME(int, mlx_random_multivariate_normal, mlx_array *, mlx_array, mlx_array, const int *, size_t, mlx_dtype, mlx_array, mlx_stream) \
     SAME(int, mlx_random_normal_broadcast, mlx_array *, const int *, size_t, mlx_dtype, mlx_array, mlx_array, mlx_array, mlx_stream) \
     SAME(int, mlx_random_normal, mlx_array *, const int *, size_t, mlx_dtype, float, float, mlx_array, mlx_stream) \
     SAME(int, mlx_random_permutation, mlx_array *, mlx_array, int, mlx_array, mlx_stream) \
