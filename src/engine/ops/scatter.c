@@ -60,16 +60,15 @@ static bool scatter_places(const Node *node, Place *places, size_t count, Error 
     return true;
 }
 
-/* One run of equal places of 16-bit floats; `wide` holds one slice. Updates are
- * row major. */
+/* One run of equal places of 16-bit floats. Updates are row major; wide has room
+ * for two slices, narrow for one. */
 static void scatter_wide(Node *node, const uint16_t *updates, const Place *places, size_t count,
-                         const int *slice, size_t inner, float *wide) {
+                         const int *slice, size_t inner, float *wide, uint16_t *narrow) {
     const ScatterParam *param = node->param;
     const CpuType type = node->dtype == MLX_FLOAT16 ? CPU_F16 : CPU_BF16;
     uint16_t *out = (uint16_t *)node_data(node) + places[0].start;
     int64_t packed[NODE_DIMS];
     strides_row_major(slice, node->ndim, packed);
-    uint16_t *narrow = (uint16_t *)(wide + 2 * inner);
     copy_strided(narrow, packed, out, node->strides, slice, node->ndim, sizeof *narrow);
     cpu_convert(wide, CPU_F32, narrow, type, inner);
     const CombineRun run = combine_run(param->kind, MLX_FLOAT32);
@@ -84,18 +83,22 @@ static void scatter_wide(Node *node, const uint16_t *updates, const Place *place
 static bool scatter_grouped(Node *node, Node *updates, Place *places, size_t count,
                             const int *slice, size_t inner, Error *err) {
     Node *rows = ready_row_contiguous(updates, err);
-    float *wide = rows ? base_try_alloc(3 * inner, sizeof *wide, err) : NULL;
-    if (wide) {
+    float *wide = rows ? base_try_alloc(2 * inner, sizeof *wide, err) : NULL;
+    uint16_t *narrow = wide ? base_try_alloc(inner, sizeof *narrow, err) : NULL;
+    if (narrow) {
         qsort(places, count, sizeof *places, place_order);
         for (size_t first = 0, next; first < count; first = next) {
             for (next = first + 1; next < count && places[next].start == places[first].start;)
                 next++;
-            scatter_wide(node, node_data(rows), places + first, next - first, slice, inner, wide);
+            scatter_wide(node, node_data(rows), places + first, next - first, slice, inner, wide,
+                         narrow);
         }
     }
+    const bool ok = narrow != NULL;
+    free(narrow);
     free(wide);
     node_release(rows);
-    return wide != NULL;
+    return ok;
 }
 
 /* One slice, laid out as the two operands of `slice`, at places of both nodes. */

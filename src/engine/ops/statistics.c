@@ -57,8 +57,8 @@ static Node *op_median(Node *x, const int *axes, size_t n_axes, bool keepdims) {
     if (items > INT32_MAX) return op_error("[median] Too many items.");
     for (int i = 0; i < x->ndim; i++)
         if (!(reduced >> i & 1)) shape[kept++] = x->shape[i];
+    if (kept >= NODE_DIMS) return op_error("[median] Too many axes.");
     shape[kept] = (int)items;
-    if (kept == NODE_DIMS) return op_error("[median] Too many axes.");
     const mlx_dtype dtype = dtype_at_least_float(x->dtype);
     const int middle = (int)items / 2;
     Temps t = {0};
