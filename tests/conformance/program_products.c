@@ -4,10 +4,6 @@
 
 #include <string.h>
 
-#define OP(name, ...) \
-    ((failed) ? (void)0 : (void)(failed = mlx_##name(__VA_ARGS__, program->stream)))
-#define FUNCTION(name) ((void (*)(void))mlx_##name)
-#define CALL(type) ((int(*) type)op->call)
 #define SHAPE(...) (const int[]){__VA_ARGS__}, (int)(sizeof((int[]){__VA_ARGS__}) / sizeof(int))
 
 enum { MOST = 16 };
@@ -515,38 +511,27 @@ static int gradient(Program *program, const ProgramOp *op, mlx_array *res) {
     return done(&s, failed);
 }
 
-enum {
-    REAL = OP_REAL,
-    JUMPS = OP_JUMPS | OP_REAL,
-    CURVE = OP_ROUNDS | OP_REAL | OP_TAME | OP_GROWS
-};
-
-#define ROW(name, weight, flags) \
-    { #name, weight, flags, unary, FUNCTION(name) }
-#define OWN(name, weight, flags) \
-    { #name, weight, flags, name, 0 }
-
-const ProgramOp program_products[] = {ROW(log2, 1, JUMPS | OP_ROUNDS),
-                                      ROW(log10, 1, JUMPS | OP_ROUNDS),
-                                      ROW(tan, 1, JUMPS | OP_ROUNDS | OP_TAME | OP_WILD),
-                                      ROW(sinh, 1, CURVE | OP_WILD),
-                                      ROW(cosh, 1, CURVE | OP_WILD),
-                                      ROW(arctan, 1, CURVE),
-                                      ROW(arcsinh, 1, CURVE),
-                                      ROW(arcsin, 1, JUMPS | OP_ROUNDS),
-                                      ROW(arccos, 1, JUMPS | OP_ROUNDS),
-                                      ROW(arccosh, 1, JUMPS | OP_ROUNDS),
-                                      ROW(arctanh, 1, JUMPS | OP_ROUNDS),
-                                      ROW(erfinv, 1, JUMPS | OP_ROUNDS),
-                                      ROW(isfinite, 1, OP_JUMPS),
-                                      ROW(isposinf, 1, JUMPS),
-                                      ROW(isneginf, 1, JUMPS),
-                                      ROW(degrees, 1, CURVE | OP_WILD),
-                                      ROW(radians, 1, CURVE),
-                                      ROW(bitwise_invert, 1, OP_INTS),
-                                      ROW(real, 1, OP_JUMPS),
-                                      ROW(imag, 1, OP_JUMPS),
-                                      ROW(conjugate, 1, OP_JUMPS),
+const ProgramOp program_products[] = {ROW(log2, 1, JUMPS | OP_ROUNDS, unary),
+                                      ROW(log10, 1, JUMPS | OP_ROUNDS, unary),
+                                      ROW(tan, 1, JUMPS | OP_ROUNDS | OP_TAME | OP_WILD, unary),
+                                      ROW(sinh, 1, CURVE | OP_WILD, unary),
+                                      ROW(cosh, 1, CURVE | OP_WILD, unary),
+                                      ROW(arctan, 1, CURVE, unary),
+                                      ROW(arcsinh, 1, CURVE, unary),
+                                      ROW(arcsin, 1, JUMPS | OP_ROUNDS, unary),
+                                      ROW(arccos, 1, JUMPS | OP_ROUNDS, unary),
+                                      ROW(arccosh, 1, JUMPS | OP_ROUNDS, unary),
+                                      ROW(arctanh, 1, JUMPS | OP_ROUNDS, unary),
+                                      ROW(erfinv, 1, JUMPS | OP_ROUNDS, unary),
+                                      ROW(isfinite, 1, OP_JUMPS, unary),
+                                      ROW(isposinf, 1, JUMPS, unary),
+                                      ROW(isneginf, 1, JUMPS, unary),
+                                      ROW(degrees, 1, CURVE | OP_WILD, unary),
+                                      ROW(radians, 1, CURVE, unary),
+                                      ROW(bitwise_invert, 1, OP_INTS, unary),
+                                      ROW(real, 1, OP_JUMPS, unary),
+                                      ROW(imag, 1, OP_JUMPS, unary),
+                                      ROW(conjugate, 1, OP_JUMPS, unary),
                                       OWN(einsum, 3, OP_ROUNDS | OP_WILD),
                                       OWN(pairs, 3, OP_ROUNDS | OP_WILD),
                                       OWN(gathered, 3, OP_ROUNDS | OP_WILD),

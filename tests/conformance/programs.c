@@ -227,18 +227,20 @@ static void write_value(Program *program, FILE *out, Record *record, const Value
 /* ---- running ---- */
 
 static const ProgramOp *draw_op(Program *program) {
-    const int count = program_op_count + program_product_count;
-    const ProgramOp *op = NULL;
-    int sum = 0, at = 0;
-    for (int round = 0; round < 2; round++) {
-        for (int i = 0; i < count; i++) {
-            op = i < program_op_count ? &program_ops[i] : &program_products[i - program_op_count];
-            if (round == 0) sum += op->weight;
-            if (round == 1 && (at -= op->weight) < 0) return op;
-        }
-        if (round == 0) at = (int)draw(program, (uint64_t)sum);
-    }
-    return op;
+    const struct {
+        const ProgramOp *ops;
+        int count;
+    } tables[] = {{program_ops, program_op_count},
+                  {program_shapes, program_shape_count},
+                  {program_products, program_product_count}};
+    int sum = 0;
+    for (int t = 0; t < 3; t++)
+        for (int i = 0; i < tables[t].count; i++) sum += tables[t].ops[i].weight;
+    int at = (int)draw(program, (uint64_t)sum);
+    for (int t = 0; t < 3; t++)
+        for (int i = 0; i < tables[t].count; i++)
+            if ((at -= tables[t].ops[i].weight) < 0) return &tables[t].ops[i];
+    return &program_ops[0];
 }
 
 static void add_result(Program *program, const ProgramOp *op, mlx_array result) {

@@ -58,10 +58,26 @@ typedef struct ProgramOp {
     int (*build)(Program *program, const struct ProgramOp *op, mlx_array *res);
     void (*call)(void); /* the mlx function, for the builders that serve several */
 } ProgramOp;
-/* program_ops.c: one array to another; program_products.c: products, scatters,
- * gradients. */
-extern const ProgramOp program_ops[], program_products[];
-extern const int program_op_count, program_product_count;
+/* program_ops.c: one array to another; program_shapes.c: shapes, places, order;
+ * program_products.c: products, scatters, gradients. */
+extern const ProgramOp program_ops[], program_shapes[], program_products[];
+extern const int program_op_count, program_shape_count, program_product_count;
+
+/* What the builders are written in: a call that is skipped after a failure, the
+ * function of the row, common flags, and the rows themselves. */
+#define OP(name, ...) \
+    ((failed) ? (void)0 : (void)(failed = mlx_##name(__VA_ARGS__, program->stream)))
+#define CALL(type) ((int(*) type)op->call)
+#define FUNCTION(name) ((void (*)(void))mlx_##name)
+enum {
+    REAL = OP_REAL,
+    JUMPS = OP_JUMPS | OP_REAL,
+    CURVE = OP_ROUNDS | OP_REAL | OP_TAME | OP_GROWS
+};
+#define ROW(name, weight, flags, build) \
+    { #name, weight, flags, build, FUNCTION(name) }
+#define OWN(name, weight, flags) \
+    { #name, weight, flags, name, 0 }
 
 /* Uniform in [0, limit). */
 uint64_t draw(Program *program, uint64_t limit);
@@ -74,6 +90,10 @@ mlx_array pick_shaped(Program *program, unsigned flags, int ndim);
 mlx_array leaf(Program *program, mlx_dtype dtype, const int *shape, int ndim, bool wild);
 mlx_dtype draw_dtype(Program *program, unsigned flags);
 int draw_shape(Program *program, int *shape);
+/* A second operand whose shape goes with the first's, mostly. */
+mlx_array pick_second(Program *program, unsigned flags, mlx_array first);
+/* Some axes of a, their number returned; now and then a wrong one. */
+int draw_axes(Program *program, mlx_array a, int *axes);
 /* Mostly a valid axis, negative half of the time, now and then out of range. */
 int draw_axis(Program *program, mlx_array array);
 void note(Program *program, const char *format, ...) __attribute__((format(printf, 2, 3)));
