@@ -152,7 +152,7 @@ static float sum_squares_run(const float *in, float center, size_t n) {
         b = v_fma(y, y, b);
     }
     float tail = 0;
-    for (; i < n; i++) tail += (in[i] - center) * (in[i] - center);
+    for (; i < n; i++) tail = __builtin_fmaf(in[i] - center, in[i] - center, tail);
     return v_sum(v_add(a, b)) + tail;
 }
 
@@ -220,8 +220,8 @@ static void rope_halves_run(float *out, const float *in, const float *cosine, co
     }
     for (; i < half; i++) {
         float x = in[i], y = in[half + i];
-        out[i] = x * cosine[i] - y * sine[i];
-        out[half + i] = x * sine[i] + y * cosine[i];
+        out[i] = __builtin_fmaf(-y, sine[i], x * cosine[i]);
+        out[half + i] = __builtin_fmaf(x, sine[i], y * cosine[i]);
     }
 }
 
