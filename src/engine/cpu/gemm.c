@@ -1,23 +1,28 @@
 /* The blocked, packed product C = alpha A B + beta D for every operand type.
  *
- *   for each block of up to 1024 rows of C and 1024 columns
- *     for each block of k, 320 at most
- *       pack A [rows, k] to panels [k][mr], B [k, cols] to panels [k][nr]
- *       every tile of C += A panel * B panel     (registers, first-level cache)
- *   C = alpha C + beta D, in C's type
+ *   for each block of rows of C
+ *     pack A [rows, k] to panels [k][mr], in blocks of k, 320 at most
+ *     for each strip of columns (the threads share them)
+ *       for each block of k
+ *         pack B [k, strip] to panels [k][nr]
+ *         every tile of C += A panel * B panel   (registers, first-level cache)
+ *       C = alpha C + beta D, in C's type
  *
- * Packing turns every storage type, stride and quantised layout into the same
- * float32 panels, so there is one tile a processor; with bf16 dot products and
- * bf16 operands the panels are pairs of bf16 instead. Threads share the panels
- * and take tiles from a counter. Few rows stream B instead (dense), or go to
- * the quantised kernels of quant_matmul.c. */
+ * A thread packs the strip that it then uses and keeps the strip of C in its
+ * second-level cache until it is finished: memory sees A and B once a block of
+ * rows, C once. Packing turns every storage type, stride and quantised layout
+ * into the same float32 panels, so there is one tile a processor; with bf16 dot
+ * products and bf16 operands the panels are pairs of bf16 instead. Few rows
+ * stream B instead (dense), or go to the quantised kernels of quant_matmul.c. */
 #include "base/base.h"
 #include "cpu/matmul.h"
 
 #include <stdatomic.h>
 #include <string.h>
 
-enum { BLOCK_M = 1024, BLOCK_N = 1024, BLOCK_K = 320, QUANT_K = 256, TASK_N = 256, TASK_M = 96 };
+enum { BLOCK_M = 1024, BLOCK_K = 320, QUANT_K = 256, STRIP_N = 256, CHUNK_M = 96 };
+enum { C_PADDING = 16 };     /* floats between rows of a strip */
+enum { A_BYTES = 32 << 20 }; /* of the packed rows, which are fewer where k is long */
 /* Up to here B is read once, unpacked: with contiguous k, with contiguous n. */
 enum { STREAM_DOT_M = 16, STREAM_SUM_M = 8 };
 
@@ -34,19 +39,17 @@ typedef struct Plan {
     const CpuGemm *g;
     Side a, b;
     bool bf16;
-    size_t mr, nr;
+    size_t mr, nr, block_k;
     GemmTile tile;
-    size_t m0, mb, n0, nb, k0, kb; /* the block in work */
-    char *a_panels, *b_panels;     /* 4 bytes an entry of f32 or pair of bf16 */
-    float *c;                      /* the block's float32 result */
-    ptrdiff_t c_row;
+    size_t m0, mb;  /* the block of rows in work */
+    char *a_panels; /* [blocks of k][panels][k][mr], 4 bytes an f32 or pair of bf16 */
+    size_t strip_n, strips, part_m, parts; /* a task is a strip of a part of the rows */
     _Atomic size_t next_task;
-    size_t tasks_m, tasks_n;
 } Plan;
 
-/* Entries of a panel's depth: single k, or pairs. */
-static size_t depth(const Plan *plan) {
-    return plan->bf16 ? (plan->kb + 1) / 2 : plan->kb;
+/* Entries of a panel that is kb deep: single k, or pairs. */
+static size_t depth(const Plan *plan, size_t kb) {
+    return plan->bf16 ? (kb + 1) / 2 : kb;
 }
 
 /* `count` quantised outer rows from `first`, k0..k0+kb of each. The row
@@ -85,10 +88,10 @@ static void pack_quant_columns(const CpuQuant *q, size_t first, size_t count, si
     }
 }
 
-static void pack_f32(const Plan *plan, const Side *side, size_t first, size_t count, size_t width,
-                     float *out) {
+static void pack_f32(const Side *side, size_t first, size_t count, size_t k0, size_t kb,
+                     size_t width, float *out) {
     const Kernels *kernels = cpu_kernels();
-    size_t k0 = plan->k0, kb = plan->kb, size = cpu_type_size(side->type);
+    size_t size = cpu_type_size(side->type);
     if (side->quant && side->quant_transposed) {
         pack_quant_rows(side->quant, first, count, k0, kb, width, out);
         return;
@@ -125,17 +128,17 @@ static void pack_f32(const Plan *plan, const Side *side, size_t first, size_t co
 }
 
 /* Pairs of neighbouring k as 32-bit items; an odd last k pairs with zero. */
-static void pack_bf16(const Plan *plan, const Side *side, size_t first, size_t count, size_t width,
-                      uint16_t *out) {
+static void pack_bf16(const Side *side, size_t first, size_t count, size_t k0, size_t kb,
+                      size_t width, uint16_t *out) {
     const uint16_t *start = (const uint16_t *)(const void *)side->data +
-                            (ptrdiff_t)first * side->outer + (ptrdiff_t)plan->k0 * side->inner;
-    size_t pairs = plan->kb / 2;
+                            (ptrdiff_t)first * side->outer + (ptrdiff_t)k0 * side->inner;
+    size_t pairs = kb / 2;
     if (side->inner == 1)
         cpu_kernels()->pack_rows((float *)(void *)out, width, start, side->outer * 2, count, pairs);
-    for (size_t p = side->inner == 1 ? pairs : 0; p < (plan->kb + 1) / 2; p++) {
+    for (size_t p = side->inner == 1 ? pairs : 0; p < (kb + 1) / 2; p++) {
         const uint16_t *low = start + (ptrdiff_t)(2 * p) * side->inner;
         uint16_t *target = out + p * width * 2;
-        bool whole = 2 * p + 1 < plan->kb;
+        bool whole = 2 * p + 1 < kb;
         for (size_t i = 0; i < width; i++) {
             const uint16_t *item = low + (ptrdiff_t)i * side->outer;
             target[2 * i] = i < count ? item[0] : 0;
@@ -144,82 +147,120 @@ static void pack_bf16(const Plan *plan, const Side *side, size_t first, size_t c
     }
 }
 
+/* One panel: `count` of A's rows or B's columns from `first`, `width` wide. */
+static void pack_panel(const Plan *plan, const Side *side, size_t first, size_t count, size_t k0,
+                       size_t kb, size_t width, char *out) {
+    if (plan->bf16)
+        pack_bf16(side, first, count, k0, kb, width, (uint16_t *)(void *)out);
+    else
+        pack_f32(side, first, count, k0, kb, width, (float *)(void *)out);
+}
+
 static size_t panels(size_t count, size_t width) {
     return (count + width - 1) / width;
 }
 
+/* Where the packed rows of a block of k begin. */
+static char *a_block(const Plan *plan, size_t k0) {
+    return plan->a_panels + panels(plan->mb, plan->mr) * plan->mr * depth(plan, k0) * 4;
+}
+
 static void pack_slice(void *context, size_t begin, size_t end, int thread) {
     Plan *plan = context;
-    size_t a_count = panels(plan->mb, plan->mr);
+    const size_t count = panels(plan->mb, plan->mr), k = plan->g->k, mr = plan->mr;
     (void)thread;
     for (size_t i = begin; i < end; i++) {
-        bool of_a = i < a_count;
-        const Side *side = of_a ? &plan->a : &plan->b;
-        size_t width = of_a ? plan->mr : plan->nr, index = of_a ? i : i - a_count;
-        size_t size = of_a ? plan->mb : plan->nb, origin = of_a ? plan->m0 : plan->n0;
-        char *out = (of_a ? plan->a_panels : plan->b_panels) + index * width * depth(plan) * 4;
-        size_t count = BASE_MIN(width, size - index * width);
-        if (plan->bf16)
-            pack_bf16(plan, side, origin + index * width, count, width, (uint16_t *)(void *)out);
-        else
-            pack_f32(plan, side, origin + index * width, count, width, (float *)(void *)out);
+        const size_t k0 = i / count * plan->block_k, row = i % count * mr;
+        const size_t kb = BASE_MIN(plan->block_k, k - k0);
+        pack_panel(plan, &plan->a, plan->m0 + row, BASE_MIN(mr, plan->mb - row), k0, kb, mr,
+                   a_block(plan, k0) + row * depth(plan, kb) * 4);
     }
 }
 
-/* Tiles of rows [m_begin, m_end) and columns [n_begin, n_end) of the block,
- * which start at whole panels. */
-static void run_task(Plan *plan, size_t m_begin, size_t m_end, size_t n_begin, size_t n_end) {
+/* One strip of C in work: rows and columns of the block, its float32 values. */
+typedef struct Strip {
+    size_t m, rows, n, columns;
+    char *b_panels; /* [panels][k][nr] */
+    float *c;       /* [rows, c_row] */
+    ptrdiff_t c_row;
+} Strip;
+
+/* The strip += its rows of A times its columns of B for one block of k. A chunk
+ * of A stays in the second-level cache while it meets every panel of B. */
+static void run_tiles(const Plan *plan, const Strip *strip, size_t k0, size_t kb) {
     enum { LARGEST_TILE = 64 * 64 };
     float edge[LARGEST_TILE] __attribute__((aligned(64)));
-    size_t deep = depth(plan);
-    bool accumulate = plan->k0 > 0;
-    for (size_t j = n_begin; j < n_end; j += plan->nr)
-        for (size_t i = m_begin; i < m_end; i += plan->mr) {
-            const char *a = plan->a_panels + i * deep * 4, *b = plan->b_panels + j * deep * 4;
-            float *c = plan->c + (ptrdiff_t)i * plan->c_row + (ptrdiff_t)j;
-            size_t rows = BASE_MIN(plan->mr, m_end - i), cols = BASE_MIN(plan->nr, n_end - j);
-            if (rows == plan->mr && cols == plan->nr) {
-                plan->tile(deep, a, b, c, plan->c_row, accumulate);
-                continue;
-            }
-            plan->tile(deep, a, b, edge, (ptrdiff_t)plan->nr, false);
-            for (size_t r = 0; r < rows; r++)
-                for (size_t s = 0; s < cols; s++) {
-                    float *target = c + (ptrdiff_t)r * plan->c_row + (ptrdiff_t)s;
-                    *target =
-                        accumulate ? *target + edge[r * plan->nr + s] : edge[r * plan->nr + s];
+    const size_t deep = depth(plan, kb), mr = plan->mr, nr = plan->nr;
+    const size_t chunk = panels(CHUNK_M, mr) * mr;
+    const char *a_panels = a_block(plan, k0);
+    const bool accumulate = k0 > 0;
+    for (size_t first = 0; first < strip->rows; first += chunk)
+        for (size_t j = 0; j < strip->columns; j += nr)
+            for (size_t i = first; i < BASE_MIN(first + chunk, strip->rows); i += mr) {
+                const char *a = a_panels + (strip->m + i) * deep * 4;
+                const char *b = strip->b_panels + j * deep * 4;
+                float *c = strip->c + (ptrdiff_t)i * strip->c_row + (ptrdiff_t)j;
+                const size_t rows = BASE_MIN(mr, strip->rows - i),
+                             columns = BASE_MIN(nr, strip->columns - j);
+                if (rows == mr && columns == nr) {
+                    plan->tile(deep, a, b, c, strip->c_row, accumulate);
+                    continue;
                 }
-        }
+                plan->tile(deep, a, b, edge, (ptrdiff_t)nr, false);
+                for (size_t r = 0; r < rows; r++)
+                    for (size_t s = 0; s < columns; s++) {
+                        float *target = c + (ptrdiff_t)r * strip->c_row + (ptrdiff_t)s;
+                        *target = accumulate ? *target + edge[r * nr + s] : edge[r * nr + s];
+                    }
+            }
 }
 
-static size_t task_rows(const Plan *plan) {
-    return panels(TASK_M, plan->mr) * plan->mr;
-}
-static size_t task_columns(const Plan *plan) {
-    return TASK_N / plan->nr * plan->nr;
+static void run_strip(const Plan *plan, const Strip *strip) {
+    const CpuGemm *g = plan->g;
+    for (size_t k0 = 0; k0 < g->k; k0 += plan->block_k) {
+        const size_t kb = BASE_MIN(plan->block_k, g->k - k0);
+        for (size_t j = 0; j < strip->columns; j += plan->nr)
+            pack_panel(plan, &plan->b, strip->n + j, BASE_MIN(plan->nr, strip->columns - j), k0, kb,
+                       plan->nr, strip->b_panels + j * depth(plan, kb) * 4);
+        run_tiles(plan, strip, k0, kb);
+    }
 }
 
-static void compute_slice(void *context, size_t begin, size_t end, int thread) {
+static void task_slice(void *context, size_t begin, size_t end, int thread) {
     Plan *plan = context;
-    size_t total = plan->tasks_m * plan->tasks_n, tm = task_rows(plan), tn = task_columns(plan);
+    const CpuGemm *g = plan->g;
+    /* Rows of C far apart share few places of the first-level cache: a strip that
+     * is added to again and again is kept close together. */
+    const bool direct = g->c_type == CPU_F32 && g->k <= plan->block_k;
+    const size_t width = panels(plan->strip_n, plan->nr) * plan->nr, c_row = width + C_PADDING;
     (void)begin;
     (void)end;
     (void)thread;
+    char *b_panels = cpu_scratch_take(width * depth(plan, plan->block_k) * 4);
+    float *c = direct ? NULL : cpu_scratch_take(plan->part_m * c_row * sizeof(float));
     for (;;) {
-        size_t task = atomic_fetch_add_explicit(&plan->next_task, 1, memory_order_relaxed);
-        if (task >= total) return;
-        size_t m = task % plan->tasks_m * tm, n = task / plan->tasks_m * tn;
-        run_task(plan, m, BASE_MIN(m + tm, plan->mb), n, BASE_MIN(n + tn, plan->nb));
+        const size_t task = atomic_fetch_add_explicit(&plan->next_task, 1, memory_order_relaxed);
+        if (task >= plan->strips * plan->parts) break;
+        Strip strip = {.m = task % plan->parts * plan->part_m,
+                       .n = task / plan->parts * plan->strip_n,
+                       .b_panels = b_panels,
+                       .c = c,
+                       .c_row = (ptrdiff_t)c_row};
+        strip.rows = BASE_MIN(plan->part_m, plan->mb - strip.m);
+        strip.columns = BASE_MIN(plan->strip_n, g->n - strip.n);
+        if (direct) {
+            strip.c_row = g->c_row;
+            strip.c =
+                (float *)g->c + (ptrdiff_t)(plan->m0 + strip.m) * g->c_row + (ptrdiff_t)strip.n;
+        }
+        run_strip(plan, &strip);
+        if (!direct || g->alpha != 1.0f || g->add)
+            for (size_t i = 0; i < strip.rows; i++)
+                cpu_gemm_finish_row(g, plan->m0 + strip.m + i, strip.n, strip.columns,
+                                    strip.c + (ptrdiff_t)i * strip.c_row);
     }
-}
-
-/* The block's rows to C: alpha, D, beta, and C's type. */
-static void finish_slice(void *context, size_t begin, size_t end, int thread) {
-    Plan *plan = context;
-    (void)thread;
-    for (size_t i = begin; i < end; i++)
-        cpu_gemm_finish_row(plan->g, plan->m0 + i, plan->n0, plan->nb,
-                            plan->c + (ptrdiff_t)i * plan->c_row);
+    cpu_scratch_give(b_panels);
+    cpu_scratch_give(c);
 }
 
 void cpu_gemm_finish_row(const CpuGemm *g, size_t row, size_t n0, size_t n, float *values) {
@@ -249,10 +290,6 @@ void cpu_gemm_finish_row(const CpuGemm *g, size_t row, size_t n0, size_t n, floa
     kernels->from_f32[g->c_type](out, values, n);
 }
 
-static bool needs_finish(const CpuGemm *g) {
-    return g->c_type != CPU_F32 || g->alpha != 1.0f || g->add;
-}
-
 /* Equal blocks of k: a short last one would read and write C for little. Whole
  * groups where B is quantised. */
 static size_t depth_block(const CpuGemm *g, bool bf16) {
@@ -261,22 +298,16 @@ static size_t depth_block(const CpuGemm *g, bool bf16) {
     return ((g->k + blocks - 1) / blocks + 7) / 8 * 8;
 }
 
-static void run_block(Plan *plan) {
-    const CpuGemm *g = plan->g;
-    size_t block_k = depth_block(g, plan->bf16);
-    for (plan->k0 = 0; plan->k0 < g->k; plan->k0 += block_k) {
-        plan->kb = BASE_MIN(block_k, g->k - plan->k0);
-        size_t a_count = panels(plan->mb, plan->mr), b_count = panels(plan->nb, plan->nr);
-        base_parallel_for(a_count + b_count, BASE_MAX((size_t)1, 8192 / (plan->nr * plan->kb)),
-                          pack_slice, plan);
-        plan->tasks_m = panels(plan->mb, task_rows(plan));
-        plan->tasks_n = panels(plan->nb, task_columns(plan));
-        atomic_store(&plan->next_task, 0);
-        size_t work = plan->mb * plan->nb * plan->kb;
-        size_t workers = BASE_MIN((size_t)base_threads(), plan->tasks_m * plan->tasks_n);
-        base_parallel_for(work < 65536 ? 1 : workers, 1, compute_slice, plan);
-    }
-    if (needs_finish(g)) base_parallel_for(plan->mb, 16, finish_slice, plan);
+/* Strips narrow enough, and if those are few parts of the rows small enough, that
+ * every thread has some. */
+static void share_out(Plan *plan) {
+    const size_t wanted = 3 * (size_t)base_threads(), n = plan->g->n, rows = plan->mb;
+    plan->strip_n =
+        BASE_MIN(panels(panels(n, wanted), plan->nr) * plan->nr, STRIP_N / plan->nr * plan->nr);
+    plan->strips = panels(n, plan->strip_n);
+    const size_t parts = base_threads() > 1 ? panels(wanted, plan->strips) : 1;
+    plan->part_m = panels(panels(rows, parts), plan->mr) * plan->mr;
+    plan->parts = panels(rows, plan->part_m);
 }
 
 static void run_packed(const CpuGemm *g) {
@@ -298,25 +329,23 @@ static void run_packed(const CpuGemm *g) {
         plan.nr = kernels->bf16_nr;
         plan.tile = kernels->bf16_tile;
     }
-    size_t block_m = panels(BASE_MIN(g->m, (size_t)BLOCK_M), plan.mr) * plan.mr;
-    size_t block_n = panels(BASE_MIN(g->n, (size_t)BLOCK_N), plan.nr) * plan.nr;
-    size_t block_k = depth_block(g, plan.bf16) + 1;
-    plan.a_panels = cpu_scratch_take(block_m * block_k * 4);
-    plan.b_panels = cpu_scratch_take(block_n * block_k * 4);
-    float *block =
-        g->c_type == CPU_F32 ? NULL : cpu_scratch_take(block_m * block_n * sizeof(float));
-    for (plan.m0 = 0; plan.m0 < g->m; plan.m0 += block_m)
-        for (plan.n0 = 0; plan.n0 < g->n; plan.n0 += block_n) {
-            plan.mb = BASE_MIN(block_m, g->m - plan.m0);
-            plan.nb = BASE_MIN(block_n, g->n - plan.n0);
-            plan.c =
-                block ? block : (float *)g->c + (ptrdiff_t)plan.m0 * g->c_row + (ptrdiff_t)plan.n0;
-            plan.c_row = block ? (ptrdiff_t)block_n : g->c_row;
-            run_block(&plan);
-        }
+    plan.block_k = depth_block(g, plan.bf16);
+    const size_t row_bytes = (depth(&plan, g->k) + 1) * 4;
+    size_t block_m = BASE_MIN(BASE_MAX((size_t)A_BYTES / row_bytes, plan.mr), (size_t)BLOCK_M);
+    block_m = panels(BASE_MIN(g->m, block_m), plan.mr) * plan.mr;
+    plan.a_panels = cpu_scratch_take(block_m * row_bytes);
+    for (plan.m0 = 0; plan.m0 < g->m; plan.m0 += block_m) {
+        plan.mb = BASE_MIN(block_m, g->m - plan.m0);
+        base_parallel_for(panels(plan.mb, plan.mr) * panels(g->k, plan.block_k),
+                          BASE_MAX((size_t)1, 8192 / (plan.mr * plan.block_k)), pack_slice, &plan);
+        share_out(&plan);
+        atomic_store(&plan.next_task, 0);
+        const size_t tasks = plan.strips * plan.parts;
+        const bool small = plan.mb * g->n * g->k < 65536;
+        base_parallel_for(small ? 1 : BASE_MIN((size_t)base_threads(), tasks), 1, task_slice,
+                          &plan);
+    }
     cpu_scratch_give(plan.a_panels);
-    cpu_scratch_give(plan.b_panels);
-    cpu_scratch_give(block);
 }
 
 typedef struct Stream {
@@ -373,7 +402,7 @@ static void run_streamed(const CpuGemm *g) {
         stream.y_row = (ptrdiff_t)g->n;
     }
     base_parallel_for(g->n, BASE_MAX((size_t)16, 32768 / g->k), stream_slice, &stream);
-    if (needs_finish(g))
+    if (y || g->alpha != 1.0f || g->add)
         for (size_t i = 0; i < g->m; i++)
             cpu_gemm_finish_row(g, i, 0, g->n, stream.y + (ptrdiff_t)i * stream.y_row);
     cpu_scratch_give(x);
