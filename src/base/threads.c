@@ -24,7 +24,7 @@ typedef struct Pool {
     pthread_mutex_t lock, owner;
     pthread_cond_t wake;
     _Atomic int sleeping;
-    bool stop;
+    _Atomic bool stop;
     _Atomic uint64_t ticket; /* of the loop in work: see ticket_of */
     _Atomic uint32_t done;   /* its finished slices */
     ParallelBody body;

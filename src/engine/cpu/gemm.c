@@ -1,7 +1,7 @@
 /* The blocked, packed product C = alpha A B + beta D for every operand type.
  *
  *   for each block of rows of C
- *     pack A [rows, k] to panels [k][mr], in blocks of k, 320 at most
+ *     pack A [rows, k] to panels [k][mr], in blocks of k, 384 at most
  *     for each strip of columns (the threads share them)
  *       for each block of k
  *         pack B [k, strip] to panels [k][nr]
@@ -20,7 +20,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-enum { BLOCK_M = 1024, BLOCK_K = 320, QUANT_K = 256, STRIP_N = 256, CHUNK_M = 96 };
+enum { BLOCK_M = 1024, BLOCK_K = 384, QUANT_K = 256, STRIP_N = 256, CHUNK_M = 96 };
 enum { C_PADDING = 16 };     /* floats between rows of a strip */
 enum { A_BYTES = 32 << 20 }; /* of the packed rows, which are fewer where k is long */
 /* Up to here B is read once, unpacked: with contiguous k, with contiguous n. */
