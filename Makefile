@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 JOBS   ?= $(shell getconf _NPROCESSORS_ONLN)
 FUZZ_SECONDS ?= 60
 
-.PHONY: all deps test demo bench asan tsan fuzz lint format install clean
+.PHONY: all deps test demo bench bench-engine asan tsan fuzz lint format install clean
 all:
 	@cmake -S . -B $(BUILD) > $(BUILD).log 2>&1 || { cat $(BUILD).log; echo "Missing libraries? Run: make deps"; exit 1; }
 	@rm -f $(BUILD).log
@@ -24,6 +24,10 @@ demo: deps
 bench: deps
 	@$(MAKE) --no-print-directory all
 	@scripts/bench.sh $(BUILD)
+
+bench-engine: deps
+	@$(MAKE) --no-print-directory all
+	@scripts/bench_engine.sh $(BUILD)
 
 # The suite again under the sanitizers; under TSan what has threads, at sizes
 # that end in time.

@@ -258,6 +258,8 @@ int main(int count, char **arguments) {
     bench_gemm(1024, 1024, 1024, CPU_F32, false);
     bench_gemm(1024, 1024, 1024, CPU_F32, true);
     bench_gemm(512, 8192, 2048, CPU_F32, true);
+    bench_gemm(512, 8192, 2048, CPU_F32, false);
+    bench_gemm(512, 8192, 2048, CPU_BF16, true);
     bench_gemm(512, 1536, 576, CPU_BF16, true);
     bench_gemm(1024, 1024, 1024, CPU_BF16, true);
     bench_gemm(1024, 1024, 1024, CPU_F16, true);
@@ -267,6 +269,7 @@ int main(int count, char **arguments) {
     bench_attention(9, 3, 512, 512, 64);
     bench_attention(12, 12, 128, 128, 32);
     bench_attention(32, 8, 1024, 1024, 128);
+    bench_attention(32, 32, 4096, 4096, 128);
     bench_attention(9, 3, 1, 2048, 64);
     bench_attention(32, 8, 1, 8192, 128);
     puts("");
