@@ -158,8 +158,8 @@ typedef struct Program {
     uint8_t *out;
     const uint8_t *data[MAX_LEAVES];
     int64_t stride[MAX_LEAVES]; /* bytes from an item to the next along the inner axis */
-    const Walk *walk;
-    size_t tiles; /* of a row of the walk */
+    Walk walk;                  /* of result and leaves, where they do not share a layout */
+    size_t tiles;               /* of a row of the walk */
 } Program;
 
 static int value_add(Program *program, const Node *node) {
@@ -367,7 +367,7 @@ static void run_rows(void *context, size_t begin, size_t end, int thread) {
     Register registers[MAX_VALUES];
     const uint8_t *leaves[MAX_LEAVES];
     (void)thread;
-    Walk walk = *program->walk;
+    Walk walk = program->walk;
     const size_t length = (size_t)walk.count;
     size_t row = begin / program->tiles;
     if (row) walk_seek(&walk, row);
@@ -431,17 +431,16 @@ static bool run_walk(Program *program, Error *err) {
         strides_broadcast(value->node, node->shape, node->ndim, strides[value->leaf]);
         operands[1 + value->leaf] = strides[value->leaf];
     }
-    Walk walk;
-    walk_init(&walk, node->shape, node->ndim, 1 + program->leaves, operands);
+    const Walk *walk = &program->walk;
+    walk_init(&program->walk, node->shape, node->ndim, 1 + program->leaves, operands);
     for (int i = 0; i < program->count; i++) {
         Value *value = &program->values[i];
-        value->step = value->run ? 0 : walk.step[1 + value->leaf];
+        value->step = value->run ? 0 : walk->step[1 + value->leaf];
     }
     program_finish(program);
     program->out = node_data(node);
-    program->walk = &walk;
-    program->tiles = ((size_t)walk.count + program->tile - 1) / program->tile;
-    ops_parallel(walk.rows * program->tiles, node->size * (size_t)program->steps, run_rows,
+    program->tiles = ((size_t)walk->count + program->tile - 1) / program->tile;
+    ops_parallel(walk->rows * program->tiles, node->size * (size_t)program->steps, run_rows,
                  program);
     return true;
 }
