@@ -404,9 +404,41 @@ static void test_every_byte_of_fp8_comes_back(void **state) {
     FAILS("floating", to_fp8, bytes);
 }
 
+/* Products of one x in one evaluation, with others between them, against each
+ * evaluated alone: the same bits. */
+static void test_products_of_one_x_are_the_same_together_and_alone(void **state) {
+    (void)state;
+    enum { COUNT = 6 };
+    static const int rows[COUNT] = {41, 8, 41, 64, 1, 33};
+    for (size_t d = 0; d < 3; d++)
+        for (int m = 1; m <= 10; m += 3) {
+            mlx_array x = pattern(dtypes[d], SHAPE(1, m, 128), m), together[COUNT], alone[COUNT];
+            for (int i = 0; i < COUNT; i++) {
+                const char *mode = i == 4 ? "mxfp8" : "affine";
+                mlx_array parts[3];
+                pack(parts, pattern(dtypes[d], SHAPE(rows[i], 128), i), mode);
+                for (int k = 0; k < 3; k++)
+                    if (parts[k].ctx) mlx_array_eval(parts[k]);
+                together[i] =
+                    OP(quantized_matmul, x, parts[0], parts[1], parts[2], true, usual, usual, mode);
+                if (i == 2) together[i] = OP(add, together[i], together[0]);
+                alone[i] =
+                    OP(quantized_matmul, x, parts[0], parts[1], parts[2], true, usual, usual, mode);
+                mlx_array_eval(alone[i]);
+                if (i == 2) alone[i] = OP(add, alone[i], alone[0]);
+            }
+            mlx_vector_array all = vector_of(together, COUNT);
+            assert_int_equal(mlx_eval(all), 0);
+            mlx_vector_array_free(all);
+            for (int i = 0; i < COUNT; i++)
+                assert_true(hash_of(&together[i], 1) == hash_of(&alone[i], 1));
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_fp_quantize_equals_mlx_bit_for_bit),
+        TEST(test_products_of_one_x_are_the_same_together_and_alone),
         TEST(test_a_global_scale_spreads_the_scales),
         TEST(test_fp_dequantize_defaults_to_bfloat16),
         TEST(test_fp_products_equal_the_dense_ones),

@@ -223,11 +223,17 @@ void cpu_dequantize_gather(const CpuQuant *weights, const uint32_t *indices, siz
                            CpuType out_type, void *out);
 
 /* y = x * W^T. x: [m, cols] rows x_stride apart, y: [m, rows] rows y_stride
- * apart. Few rows stream the packed weights (activations as 16-bit integers
- * with a scale a group, relative error about 2e-5); many go through the
- * blocked product. */
+ * apart. Few rows stream the packed weights (activations as integers with a
+ * scale a group, 16 bits of them for half types, 24 for float32); many go
+ * through the blocked product. */
 void cpu_quant_matmul(const CpuQuant *weights, size_t m, const void *x, CpuType x_type,
                       ptrdiff_t x_stride, void *y, CpuType y_type, ptrdiff_t y_stride);
+/* y[i] = x * W[i]^T for up to CPU_TOGETHER weights of one mode, width and group
+ * and contiguous rows: few rows of x are prepared once and all weights stream in
+ * one parallel loop. The values are those of cpu_quant_matmul. */
+enum { CPU_TOGETHER = 4 };
+void cpu_quant_matmul_together(const CpuQuant *weights, size_t count, size_t m, const void *x,
+                               CpuType x_type, void *const *y, CpuType y_type);
 
 /* ---- matrix product ------------------------------------------------------ */
 

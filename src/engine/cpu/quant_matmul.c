@@ -26,10 +26,20 @@ typedef struct Product {
     int16_t *fixed;
     int8_t *digits;
     _Atomic bool special; /* an activation is not finite */
-    float *y;             /* [m, y_row] */
-    ptrdiff_t y_row;
     _Atomic size_t next_task;
 } Product;
+
+/* Products of one x by the GEMV: blocks of GEMV_ROWS weight rows, numbered through. */
+typedef struct Gemv {
+    Product product; /* the first, with the activations of all */
+    size_t count;
+    struct {
+        const CpuQuant *quant;
+        size_t first_block;
+        float *y; /* [m, y_row] */
+        ptrdiff_t y_row;
+    } of[CPU_TOGETHER];
+} Gemv;
 
 static void fix_slice(void *context, size_t begin, size_t end, int thread) {
     Product *p = context;
@@ -91,35 +101,59 @@ static void release(Product *p) {
     cpu_scratch_give(p->scales);
 }
 
-/* begin and end count blocks of GEMV_ROWS rows. */
-static void gemv_slice(void *context, size_t begin, size_t end, int thread) {
-    Product *p = context;
-    const CpuQuant *q = p->g->quant;
-    size_t last = BASE_MIN(end * GEMV_ROWS, q->rows);
-    (void)thread;
-    cpu_kernels()->quant_gemv[cpu_quant_kind(q)](q, begin * GEMV_ROWS, last, &p->x, p->y, p->y_row);
+static size_t row_blocks(size_t rows) {
+    return (rows + GEMV_ROWS - 1) / GEMV_ROWS;
 }
 
-static bool run_gemv(const CpuGemm *g) {
-    Product p = {.g = g, .y = g->c, .y_row = g->c_row};
-    float *y = NULL;
-    prepare_activations(&p, cpu_kernels()->quant_layout[cpu_quant_kind(g->quant)]);
-    if (p.special) {
-        release(&p);
+/* begin and end count blocks of all products. */
+static void gemv_slice(void *context, size_t begin, size_t end, int thread) {
+    const Gemv *gemv = context;
+    (void)thread;
+    for (size_t i = 0; i < gemv->count; i++) {
+        const CpuQuant *q = gemv->of[i].quant;
+        const size_t first = gemv->of[i].first_block, blocks = row_blocks(q->rows);
+        if (end <= first || begin >= first + blocks) continue;
+        const size_t from = (BASE_MAX(begin, first) - first) * GEMV_ROWS;
+        const size_t to = BASE_MIN((BASE_MIN(end, first + blocks) - first) * GEMV_ROWS, q->rows);
+        cpu_kernels()->quant_gemv[cpu_quant_kind(q)](q, from, to, &gemv->product.x, gemv->of[i].y,
+                                                     gemv->of[i].y_row);
+    }
+}
+
+/* products: of the same x, and of weights of one mode, width and group. */
+static bool run_gemv(const CpuGemm *products, size_t count) {
+    Gemv gemv = {.product = {.g = products}, .count = count};
+    size_t blocks = 0, columns = 0;
+    prepare_activations(&gemv.product,
+                        cpu_kernels()->quant_layout[cpu_quant_kind(products->quant)]);
+    if (gemv.product.special) {
+        release(&gemv.product);
         return false;
     }
-    if (g->c_type != CPU_F32) {
-        y = cpu_scratch_take(g->m * g->n * sizeof(float));
-        p.y = y;
-        p.y_row = (ptrdiff_t)g->n;
+    for (size_t i = 0; i < count; i++)
+        if (products[i].c_type != CPU_F32) columns += products[i].n;
+    float *wide = columns ? cpu_scratch_take(products->m * columns * sizeof(float)) : NULL;
+    float *next = wide;
+    for (size_t i = 0; i < count; i++) {
+        const CpuGemm *g = &products[i];
+        const bool direct = g->c_type == CPU_F32;
+        gemv.of[i].quant = g->quant;
+        gemv.of[i].first_block = blocks;
+        gemv.of[i].y = direct ? g->c : next;
+        gemv.of[i].y_row = direct ? g->c_row : (ptrdiff_t)g->n;
+        blocks += row_blocks(g->n);
+        if (!direct) next += g->m * g->n;
     }
-    size_t blocks = (g->n + GEMV_ROWS - 1) / GEMV_ROWS;
-    base_parallel_for(blocks, BASE_MAX((size_t)1, 32768 / GEMV_ROWS / g->k), gemv_slice, &p);
-    if (y || g->alpha != 1.0f || g->add)
-        for (size_t i = 0; i < g->m; i++)
-            cpu_gemm_finish_row(g, i, 0, g->n, p.y + (ptrdiff_t)i * p.y_row);
-    cpu_scratch_give(y);
-    release(&p);
+    base_parallel_for(blocks, BASE_MAX((size_t)1, 32768 / GEMV_ROWS / products->k), gemv_slice,
+                      &gemv);
+    for (size_t i = 0; i < count; i++) {
+        const CpuGemm *g = &products[i];
+        if (g->c_type == CPU_F32 && g->alpha == 1.0f && !g->add) continue;
+        for (size_t row = 0; row < g->m; row++)
+            cpu_gemm_finish_row(g, row, 0, g->n, gemv.of[i].y + (ptrdiff_t)row * gemv.of[i].y_row);
+    }
+    cpu_scratch_give(wide);
+    release(&gemv.product);
     return true;
 }
 
@@ -227,24 +261,43 @@ static bool run_int(const CpuGemm *g) {
 }
 
 bool cpu_quant_product(const CpuGemm *g) {
-    if (g->m <= GEMV_M) return run_gemv(g);
+    if (g->m <= GEMV_M) return run_gemv(g, 1);
     return cpu_kernels()->int_tile && (g->quant->bits == 4 || g->quant->bits == 8) &&
            g->quant->mode == CPU_AFFINE && g->a_type != CPU_F32 && run_int(g);
 }
 
+static CpuGemm product_of(const CpuQuant *weights, size_t m, const void *x, CpuType x_type,
+                          ptrdiff_t x_stride, void *y, CpuType y_type, ptrdiff_t y_stride) {
+    return (CpuGemm){.m = m,
+                     .n = weights->rows,
+                     .k = weights->cols,
+                     .a = x,
+                     .a_type = x_type,
+                     .a_row = x_stride,
+                     .a_col = 1,
+                     .quant = weights,
+                     .quant_transposed = true,
+                     .c = y,
+                     .c_type = y_type,
+                     .c_row = y_stride,
+                     .alpha = 1};
+}
+
 void cpu_quant_matmul(const CpuQuant *weights, size_t m, const void *x, CpuType x_type,
                       ptrdiff_t x_stride, void *y, CpuType y_type, ptrdiff_t y_stride) {
-    cpu_gemm(&(CpuGemm){.m = m,
-                        .n = weights->rows,
-                        .k = weights->cols,
-                        .a = x,
-                        .a_type = x_type,
-                        .a_row = x_stride,
-                        .a_col = 1,
-                        .quant = weights,
-                        .quant_transposed = true,
-                        .c = y,
-                        .c_type = y_type,
-                        .c_row = y_stride,
-                        .alpha = 1});
+    const CpuGemm product = product_of(weights, m, x, x_type, x_stride, y, y_type, y_stride);
+    cpu_gemm(&product);
+}
+
+void cpu_quant_matmul_together(const CpuQuant *weights, size_t count, size_t m, const void *x,
+                               CpuType x_type, void *const *y, CpuType y_type) {
+    CpuGemm products[CPU_TOGETHER];
+    bool streamed = m > 0 && m <= GEMV_M && count > 0 && weights->cols > 0;
+    for (size_t i = 0; i < count; i++) {
+        products[i] = product_of(&weights[i], m, x, x_type, (ptrdiff_t)weights->cols, y[i], y_type,
+                                 (ptrdiff_t)weights[i].rows);
+        streamed = streamed && weights[i].rows > 0;
+    }
+    if (streamed && run_gemv(products, count)) return;
+    for (size_t i = 0; i < count; i++) cpu_gemm(&products[i]);
 }

@@ -36,23 +36,74 @@ static void multiply_batch(Node *node, const ReadyQuant *ready, const Node *x, C
     }
 }
 
+static bool quantized_matmul_eval(Node *node, Error *err);
+
+enum { LOOK_AHEAD = 24 }; /* nodes of the order in which a partner is sought */
+
+/* Rows of x when one packed matrix serves all of them, else 0. */
+static size_t shared_rows(const Node *node, const Node *x, const Node *w) {
+    const size_t rows = node->size ? node->size / (size_t)node->shape[node->ndim - 1] : 0;
+    bool shared = x->size == rows * (size_t)x->shape[x->ndim - 1];
+    for (int i = 0; i < w->ndim - 2; i++) shared = shared && w->shape[i] == 1;
+    return shared ? rows : 0;
+}
+
+/* Is other, later in the order, a product of the same x by weights packed alike
+ * that could be computed now? */
+static bool goes_with(const Node *node, const Node *other) {
+    const QuantParam *a = node->param, *b = other->param;
+    if (other->op->eval != quantized_matmul_eval || other->buffer ||
+        other->inputs[0] != node->inputs[0] || other->dtype != node->dtype ||
+        other->n_inputs != node->n_inputs || b->mode != a->mode || b->bits != a->bits ||
+        b->group != a->group || !b->transpose)
+        return false;
+    for (uint32_t i = 1; i < other->n_inputs; i++)
+        if (other->inputs[i]->state != NODE_READY) return false;
+    return other->size > 0 && other->inputs[1]->ndim == 2;
+}
+
+/* Few rows of x stream the weights: the partners of node (queries, keys and
+ * values; gate and up) are computed with it in one parallel loop. They find
+ * their buffers filled when their turn comes. */
+static bool multiply_together(Node *node, const ReadyQuant *ready, const Node *x, size_t rows,
+                              CpuType x_type, CpuType y_type, Error *err) {
+    ReadyQuant others[CPU_TOGETHER - 1];
+    CpuQuant weights[CPU_TOGETHER] = {ready->quant};
+    void *y[CPU_TOGETHER] = {node_data(node)};
+    size_t count = 1;
+    bool ok = true;
+    int left = LOOK_AHEAD;
+    for (Node *other = node->link; ok && other && left-- > 0 && count < CPU_TOGETHER;
+         other = other->link) {
+        if (!goes_with(node, other)) continue;
+        ok = quant_ready(&others[count - 1], other->inputs + 1, other->param, err);
+        if (!ok) break;
+        weights[count] = others[count - 1].quant;
+        ok = node_alloc(other, err);
+        y[count++] = ok ? node_data(other) : NULL;
+    }
+    if (ok) cpu_quant_matmul_together(weights, count, rows, node_data(x), x_type, y, y_type);
+    for (size_t i = 1; i < count; i++) quant_release(&others[i - 1]);
+    return ok;
+}
+
 /* inputs: x of at least two axes, then the packed arrays. */
 static bool quantized_matmul_eval(Node *node, Error *err) {
+    if (node->buffer) return true; /* computed with an earlier one */
     const QuantParam *param = node->param;
     ReadyQuant ready;
     if (!quant_ready(&ready, node->inputs + 1, param, err)) return false;
     Node *x = ready_row_contiguous(node->inputs[0], err);
     CpuType x_type, y_type;
-    const bool ok = x && node_alloc(node, err) && ops_cpu_type(x->dtype, &x_type) &&
-                    ops_cpu_type(node->dtype, &y_type);
+    bool ok = x && node_alloc(node, err) && ops_cpu_type(x->dtype, &x_type) &&
+              ops_cpu_type(node->dtype, &y_type);
     if (ok && node->size) {
-        const size_t rows = node->size / (size_t)node->shape[node->ndim - 1];
-        const size_t k = (size_t)x->shape[x->ndim - 1];
-        bool shared = x->size == rows * k; /* one matrix for the whole batch */
-        for (int i = 0; i < ready.w->ndim - 2; i++) shared = shared && ready.w->shape[i] == 1;
-        if (shared)
-            quant_multiply(&ready.quant, param->transpose, rows, node_data(x), x_type,
-                           node_data(node), y_type);
+        const size_t rows = shared_rows(node, x, ready.w);
+        if (rows && param->transpose)
+            ok = multiply_together(node, &ready, x, rows, x_type, y_type, err);
+        else if (rows)
+            quant_multiply(&ready.quant, false, rows, node_data(x), x_type, node_data(node),
+                           y_type);
         else
             multiply_batch(node, &ready, x, x_type, y_type, param->transpose);
     }
