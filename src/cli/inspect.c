@@ -73,13 +73,15 @@ static int run(const void *given, Error *err) {
     int32_t *ids = arguments->tokens ? input_ids(arguments->tokens, &count, err)
                                      : text_ids(arguments, &count, err);
     if (!ids) return 1;
-    mlx_array logits = mlx_array_new(), hidden = mlx_array_new(), embedding = mlx_array_new();
+    mlx_array logits = mlx_array_new(), hidden = mlx_array_new();
+    mlx_array embedding = mlx_array_new(), pooled = mlx_array_new();
     bool good = lm_inspect(arguments->model, arguments->dtype, ids, count, &logits, &hidden,
-                           &embedding, err);
+                           &embedding, &pooled, err);
     if (good) {
         const HubTensor outputs[] = {{.name = (char *)"logits", .array = logits},
                                      {.name = (char *)"last_hidden_state", .array = hidden},
-                                     {.name = (char *)"embedding", .array = embedding}};
+                                     {.name = (char *)"embedding", .array = embedding},
+                                     {.name = (char *)"pooler_output", .array = pooled}};
         HubTensor present[BASE_COUNT(outputs)];
         size_t n = 0;
         for (size_t i = 0; i < BASE_COUNT(outputs); i++)
@@ -90,6 +92,7 @@ static int run(const void *given, Error *err) {
     mlx_array_free(logits);
     mlx_array_free(hidden);
     mlx_array_free(embedding);
+    mlx_array_free(pooled);
     free(ids);
     return good ? 0 : 1;
 }
@@ -98,7 +101,8 @@ const Command inspect_logits_command = {
     .name = "inspect logits",
     .summary = "Writes a model's raw outputs to a safetensors file.",
     .details = "A language model gives `logits` [1, L, V]; an encoder `last_hidden_state` "
-               "[1, L, D] and `embedding` [1, D]; a cross-encoder `logits` [1, labels].",
+               "[1, L, D], `embedding` [1, D] and, where the folder has a pooler, "
+               "`pooler_output` [1, P]; a cross-encoder `logits` [1, labels].",
     OPTIONS(option_table),
     .arguments_size = sizeof(InspectArguments),
     .run = run};

@@ -3,10 +3,11 @@
  * small. */
 #include "lm/encoding.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH_TOKENS = 2048 };
+enum { BATCH_TOKENS = 2048, USUAL_TOKENS = 512 /* when nothing sets a limit */ };
 
 bool lm_encoder_open(EncoderModel *model, const char *path, const LmOpenOptions *options,
                      Error *err) {
@@ -52,6 +53,7 @@ int lm_encoder_limit(const EncoderModel *model, int stated) {
     int positions = model_encoder_max_tokens(model->encoder);
     size_t config = model->tokenizer ? text_tokenizer_max_length(model->tokenizer) : 0;
     if (stated <= 0 && config > 0 && config < (size_t)positions) stated = (int)config;
+    if (stated <= 0 && positions == INT_MAX) stated = USUAL_TOKENS;
     return stated > 0 && stated < positions ? stated : positions;
 }
 

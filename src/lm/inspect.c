@@ -40,7 +40,7 @@ static bool inspect_decoder(const char *folder, const LmOpenOptions *options, co
 
 static bool inspect_encoder(const char *folder, const LmOpenOptions *options, const int *ids,
                             size_t count, mlx_array *logits, mlx_array *hidden,
-                            mlx_array *embedding, Error *err) {
+                            mlx_array *embedding, mlx_array *pooled, Error *err) {
     LmEmbedder *embedder = lm_embedder_open(folder, options, err);
     if (!embedder) return false;
     const Encoder *encoder = lm_embedder_model(embedder)->encoder;
@@ -52,7 +52,9 @@ static bool inspect_encoder(const char *folder, const LmOpenOptions *options, co
         mlx_array states = model_encoder_hidden(encoder, input, (mlx_array){0}, &length);
         if (hidden) give(hidden, states);
         if (logits && model_encoder_labels(encoder) > 0)
-            give(logits, model_encoder_classify(encoder, states));
+            give(logits, model_encoder_classify(encoder, states, &length));
+        if (pooled && model_encoder_has_pooled(encoder))
+            give(pooled, model_encoder_pooled(encoder, states, input));
         float *vector = base_alloc((size_t)dim * sizeof *vector);
         ok = mx_check(err) && lm_embedder_finish(embedder, states, length, vector, err);
         if (ok && embedding) *embedding = mx_keep(mx_from_f32(vector, MX_SHAPE(1, dim)));
@@ -64,8 +66,9 @@ static bool inspect_encoder(const char *folder, const LmOpenOptions *options, co
 }
 
 bool lm_inspect(const char *folder, const char *dtype, const int *ids, size_t count,
-                mlx_array *logits, mlx_array *hidden, mlx_array *embedding, Error *err) {
-    mlx_array *results[] = {logits, hidden, embedding};
+                mlx_array *logits, mlx_array *hidden, mlx_array *embedding, mlx_array *pooled,
+                Error *err) {
+    mlx_array *results[] = {logits, hidden, embedding, pooled};
     for (size_t i = 0; i < BASE_COUNT(results); i++) {
         if (results[i]) *results[i] = (mlx_array){0};
     }
@@ -77,7 +80,7 @@ bool lm_inspect(const char *folder, const char *dtype, const int *ids, size_t co
     bool ok = false;
     if (kind == MODEL_DECODER) ok = inspect_decoder(folder, &options, ids, count, logits, err);
     if (kind == MODEL_ENCODER)
-        ok = inspect_encoder(folder, &options, ids, count, logits, hidden, embedding, err);
+        ok = inspect_encoder(folder, &options, ids, count, logits, hidden, embedding, pooled, err);
     if (kind == MODEL_UNKNOWN) base_error_context(err, "%s", folder);
     if (ok) return true;
     for (size_t i = 0; i < BASE_COUNT(results); i++) {

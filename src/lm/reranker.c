@@ -51,8 +51,11 @@ static bool score_batch(void *context, const EncoderRow *rows, int batch, int le
     void *const *parts = context;
     const LmReranker *r = parts[0];
     float *scores = parts[1], *host = base_alloc((size_t)batch * sizeof *host);
+    int *lengths = base_alloc((size_t)batch * sizeof *lengths);
     (void)length;
-    mx_copy_f32(model_encoder_classify(r->model.encoder, hidden), host, (size_t)batch);
+    for (int b = 0; b < batch; b++) lengths[b] = rows[b].length;
+    mx_copy_f32(model_encoder_classify(r->model.encoder, hidden, lengths), host, (size_t)batch);
+    free(lengths);
     bool ok = mx_check(err);
     for (int b = 0; b < batch && ok; b++) scores[rows[b].index] = host[b];
     free(host);

@@ -1,7 +1,8 @@
 /* models: architectures. A table row or a file each, all made of nn/.
  *
  * decoder.c   one configurable decoder: the Llama-like families
- * encoder.c   one configurable encoder: the BERT family, with its heads */
+ * encoder.c   one configurable encoder: the BERT family, T5's encoder, CLIP's text
+ *             side, with their heads */
 #ifndef MODELS_MODELS_H
 #define MODELS_MODELS_H
 
@@ -39,7 +40,7 @@ mlx_array model_decoder_head(const Decoder *decoder, mlx_array hidden);
 typedef struct Encoder Encoder;
 Encoder *model_encoder_load(NnParams *params, const json_t *config, Error *err);
 int model_encoder_dim(const Encoder *encoder);
-int model_encoder_max_tokens(const Encoder *encoder); /* positions */
+int model_encoder_max_tokens(const Encoder *encoder); /* positions; INT_MAX: no limit (T5) */
 int model_encoder_vocab(const Encoder *encoder);
 int model_encoder_labels(const Encoder *encoder); /* 0: no classification head */
 int model_encoder_pad_id(const Encoder *encoder);
@@ -47,7 +48,12 @@ int model_encoder_pad_id(const Encoder *encoder);
  * row, padding on the right -> last hidden states [B, L, D]. */
 mlx_array model_encoder_hidden(const Encoder *encoder, mlx_array ids, mlx_array types,
                                const int *lengths);
-/* Hidden states -> [B, labels]. */
-mlx_array model_encoder_classify(const Encoder *encoder, mlx_array hidden);
+/* Hidden states -> [B, labels]. lengths[B] real tokens a row. */
+mlx_array model_encoder_classify(const Encoder *encoder, mlx_array hidden, const int *lengths);
+/* The family's own summary of a text, [B, P]: tanh of a dense layer over the first
+ * token (BERT), the state at the closing token, projected if the folder has a
+ * projection (CLIP). ids as for hidden. Only where has_pooled says so. */
+bool model_encoder_has_pooled(const Encoder *encoder);
+mlx_array model_encoder_pooled(const Encoder *encoder, mlx_array hidden, mlx_array ids);
 
 #endif

@@ -36,6 +36,9 @@ static const struct {
     {"gelu_new", NN_GELU_APPROX},
     {"gelu_pytorch_tanh", NN_GELU_APPROX},
     {"gelu_fast", NN_GELU_APPROX},
+    {"gelu_accurate", NN_GELU_APPROX},
+    {"gelu_python_tanh", NN_GELU_APPROX},
+    {"quick_gelu", NN_GELU_QUICK},
     {"relu", NN_RELU},
     {"relu2", NN_RELU2},
     {"tanh", NN_TANH},
@@ -58,6 +61,7 @@ mlx_array nn_activate(NnActivation activation, mlx_array x) {
     case NN_SILU: return mx_silu(x);
     case NN_GELU: return mx_gelu(x);
     case NN_GELU_APPROX: return mx_gelu_approx(x);
+    case NN_GELU_QUICK: return mx_mul(x, mx_sigmoid(mx_mul_scalar(x, 1.702)));
     case NN_RELU: return mx_relu(x);
     case NN_RELU2: return mx_square(mx_relu(x));
     case NN_TANH: return mx_tanh(x);

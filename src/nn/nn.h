@@ -34,6 +34,7 @@ void nn_params_remove_suffix(NnParams *params, const char *suffix);
 void nn_params_remove_prefix(NnParams *params, const char *prefix);
 /* Names that begin with `from` begin with `to` instead. */
 void nn_params_rename_prefix(NnParams *params, const char *from, const char *to);
+void nn_params_rename_suffix(NnParams *params, const char *from, const char *to); /* or end so */
 /* Calls visit for each tensor; the tree must not change meanwhile. */
 void nn_params_each(const NnParams *params,
                     void (*visit)(void *context, const char *name, mlx_array array), void *context);
@@ -114,6 +115,7 @@ typedef enum {
     NN_SILU,
     NN_GELU,
     NN_GELU_APPROX,
+    NN_GELU_QUICK, /* a sigmoid(1.702 a) */
     NN_RELU,
     NN_RELU2,
     NN_TANH,

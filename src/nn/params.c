@@ -172,24 +172,45 @@ void nn_params_remove_prefix(NnParams *params, const char *prefix) {
     }
 }
 
-void nn_params_rename_prefix(NnParams *params, const char *from, const char *to) {
+/* The renamed entry's new name, or NULL. */
+typedef char *Renaming(const char *name, const char *from, const char *to);
+
+static char *with_prefix(const char *name, const char *from, const char *to) {
+    return base_starts_with(name, from) ? base_format("%s%s", to, name + strlen(from)) : NULL;
+}
+
+static char *with_suffix(const char *name, const char *from, const char *to) {
+    if (!base_ends_with(name, from)) return NULL;
+    return base_format("%.*s%s", (int)(strlen(name) - strlen(from)), name, to);
+}
+
+static void rename_all(NnParams *params, Renaming *renamed, const char *from, const char *to) {
     Entry *old = params->table;
     size_t old_slots = params->slots;
     params->table = base_calloc(params->slots, sizeof *params->table);
     params->used = 0;
     for (size_t i = 0; i < old_slots; i++) {
         if (!old[i].name) continue;
+        char *name = old[i].removed ? NULL : renamed(old[i].name, from, to);
         if (old[i].removed) {
             free(old[i].name);
             mx_free(&old[i].array);
-        } else if (base_starts_with(old[i].name, from)) {
-            insert(params, base_format("%s%s", to, old[i].name + strlen(from)), old[i].array);
+        } else if (name) {
+            insert(params, name, old[i].array);
             free(old[i].name);
         } else {
             insert(params, old[i].name, old[i].array);
         }
     }
     free(old);
+}
+
+void nn_params_rename_prefix(NnParams *params, const char *from, const char *to) {
+    rename_all(params, with_prefix, from, to);
+}
+
+void nn_params_rename_suffix(NnParams *params, const char *from, const char *to) {
+    rename_all(params, with_suffix, from, to);
 }
 
 void nn_params_each(const NnParams *params,
