@@ -235,14 +235,14 @@ static bool load_layer(KvCache *layer, int i, const NnParams *tensors, const jso
     return true;
 }
 
-/* Whether the rows are this model's: [1, kv_heads, rows, head_dim]. */
-static bool fits(const LmModel *model, const KvCache *layer) {
-    int kv_heads, head_dim, bits = layer->quant.bits;
-    model_decoder_kv_shape(model->decoder, &kv_heads, &head_dim);
+/* Whether the rows are this model's: [1, kv_heads, rows, width]. */
+static bool fits(const LmModel *model, int index, const KvCache *layer) {
+    int kv_heads, widths[2], bits = layer->quant.bits;
+    model_decoder_kv_shape(model->decoder, index, &kv_heads, &widths[0], &widths[1]);
     const mlx_array sides[] = {layer->keys[0], layer->values[0]};
     for (int i = 0; i < 2; i++) {
         if (!sides[i].ctx) continue;
-        int width = layer->kind == KV_QUANTIZED ? head_dim * bits / 32 : head_dim;
+        int width = layer->kind == KV_QUANTIZED ? widths[i] * bits / 32 : widths[i];
         if (mx_dim(sides[i], 0) != 1 || mx_dim(sides[i], 1) != kv_heads ||
             mx_dim(sides[i], 3) != width || mx_dim(sides[i], 2) != mx_dim(sides[0], 2)) {
             return false;
@@ -260,7 +260,8 @@ LmCache *lm_cache_load(LmModel *model, const char *path, json_t **metadata, Erro
     if (mx_load_safetensors(path, visitor, err)) cache = lm_cache_new(model, NULL, err);
     for (int i = 0; cache && i < cache->n_layers; i++) {
         KvCache *layer = &cache->layers[i];
-        if (load_layer(layer, i, tensors, entries, &cache->options) && fits(model, layer)) continue;
+        if (load_layer(layer, i, tensors, entries, &cache->options) && fits(model, i, layer))
+            continue;
         base_fail(err, ERROR_INPUT, "%s: layer %d is not a prompt cache of this model", path, i);
         lm_cache_free(cache);
         cache = NULL;

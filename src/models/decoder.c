@@ -1,98 +1,111 @@
-/* One decoder for the Llama-like families: token ids in, logits out.
+/* One decoder for all families: token ids in, logits out.
  *
- * What tells the families apart is a table (decoder_archs.c) of norms and where
- * they stand, biases, the feed-forward form, names of tensors, and scalars; the
- * forward pass here asks only for what a loaded layer has. Loading lives in
- * decoder_load.c. Results agree with mlx_lm and transformers. */
+ * What tells the families apart is a table of rows (decoder_archs*.c) of norms and
+ * where they stand, biases, the forms of attention and feed-forward, names of
+ * tensors, and scalars; the forward pass here asks only for what a loaded layer
+ * has. Results agree with mlx_lm and transformers. */
 #include "models/decoder.h"
 
 /* x, or x plus what a sub-block adds, scaled as Granite does. */
 static mlx_array residual(const Decoder *d, mlx_array x, mlx_array branch) {
-    return mx_add(x, mx_mul_scalar(branch, (double)d->residual_scale));
+    branch = mx_mul_scalar(branch, (double)d->residual_scale);
+    if (!d->clip_residual || mx_dtype(x) != MLX_FLOAT16) return mx_add(x, branch);
+    const double largest = 65504; /* Gemma 3 overflows float16 otherwise */
+    mlx_array sum = mx_add(mx_cast(x, MLX_FLOAT32), mx_cast(branch, MLX_FLOAT32));
+    sum = mx_maximum(mx_minimum(sum, mx_scalar(largest, MLX_FLOAT32)),
+                     mx_scalar(-largest, MLX_FLOAT32));
+    return mx_cast(sum, MLX_FLOAT16);
 }
 
 static mlx_array normed(const Norm *norm, bool present, mlx_array x) {
     return present ? nn_norm(norm, x) : x;
 }
 
-/* Query-key norms: over each head, or over the whole projection before the heads
- * are split. */
-static mlx_array project_heads(const Linear *linear, const Norm *norm, QkNorm kind, mlx_array x,
-                               int heads, int head_dim) {
-    mlx_array y = nn_linear(linear, x);
-    if (kind == QK_NORM_WHOLE) y = nn_norm(norm, y);
-    y = nn_split_heads(y, heads, head_dim);
-    return kind == QK_NORM_HEAD ? nn_norm(norm, y) : y;
+static mlx_array feed_forward(const DecoderLayer *layer, mlx_array x) {
+    mx_scope s = mx_open();
+    mlx_array y = layer->ffn_block == SUB_LINEAR ? nn_linear(&layer->ffn_linear, x)
+                  : layer->moe                   ? model_moe(layer->moe, x)
+                                                 : model_glu(&layer->dense, x);
+    return mx_close(s, y);
 }
 
-static mlx_array attention(const Decoder *d, const DecoderLayer *layer, mlx_array x, KvCache *cache,
-                           Mask mask) {
+/* The layer's output; input->shared passes from layer to layer. */
+static mlx_array block(const Decoder *d, const DecoderLayer *layer, mlx_array x,
+                       MixerInput *input) {
     mx_scope s = mx_open();
-    int offset = cache ? cache->offset : 0;
-    mlx_array q, k, v;
-    if (d->fused_qkv) {
-        mlx_array all = nn_linear(&layer->q, x);
-        int q_size = d->heads * d->head_dim, kv_size = d->kv_heads * d->head_dim;
-        q = nn_split_heads(mx_slice(all, -1, 0, q_size), d->heads, d->head_dim);
-        k = nn_split_heads(mx_slice(all, -1, q_size, q_size + kv_size), d->kv_heads, d->head_dim);
-        v = nn_split_heads(mx_slice(all, -1, q_size + kv_size, q_size + 2 * kv_size), d->kv_heads,
-                           d->head_dim);
-    } else {
-        q = project_heads(&layer->q, &layer->q_norm, d->qk_norm, x, d->heads, d->head_dim);
-        k = project_heads(&layer->k, &layer->k_norm, d->qk_norm, x, d->kv_heads, d->head_dim);
-        v = nn_split_heads(nn_linear(&layer->v, x), d->kv_heads, d->head_dim);
+    mlx_array kept[3] = {x, input->shared[0], input->shared[1]};
+    mlx_array h = x, r;
+    if (layer->attention != SUB_ABSENT) {
+        h = normed(&layer->attention_in, layer->has_attention_in, x);
+        r = layer->mixer.forward(layer->mixer.state, h, input);
+        if (d->parallel) { /* both branches read x, through one norm or two */
+            if (layer->has_ffn_in) h = nn_norm(&layer->ffn_in, x);
+            r = mx_add(r, feed_forward(layer, h));
+        } else {
+            r = normed(&layer->attention_out, layer->has_attention_out, r);
+        }
+        x = residual(d, x, r);
     }
-    if (layer->rope) {
-        q = nn_rope(layer->rope, q, offset);
-        k = nn_rope(layer->rope, k, offset);
+    if (!d->parallel && layer->ffn_block != SUB_ABSENT) {
+        r = feed_forward(layer, normed(&layer->ffn_in, layer->has_ffn_in, x));
+        x = residual(d, x, normed(&layer->ffn_out, layer->has_ffn_out, r));
     }
-    mlx_array y = nn_attention(cache, q, k, v, d->attention_scale, mask, d->attention_softcap);
-    return mx_close(s, nn_linear(&layer->o, nn_merge_heads(y)));
+    kept[0] = x;
+    kept[1] = input->shared[0];
+    kept[2] = input->shared[1];
+    mx_close_many(s, kept, kept[1].ctx ? 3 : 1);
+    input->shared[0] = kept[1];
+    input->shared[1] = kept[2];
+    return kept[0];
 }
 
-static mlx_array feed_forward(const Decoder *d, const DecoderLayer *layer, mlx_array x) {
-    mx_scope s = mx_open();
-    mlx_array h;
-    if (d->ffn == FFN_TWO_LAYER) {
-        h = nn_activate(d->activation, nn_linear(&layer->up, x));
-    } else if (d->ffn == FFN_GLU_FUSED) {
-        mlx_array halves[2];
-        mx_split(nn_linear(&layer->gate, x), 2, -1, halves);
-        h = mx_mul(nn_activate(d->activation, halves[0]), halves[1]);
-    } else {
-        h = mx_mul(nn_activate(d->activation, nn_linear(&layer->gate, x)),
-                   nn_linear(&layer->up, x));
+static mlx_array embed(const Decoder *d, mlx_array ids, int offset) {
+    mlx_array x = mx_mul_scalar(nn_embedding(&d->embed, ids), d->embed_scale);
+    if (d->has_positions) {
+        int length = mx_dim(ids, 1);
+        if (offset + length > d->n_positions)
+            return mx_fail("%d tokens do not fit into the model's %d positions", offset + length,
+                           d->n_positions);
+        mlx_array places = mx_arange(offset, offset + length, 1, MLX_INT32);
+        x = mx_add(x, nn_embedding(&d->positions, places));
     }
-    return mx_close(s, nn_linear(&layer->down, h));
+    return d->has_embed_norm ? nn_norm(&d->embed_norm, x) : x;
 }
 
-static mlx_array block(const Decoder *d, const DecoderLayer *layer, mlx_array x, KvCache *cache,
-                       Mask mask) {
-    mx_scope s = mx_open();
-    mlx_array h = normed(&layer->attention_in, layer->has_attention_in, x);
-    mlx_array r = attention(d, layer, h, cache, mask);
-    if (d->parallel) { /* both branches read the same norm */
-        return mx_close(s, residual(d, mx_add(x, r), feed_forward(d, layer, h)));
-    }
-    x = residual(d, x, normed(&layer->attention_out, layer->has_attention_out, r));
-    r = feed_forward(d, layer, normed(&layer->ffn_in, layer->has_ffn_in, x));
-    return mx_close(s, residual(d, x, normed(&layer->ffn_out, layer->has_ffn_out, r)));
+/* Each token sees what came before it in its own chunk of positions. */
+static Mask chunk_mask(int offset, int length, int chunk) {
+    int end = offset + length;
+    mlx_array keys = mx_expand_dims(mx_arange(0, end, 1, MLX_INT32), 0);
+    mlx_array queries = mx_expand_dims(mx_arange(offset, end, 1, MLX_INT32), 1);
+    mlx_array same =
+        mx_equal(mx_floor_divide_scalar(keys, chunk), mx_floor_divide_scalar(queries, chunk));
+    return (Mask){.mode = "array", .array = mx_and(same, mx_less_equal(keys, queries))};
+}
+
+static const KvCache *slot(const KvCache *caches, int index) {
+    return caches && index >= 0 ? &caches[index] : NULL;
 }
 
 mlx_array model_decoder_hidden(const Decoder *d, mlx_array ids, KvCache *caches) {
     mx_scope s = mx_open();
     int length = mx_dim(ids, 1);
-    mlx_array x = mx_mul_scalar(nn_embedding(&d->embed, ids), d->embed_scale);
     /* Layers of one window share a mask, and all caches of one kind have seen the
      * same tokens. */
-    Mask full = NN_NO_MASK, sliding = NN_NO_MASK;
-    if (d->first_full >= 0) full = nn_kv_mask(caches ? &caches[d->first_full] : NULL, length, 0);
-    if (d->first_sliding >= 0) {
-        sliding = nn_kv_mask(caches ? &caches[d->first_sliding] : NULL, length, d->window);
-    }
+    const KvCache *full_cache = slot(caches, d->first_full);
+    const KvCache *sliding_cache = slot(caches, d->first_sliding);
+    const KvCache *any = full_cache ? full_cache : sliding_cache;
+    int offset = any ? any->offset : 0;
+    Mask full = NN_NO_MASK, sliding = NN_NO_MASK, chunked = NN_NO_MASK;
+    if (d->first_full >= 0) full = nn_kv_mask(full_cache, length, 0);
+    if (d->first_sliding >= 0) sliding = nn_kv_mask(sliding_cache, length, d->window);
+    if (d->chunk > 0) chunked = chunk_mask(offset, length, d->chunk);
+    mlx_array x = embed(d, ids, offset);
+    MixerInput input = {0};
     for (int i = 0; i < d->n_layers; i++) {
         const DecoderLayer *layer = &d->layers[i];
-        x = block(d, layer, x, caches ? &caches[i] : NULL, layer->sliding ? sliding : full);
+        input.cache = caches && layer->cache >= 0 ? &caches[layer->cache] : NULL;
+        input.mask = layer->chunked ? chunked : layer->sliding ? sliding : full;
+        x = block(d, layer, x, &input);
     }
     return mx_close(s, nn_norm(&d->norm, x));
 }
@@ -110,21 +123,32 @@ mlx_array model_decoder_head(const Decoder *d, mlx_array hidden) {
 }
 
 int model_decoder_layers(const Decoder *decoder) {
-    return decoder->n_layers;
+    return decoder->n_caches;
 }
 
 int model_decoder_vocab(const Decoder *decoder) {
     return decoder->vocab_size;
 }
 
-void model_decoder_kv_shape(const Decoder *decoder, int *kv_heads, int *head_dim) {
-    *kv_heads = decoder->kv_heads;
-    *head_dim = decoder->head_dim;
+static const DecoderLayer *of_cache(const Decoder *d, int cache) {
+    for (int i = 0; i < d->n_layers; i++) {
+        if (d->layers[i].cache == cache) return &d->layers[i];
+    }
+    return NULL;
+}
+
+void model_decoder_kv_shape(const Decoder *decoder, int cache, int *kv_heads, int *key_dim,
+                            int *value_dim) {
+    const DecoderLayer *layer = of_cache(decoder, cache);
+    *kv_heads = layer ? layer->mixer.kv_heads : 0;
+    *key_dim = layer ? layer->mixer.key_dim : 0;
+    *value_dim = layer ? layer->mixer.value_dim : 0;
 }
 
 void model_decoder_caches(const Decoder *d, KvCache *caches, int max_size) {
-    for (int i = 0; i < d->n_layers; i++) {
-        bool sliding = d->layers[i].sliding;
+    for (int i = 0; i < d->n_caches; i++) {
+        const DecoderLayer *layer = of_cache(d, i);
+        bool sliding = layer && layer->sliding;
         caches[i] = (KvCache){.kind = KV_GROWING};
         if (max_size > 0 || sliding) caches[i].kind = KV_ROTATING;
         if (max_size > 0) {

@@ -10,9 +10,9 @@ ModelKind model_kind(const json_t *config, Error *err) {
         base_fail(err, ERROR_INPUT, "config.json: model_type is missing");
         return MODEL_UNKNOWN;
     }
-    if (model_decoder_arch(type)) return MODEL_DECODER;
+    if (model_decoder_known(type)) return MODEL_DECODER;
     if (model_encoder_arch(type)) return MODEL_ENCODER;
-    char decoders[512], encoders[256];
+    char decoders[1536], encoders[256];
     model_decoder_types(decoders, sizeof decoders);
     model_encoder_types(encoders, sizeof encoders);
     base_fail(err, ERROR_UNSUPPORTED, "config.json: model type \"%s\" is not supported", type);

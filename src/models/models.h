@@ -1,6 +1,6 @@
 /* models: architectures. A table row or a file each, all made of nn/.
  *
- * decoder.c   one configurable decoder: the Llama-like families
+ * decoder*.c  one configurable decoder; a family is a row of a table
  * encoder.c   one configurable encoder: the BERT family, T5's encoder, CLIP's text
  *             side, with their heads */
 #ifndef MODELS_MODELS_H
@@ -23,9 +23,11 @@ typedef struct Decoder Decoder;
 /* Lives in `params` and is freed with it. NULL on failure, which names the
  * tensor or config key. `params` must hold the folder's tensors. */
 Decoder *model_decoder_load(NnParams *params, const json_t *config, Error *err);
-int model_decoder_layers(const Decoder *decoder);
+int model_decoder_layers(const Decoder *decoder); /* that have a cache */
 int model_decoder_vocab(const Decoder *decoder);
-void model_decoder_kv_shape(const Decoder *decoder, int *kv_heads, int *head_dim);
+/* What a row of the given cache holds. */
+void model_decoder_kv_shape(const Decoder *decoder, int cache, int *kv_heads, int *key_dim,
+                            int *value_dim);
 /* Fills caches[0..layers) with growing caches, or rotating ones where max_size
  * is not 0. */
 void model_decoder_caches(const Decoder *decoder, KvCache *caches, int max_size);
@@ -34,6 +36,15 @@ void model_decoder_caches(const Decoder *decoder, KvCache *caches, int max_size)
 mlx_array model_decoder_hidden(const Decoder *decoder, mlx_array ids, KvCache *caches);
 /* Hidden states [..., D] -> logits [..., V]. */
 mlx_array model_decoder_head(const Decoder *decoder, mlx_array hidden);
+
+/* Gives a folder's tensors the names and layouts that mlx_lm writes (a stack of all
+ * experts, a head's matrices apart, ...), whatever tool wrote them. Lazy, and
+ * nothing changes when it is applied again. */
+bool model_decoder_sanitize(NnParams *params, const json_t *config, Error *err);
+/* What converting leaves alone: modules that stay at 8 bits and groups of 64 when
+ * all else is packed harder, and tensors that keep their dtype. */
+bool model_decoder_keeps_8_bits(const json_t *config, const char *path);
+bool model_decoder_keeps_dtype(const json_t *config, const char *name);
 
 /* ---- encoders ----------------------------------------------------------------- */
 

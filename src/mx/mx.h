@@ -111,6 +111,14 @@ mlx_array mx_rsqrt(mlx_array a);
 mlx_array mx_square(mlx_array a);
 mlx_array mx_tanh(mlx_array a);
 mlx_array mx_erf(mlx_array a);
+mlx_array mx_expm1(mlx_array a);
+mlx_array mx_log1p(mlx_array a);
+mlx_array mx_floor(mlx_array a);
+mlx_array mx_softplus(mlx_array a); /* log(1 + exp(a)) */
+mlx_array mx_floor_divide_scalar(mlx_array a, int divisor);
+mlx_array mx_bits_and(mlx_array a, mlx_array b);
+mlx_array mx_shift_left(mlx_array a, mlx_array b);
+mlx_array mx_shift_right(mlx_array a, mlx_array b);
 mlx_array mx_sigmoid(mlx_array a);
 mlx_array mx_silu(mlx_array a);        /* a sigmoid(a) */
 mlx_array mx_gelu(mlx_array a);        /* a (1 + erf(a/sqrt 2))/2 */
@@ -129,7 +137,9 @@ mlx_array mx_where(mlx_array condition, mlx_array x, mlx_array y);
 
 /* ---- shapes ------------------------------------------------------------ */
 
-mlx_array mx_cast(mlx_array a, mlx_dtype dtype); /* a itself when it has the dtype */
+mlx_array mx_cast(mlx_array a, mlx_dtype dtype);     /* a itself when it has the dtype */
+mlx_array mx_view(mlx_array a, mlx_dtype dtype);     /* the same bytes; the last axis changes */
+mlx_array mx_from_fp8(mlx_array a, mlx_dtype dtype); /* bytes of E4M3 */
 mlx_array mx_reshape(mlx_array a, const int *shape, size_t ndim); /* one -1 allowed */
 mlx_array mx_transpose(mlx_array a, const int *axes, size_t count);
 mlx_array mx_swapaxes(mlx_array a, int axis1, int axis2);
@@ -183,6 +193,15 @@ mlx_array mx_rope(mlx_array x, int dims, bool traditional, float base, float sca
 mlx_array mx_attention(mlx_array queries, mlx_array keys, mlx_array values, float scale,
                        const char *mask_mode, mlx_array mask);
 
+/* The same with one more logit a head in the softmax, sinks [Hq], that no value
+ * answers to. */
+mlx_array mx_attention_sinks(mlx_array queries, mlx_array keys, mlx_array values, float scale,
+                             const char *mask_mode, mlx_array mask, mlx_array sinks);
+
+/* x [..., M, K] times the matrices of w [E, K, N] that indices name; indices
+ * broadcast against x's leading axes: [..., M, N]. sorted: they ascend. */
+mlx_array mx_gather_matmul(mlx_array x, mlx_array w, mlx_array indices, bool sorted);
+
 /* How a weight is packed. group_size 0 means dense. mode is static: "affine",
  * "mxfp4", "mxfp8", "nvfp4". */
 typedef struct MxQuant {
@@ -193,6 +212,9 @@ typedef struct MxQuant {
  * is {0} in the fp modes. */
 mlx_array mx_quantized_matmul(mlx_array x, mlx_array w, mlx_array scales, mlx_array biases,
                               bool transpose, MxQuant quant);
+/* As mx_gather_matmul, with packed w [E, N, K bits/32], transposed. */
+mlx_array mx_gather_quantized_matmul(mlx_array x, mlx_array w, mlx_array scales, mlx_array biases,
+                                     mlx_array indices, bool sorted, MxQuant quant);
 mlx_array mx_dequantize(mlx_array w, mlx_array scales, mlx_array biases, MxQuant quant);
 /* parts[0] packed, parts[1] scales, parts[2] biases ({0} in the fp modes). */
 void mx_quantize(mlx_array w, MxQuant quant, mlx_array parts[3]);

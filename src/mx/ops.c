@@ -71,6 +71,9 @@ BINARY_AS(pow, power)
 BINARY_AS(maximum, maximum)
 BINARY_AS(minimum, minimum)
 BINARY_AS(matmul, matmul)
+BINARY_AS(bits_and, bitwise_and)
+BINARY_AS(shift_left, left_shift)
+BINARY_AS(shift_right, right_shift)
 BINARY_AS(equal, equal)
 BINARY_AS(less, less)
 BINARY_AS(less_equal, less_equal)
@@ -88,6 +91,9 @@ UNARY(rsqrt)
 UNARY(square)
 UNARY(tanh)
 UNARY(erf)
+UNARY(expm1)
+UNARY(log1p)
+UNARY(floor)
 UNARY(sigmoid)
 
 mlx_array mx_add_scalar(mlx_array a, double value) {
@@ -127,11 +133,29 @@ mlx_array mx_where(mlx_array condition, mlx_array x, mlx_array y) {
     MX_CALL("where", mlx_where(&result, condition, x, y, mx_stream()), condition, x, y);
 }
 
+mlx_array mx_softplus(mlx_array a) {
+    mlx_array zero = mx_scalar(0, mx_dtype(a));
+    MX_CALL("softplus", mlx_logaddexp(&result, a, zero, mx_stream()), a, zero);
+}
+
+mlx_array mx_floor_divide_scalar(mlx_array a, int divisor) {
+    mlx_array scalar = mx_scalar(divisor, mx_dtype(a));
+    MX_CALL("floor_divide", mlx_floor_divide(&result, a, scalar, mx_stream()), a, scalar);
+}
+
 /* ---- shapes ----------------------------------------------------------------- */
 
 mlx_array mx_cast(mlx_array a, mlx_dtype dtype) {
     if (a.ctx && mlx_array_dtype(a) == dtype) return a;
     MX_CALL("cast", mlx_astype(&result, a, dtype, mx_stream()), a);
+}
+
+mlx_array mx_view(mlx_array a, mlx_dtype dtype) {
+    MX_CALL("view", mlx_view(&result, a, dtype, mx_stream()), a);
+}
+
+mlx_array mx_from_fp8(mlx_array a, mlx_dtype dtype) {
+    MX_CALL("from_fp8", mlx_from_fp8(&result, a, dtype, mx_stream()), a);
 }
 
 mlx_array mx_reshape(mlx_array a, const int *shape, size_t ndim) {
@@ -350,6 +374,19 @@ mlx_array mx_attention(mlx_array queries, mlx_array keys, mlx_array values, floa
             queries, keys, values);
 }
 
+mlx_array mx_attention_sinks(mlx_array queries, mlx_array keys, mlx_array values, float scale,
+                             const char *mask_mode, mlx_array mask, mlx_array sinks) {
+    MX_CALL("attention",
+            mlx_fast_scaled_dot_product_attention(&result, queries, keys, values, scale, mask_mode,
+                                                  mask, sinks, mx_stream()),
+            queries, keys, values, sinks);
+}
+
+mlx_array mx_gather_matmul(mlx_array x, mlx_array w, mlx_array indices, bool sorted) {
+    MX_CALL("gather_matmul", mlx_gather_mm(&result, x, w, MX_NONE, indices, sorted, mx_stream()), x,
+            w, indices);
+}
+
 static mlx_optional_int some(int value) {
     return (mlx_optional_int){.value = value, .has_value = true};
 }
@@ -360,6 +397,15 @@ mlx_array mx_quantized_matmul(mlx_array x, mlx_array w, mlx_array scales, mlx_ar
             mlx_quantized_matmul(&result, x, w, scales, biases, transpose, some(quant.group_size),
                                  some(quant.bits), quant.mode, mx_stream()),
             x, w, scales);
+}
+
+mlx_array mx_gather_quantized_matmul(mlx_array x, mlx_array w, mlx_array scales, mlx_array biases,
+                                     mlx_array indices, bool sorted, MxQuant quant) {
+    MX_CALL("gather_quantized_matmul",
+            mlx_gather_qmm(&result, x, w, scales, biases, MX_NONE, indices, true,
+                           some(quant.group_size), some(quant.bits), quant.mode, sorted,
+                           mx_stream()),
+            x, w, scales, indices);
 }
 
 mlx_array mx_dequantize(mlx_array w, mlx_array scales, mlx_array biases, MxQuant quant) {

@@ -23,19 +23,23 @@ static double lowest(mlx_dtype dtype) {
                                    : -3.4028234663852886e38;
 }
 
-/* scores [B, kv, rep, L, T] under a mask that broadcasts to [B, heads, L, T]. */
-static mlx_array masked(mlx_array scores, Mask mask) {
+mlx_array nn_mask_scores(mlx_array scores, Mask mask) {
     if (mask.mode[0] == '\0') return scores;
     mlx_array keep = mask.array;
     if (strcmp(mask.mode, "causal") == 0) {
-        int length = mx_dim(scores, 3), keys = mx_dim(scores, 4);
+        int length = mx_dim(scores, -2), keys = mx_dim(scores, -1);
         mlx_array columns = mx_expand_dims(mx_arange(0, keys, 1, MLX_INT32), 0);
         mlx_array rows = mx_expand_dims(mx_arange(keys - length, keys, 1, MLX_INT32), 1);
         keep = mx_greater_equal(rows, columns);
-    } else if (mx_ndim(keep) == 4) { /* [B, 1, L, T]: one mask for all heads */
-        keep = mx_expand_dims(keep, 2);
     }
     return mx_where(keep, scores, mx_scalar(lowest(mx_dtype(scores)), mx_dtype(scores)));
+}
+
+/* scores [B, kv, rep, L, T] under a mask that broadcasts to [B, heads, L, T]. */
+static mlx_array masked(mlx_array scores, Mask mask) {
+    /* [B, 1, L, T]: one mask for all heads */
+    if (mask.array.ctx && mx_ndim(mask.array) == 4) mask.array = mx_expand_dims(mask.array, 2);
+    return nn_mask_scores(scores, mask);
 }
 
 /* What is multiplied: a plain array or packed, scales, biases. */
@@ -89,4 +93,12 @@ mlx_array nn_attention(KvCache *cache, mlx_array queries, mlx_array keys, mlx_ar
                                   scale, mask, softcap);
     }
     return mx_attention(queries, keys, values, scale, mask.mode, mask.array);
+}
+
+mlx_array nn_attention_sinks(KvCache *cache, mlx_array queries, mlx_array keys, mlx_array values,
+                             float scale, Mask mask, mlx_array sinks) {
+    if (cache && cache->kind == KV_QUANTIZED)
+        return mx_fail("a model with attention sinks cannot use a quantised cache (kv-bits)");
+    if (cache) nn_kv_update(cache, &keys, &values);
+    return mx_attention_sinks(queries, keys, values, scale, mask.mode, mask.array, sinks);
 }

@@ -7,20 +7,24 @@ Norm nn_norm_load(NnParams *params, NnNormKind kind, int size, float eps, const 
     char path[NN_PATH], name[NN_PATH + 16];
     NN_FORMAT(path, format);
     Norm norm = {.kind = kind, .eps = eps};
+    if (kind == NN_NORM_RMS_UNIT || kind == NN_NORM_LAYER_UNIT) return norm;
     snprintf(name, sizeof name, "%s.weight", path);
     norm.weight = nn_params_take_named(params, &size, 1, name);
-    if (kind == NN_NORM_RMS_PLUS_ONE && norm.weight.ctx) {
+    bool plus_one = kind == NN_NORM_RMS_PLUS_ONE || kind == NN_NORM_LAYER_BIAS_PLUS_ONE;
+    if (plus_one && norm.weight.ctx) {
         mx_scope s = mx_open();
         norm.weight = nn_params_adopt(params, mx_add_scalar(norm.weight, 1));
         mx_drop(s);
     }
     snprintf(name, sizeof name, "%s.bias", path);
-    if (kind == NN_NORM_LAYER_BIAS) norm.bias = nn_params_take_named(params, &size, 1, name);
+    if (kind == NN_NORM_LAYER_BIAS || kind == NN_NORM_LAYER_BIAS_PLUS_ONE)
+        norm.bias = nn_params_take_named(params, &size, 1, name);
     return norm;
 }
 
 mlx_array nn_norm(const Norm *norm, mlx_array x) {
-    bool rms = norm->kind == NN_NORM_RMS || norm->kind == NN_NORM_RMS_PLUS_ONE;
+    bool rms = norm->kind == NN_NORM_RMS || norm->kind == NN_NORM_RMS_PLUS_ONE ||
+               norm->kind == NN_NORM_RMS_UNIT;
     return rms ? mx_rms_norm(x, norm->weight, norm->eps)
                : mx_layer_norm(x, norm->weight, norm->bias, norm->eps);
 }

@@ -4,33 +4,35 @@
  * dense weight is kept as its transposed view, so a call is one matmul. */
 #include "nn/params.h"
 
-/* Columns of uint32 that hold `count` values. */
-static int packed_columns(int count, MxQuant quant) {
-    return (int)((int64_t)count * quant.bits / 32);
-}
+#include <string.h>
 
-/* weight, scales and biases of a packed [rows, columns] module. */
-static void take_packed(NnParams *params, int rows, int columns, MxQuant quant, const char *path,
-                        mlx_array *weight, mlx_array *scales, mlx_array *biases) {
+/* weight, scales and biases of a packed module, shape [..., rows, columns]. */
+void nn_params_take_packed(NnParams *params, const int *shape, size_t ndim, MxQuant quant,
+                           const char *path, mlx_array *weight, mlx_array *scales,
+                           mlx_array *biases) {
     char name[NN_PATH + 16];
+    int columns = shape[ndim - 1];
     if (columns % quant.group_size != 0) {
         nn_params_fail(params, ERROR_INPUT,
                        "%s has %d columns, not a multiple of its group size %d", path, columns,
                        quant.group_size);
         return;
     }
-    int words[] = {rows, packed_columns(columns, quant)};
-    int groups[] = {rows, columns / quant.group_size};
+    int words[4], groups[4];
+    memcpy(words, shape, ndim * sizeof *shape);
+    memcpy(groups, shape, ndim * sizeof *shape);
+    words[ndim - 1] = (int)((int64_t)columns * quant.bits / 32);
+    groups[ndim - 1] = columns / quant.group_size;
     snprintf(name, sizeof name, "%s.weight", path);
-    *weight = nn_params_take_raw(params, words, 2, name);
+    *weight = nn_params_take_raw(params, words, ndim, name);
     if (weight->ctx && mx_dtype(*weight) != MLX_UINT32) {
         nn_params_fail(params, ERROR_INPUT, "tensor %s is %s, a packed weight is uint32", name,
                        mx_dtype_name(mx_dtype(*weight)));
     }
     snprintf(name, sizeof name, "%s.scales", path);
-    *scales = nn_params_take_named(params, groups, 2, name);
+    *scales = nn_params_take_named(params, groups, ndim, name);
     snprintf(name, sizeof name, "%s.biases", path);
-    if (quant.mode[0] == 'a') *biases = nn_params_take_named(params, groups, 2, name);
+    if (quant.mode[0] == 'a') *biases = nn_params_take_named(params, groups, ndim, name);
 }
 
 /* DoRA (Liu et al., 2024): rows of W + scale b'a' are rescaled to length m. */
@@ -51,8 +53,8 @@ static Linear load(NnParams *params, int in, int out, bool has_bias, bool lies_t
     char name[NN_PATH + 16];
     mx_scope s = mx_open();
     if (nn_params_quant(params, path, &layer.quant)) {
-        take_packed(params, out, in, layer.quant, path, &layer.weight, &layer.scales,
-                    &layer.biases);
+        nn_params_take_packed(params, (const int[]){out, in}, 2, layer.quant, path, &layer.weight,
+                              &layer.scales, &layer.biases);
     } else {
         snprintf(name, sizeof name, "%s.weight", path);
         int shape[] = {lies_transposed ? in : out, lies_transposed ? out : in};
@@ -122,8 +124,8 @@ Embedding nn_embedding_load(NnParams *params, int count, int dims, const char *f
     NN_FORMAT(path, format);
     Embedding layer = {0};
     if (nn_params_quant(params, path, &layer.quant)) {
-        take_packed(params, count, dims, layer.quant, path, &layer.weight, &layer.scales,
-                    &layer.biases);
+        nn_params_take_packed(params, (const int[]){count, dims}, 2, layer.quant, path,
+                              &layer.weight, &layer.scales, &layer.biases);
     } else {
         snprintf(name, sizeof name, "%s.weight", path);
         layer.weight = nn_params_take_named(params, (const int[]){count, dims}, 2, name);

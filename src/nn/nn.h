@@ -98,7 +98,10 @@ typedef enum {
     NN_NORM_RMS,
     NN_NORM_RMS_PLUS_ONE, /* weight + 1: Gemma */
     NN_NORM_LAYER,        /* weight, no bias */
-    NN_NORM_LAYER_BIAS
+    NN_NORM_LAYER_BIAS,
+    NN_NORM_LAYER_BIAS_PLUS_ONE, /* weight + 1, and a bias: Nemotron */
+    NN_NORM_RMS_UNIT,            /* no weight */
+    NN_NORM_LAYER_UNIT
 } NnNormKind;
 typedef struct Norm {
     NnNormKind kind;
@@ -108,6 +111,31 @@ typedef struct Norm {
 Norm nn_norm_load(NnParams *params, NnNormKind kind, int size, float eps, const char *format, ...)
     BASE_PRINTF(5, 6);
 mlx_array nn_norm(const Norm *norm, mlx_array x); /* over the last axis */
+
+/* ---- mixtures of experts ------------------------------------------------------ */
+
+/* A matrix an expert, or a head. */
+typedef struct SwitchLinear {
+    mlx_array weight; /* dense: [E, out, in]; packed: [E, out, in bits/32] */
+    mlx_array scales, biases, bias;
+    MxQuant quant; /* group_size 0: dense */
+} SwitchLinear;
+/* <path>.weight [experts, out, in] (with .scales and .biases when packed),
+ * <path>.bias [experts, out] when has_bias. */
+SwitchLinear nn_switch_linear_load(NnParams *params, int experts, int in, int out, bool has_bias,
+                                   const char *format, ...) BASE_PRINTF(6, 7);
+/* x [..., M, in], indices: the expert of each leading position -> [..., M, out]. */
+mlx_array nn_switch_linear(const SwitchLinear *layer, mlx_array x, mlx_array indices, bool sorted);
+/* All experts: x [..., experts or 1, M, in] -> [..., experts, M, out], or back. */
+mlx_array nn_multi_linear(const SwitchLinear *layer, mlx_array x, bool transpose);
+/* A tensor that keeps its dtype whatever nn_params_cast says: a router's bias. */
+mlx_array nn_params_take_exact(NnParams *params, const int *shape, size_t ndim, const char *format,
+                               ...) BASE_PRINTF(4, 5);
+/* From now on the module at `path` is packed so, whatever the rule says: its
+ * tensors were moved or made here. group_size 0: dense. */
+void nn_params_set_quant(NnParams *params, const char *path, MxQuant quant);
+/* How the module at `path` is packed; false and group_size 0 when dense. */
+bool nn_params_quant(const NnParams *params, const char *path, MxQuant *quant);
 
 /* ---- activations ------------------------------------------------------------ */
 
@@ -198,6 +226,12 @@ void nn_kv_update(KvCache *cache, mlx_array *keys, mlx_array *values);
  * scores become softcap tanh(scores / softcap) before the mask. */
 mlx_array nn_attention(KvCache *cache, mlx_array queries, mlx_array keys, mlx_array values,
                        float scale, Mask mask, float softcap);
+/* The same with one more logit a head in the softmax, sinks [heads]. A quantised
+ * cache cannot do that: a failure of the thread. */
+mlx_array nn_attention_sinks(KvCache *cache, mlx_array queries, mlx_array keys, mlx_array values,
+                             float scale, Mask mask, mlx_array sinks);
+/* scores [B, heads, L, T], the lowest number where the mask hides. */
+mlx_array nn_mask_scores(mlx_array scores, Mask mask);
 /* [B, L, heads*D] -> [B, heads, L, D] and back; a plain reshape when L is 1. */
 mlx_array nn_split_heads(mlx_array x, int heads, int head_dim);
 mlx_array nn_merge_heads(mlx_array x);

@@ -26,6 +26,11 @@ struct NnParams {
     mlx_dtype dtype;
     NnParams *adapter;
     float adapter_scale;
+    struct Packing {
+        char *path;
+        MxQuant quant;
+    } * packings;
+    size_t n_packings, packing_capacity;
     Error error;
     bool failed;
 };
@@ -51,6 +56,8 @@ void nn_params_free(NnParams *params) {
         mx_free(&params->table[i].array);
     }
     for (size_t i = 0; i < params->n_adopted; i++) mx_free(&params->adopted[i]);
+    for (size_t i = 0; i < params->n_packings; i++) free(params->packings[i].path);
+    free(params->packings);
     free(params->adopted);
     free(params->table);
     free(params->title);
@@ -287,8 +294,28 @@ mlx_array nn_params_take(NnParams *params, const int *shape, size_t ndim, const 
     return nn_params_take_named(params, shape, ndim, name);
 }
 
+mlx_array nn_params_take_exact(NnParams *params, const int *shape, size_t ndim, const char *format,
+                               ...) {
+    char name[NN_PATH];
+    NN_FORMAT(name, format);
+    return nn_params_take_raw(params, shape, ndim, name);
+}
+
+/* ---- packing --------------------------------------------------------------------- */
+
+void nn_params_set_quant(NnParams *params, const char *path, MxQuant quant) {
+    params->packings = base_grow(params->packings, &params->packing_capacity,
+                                 params->n_packings + 1, sizeof *params->packings);
+    params->packings[params->n_packings++] = (struct Packing){base_strdup(path), quant};
+}
+
 bool nn_params_quant(const NnParams *params, const char *path, MxQuant *quant) {
     *quant = (MxQuant){0};
+    for (size_t i = params->n_packings; i-- > 0;) { /* the last word counts */
+        if (strcmp(params->packings[i].path, path) != 0) continue;
+        *quant = params->packings[i].quant;
+        return quant->group_size > 0;
+    }
     return params->rule && params->rule(params->source, path, quant) && quant->group_size > 0;
 }
 

@@ -18,8 +18,10 @@ enum { NN_PATH = 512 };
 /* As nn_params_take, with a ready name; raw: never converted. */
 mlx_array nn_params_take_named(NnParams *params, const int *shape, size_t ndim, const char *name);
 mlx_array nn_params_take_raw(NnParams *params, const int *shape, size_t ndim, const char *name);
-/* How the module at `path` is packed; false and group_size 0 when dense. */
-bool nn_params_quant(const NnParams *params, const char *path, MxQuant *quant);
+/* weight, scales and biases of a packed module whose values have this shape. */
+void nn_params_take_packed(NnParams *params, const int *shape, size_t ndim, MxQuant quant,
+                           const char *path, mlx_array *weight, mlx_array *scales,
+                           mlx_array *biases);
 /* The adapter's part for a module [in -> out], empty when it has none. */
 Lora nn_params_lora(NnParams *params, int in, int out, const char *path, mlx_array *magnitude);
 

@@ -81,7 +81,7 @@ static void test_decoders_match_transformers(void **state) {
         free(names[i]);
     }
     free(names);
-    assert_true(seen >= 3);
+    assert_true(seen >= (getenv("MLX_RAG_GOLDEN_HF") ? 1 : 3));
 }
 
 /* ---- bad folders ------------------------------------------------------------------------- */
