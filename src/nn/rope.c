@@ -29,7 +29,8 @@ static double first_number(const json_t *const *objects, const char *const *keys
 
 RopeConfig nn_rope_config(const json_t *config, const char *layer_type, double default_theta,
                           double default_partial) {
-    static const char *const theta_keys[] = {"rope_theta", "rotary_emb_base", NULL};
+    static const char *const theta_keys[] = {"rope_theta", "rotary_emb_base", "rope_freq_constant",
+                                             NULL};
     static const char *const partial_keys[] = {"partial_rotary_factor", "rotary_pct", NULL};
     const json_t *rope = object_of(config, "rope_parameters");
     if (rope) {
@@ -120,8 +121,12 @@ static double yarn_edge(const RopeSetup *setup, double rotations, double length)
 
 static void use_yarn(RopeSetup *setup) {
     double factor = required(setup, "factor"), length = original_length(setup, 4096);
-    double low = floor(yarn_edge(setup, setting(setup, "beta_fast", 32), length));
-    double high = ceil(yarn_edge(setup, setting(setup, "beta_slow", 1), length));
+    double low = yarn_edge(setup, setting(setup, "beta_fast", 32), length);
+    double high = yarn_edge(setup, setting(setup, "beta_slow", 1), length);
+    if (nn_config_bool(setup->params, setup->scaling, "truncate", true)) {
+        low = floor(low);
+        high = ceil(high);
+    }
     low = fmax(low, 0);
     high = fmin(high, setup->rope->dims - 1);
     if (low == high) high += 0.001;
@@ -189,7 +194,9 @@ static const struct {
 static const char *type_name(NnParams *params, const json_t *scaling) {
     if (!scaling) return "default";
     const char *name = nn_config_string(params, scaling, "type", NULL);
-    return name ? name : nn_config_string(params, scaling, "rope_type", "default");
+    bool factors = json_object_get(scaling, "long_factor") != NULL;
+    return name ? name
+                : nn_config_string(params, scaling, "rope_type", factors ? "longrope" : "default");
 }
 
 Rope nn_rope_load(NnParams *params, const json_t *config, RopeConfig from, int dims,
