@@ -24,6 +24,7 @@ typedef struct Slot {
     struct curl_slist *headers;
     HttpJob *job;
     SlotState state;
+    double heard;        /* when the server last sent something */
     double until;        /* a pause's end */
     char *url;           /* where this hop goes */
     int redirects, lost; /* lost: tries in a row that brought nothing */
@@ -127,6 +128,7 @@ static size_t on_header(char *line, size_t size, size_t count, void *context) {
     Slot *slot = context;
     HttpReply *reply = &slot->reply;
     size_t length = size * count;
+    slot->heard = base_now();
     if (length >= 5 && strncasecmp(line, "HTTP/", 5) == 0) {
         reply_clear(reply);
         return length;
@@ -199,6 +201,7 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *context) {
     HttpJob *job = slot->job;
     size_t length = size * count;
     long status = 0;
+    slot->heard = base_now();
     curl_easy_getinfo(slot->easy, CURLINFO_RESPONSE_CODE, &status);
     if (!is_good(status)) return length; /* an error's page says less than its headers */
     if (!slot->begun && !begin(slot)) return 0;
@@ -263,8 +266,6 @@ static void send_hop(Slot *slot) {
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 512L * 1024);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)(settings->timeout * 1000));
-    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, BASE_MAX(1L, (long)settings->timeout));
     curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, slot);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
@@ -272,6 +273,7 @@ static void send_hop(Slot *slot) {
     curl_easy_setopt(easy, CURLOPT_PRIVATE, slot);
     slot->begun = slot->stopped = false;
     slot->state = SLOT_RUNNING;
+    slot->heard = base_now();
     curl_multi_add_handle(slot->client->multi, easy);
 }
 
@@ -460,6 +462,24 @@ static bool collect(HttpClient *client, Error *err) {
     return true;
 }
 
+/* Ends tries on which nothing comes any more. (libcurl's own low-speed limit
+ * looks at the mean of several seconds.) */
+static bool drop_stalled(HttpClient *client, Slot *slots, int at_once, Error *err) {
+    const double timeout = client->settings->timeout;
+    for (int i = 0; i < at_once; i++) {
+        Slot *slot = &slots[i];
+        if (slot->state != SLOT_RUNNING || base_now() - slot->heard < timeout) continue;
+        curl_multi_remove_handle(client->multi, slot->easy);
+        base_error_clear(&slot->error);
+        base_fail(&slot->error, ERROR_IO, "%s: nothing came for %.0f s", slot->job->name, timeout);
+        if (!try_again(slot, 0, err)) {
+            finish(slot);
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Starts what can be started; *busy says whether anything is left to do. */
 static bool advance(Slot *slots, int at_once, HttpJob *jobs, size_t count, size_t *next, bool *busy,
                     Error *err) {
@@ -521,12 +541,12 @@ bool http_run(HttpClient *client, HttpJob *jobs, size_t count, int at_once, Http
         int running = 0;
         good = advance(slots, at_once, jobs, count, &next, &busy, &failure);
         if (!good || !busy) break;
+        curl_multi_poll(client->multi, NULL, 0, wait_milliseconds(slots, at_once), NULL);
         curl_multi_perform(client->multi, &running);
-        good = collect(client, &failure);
+        good = collect(client, &failure) && drop_stalled(client, slots, at_once, &failure);
         if (good && base_interrupted())
             good = base_fail(&failure, ERROR_INTERRUPTED, "stopped; what came is kept");
         if (progress.tick) progress.tick(progress.context);
-        if (good) curl_multi_poll(client->multi, NULL, 0, wait_milliseconds(slots, at_once), NULL);
     }
     drop_slots(client, slots, at_once);
     if (!good && err && err->code == ERROR_NONE) *err = failure;

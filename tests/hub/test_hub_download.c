@@ -32,7 +32,7 @@ static int make(void **state) {
     f->settings = (HubSettings){.endpoint = base_strdup(f->server->endpoint),
                                 .cache = base_path_join(f->folder, "hub"),
                                 .token = base_strdup("hf_secret"),
-                                .timeout = 1,
+                                .timeout = 0.6,
                                 .pause = 0.01};
     setenv("no_proxy", "*", 1);
     *state = f;
