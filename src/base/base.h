@@ -164,10 +164,12 @@ void base_log(LogLevel level, const char *format, ...) BASE_PRINTF(2, 3);
 
 /* Long work on stderr: a redrawn line with rate and remaining time on a
  * terminal, a plain line every few seconds in a pipe, a JSON object a line
- * when json is set, nothing when quiet. total 0 means unknown. */
+ * when json is set, nothing when quiet. total 0 means unknown. The unit "B" is
+ * shown as MB, GB. `skipped` of what is done was there before and says nothing
+ * about the rate. */
 typedef struct Progress {
     const char *title, *unit; /* borrowed for the life of the Progress */
-    double total, done, started, last_shown;
+    double total, done, skipped, started, last_shown;
     bool json, quiet, terminal, shown;
 } Progress;
 Progress base_progress_start(const char *title, const char *unit, double total);

@@ -47,9 +47,30 @@ static double interval(const Progress *progress) {
     return progress->terminal && !progress->json ? 0.1 : 5.0;
 }
 
+/* "12.3/999.0 MB, 45.2 MB/s": bytes in the unit that suits the total. */
+static void show_bytes(const Progress *progress, double rate) {
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
+    size_t unit = 0;
+    double scale = 1;
+    while (BASE_MAX(progress->total, progress->done) >= 1000 * scale &&
+           unit + 1 < BASE_COUNT(units)) {
+        scale *= 1000;
+        unit++;
+    }
+    fprintf(stderr, "%.1f", progress->done / scale);
+    if (progress->total > 0) fprintf(stderr, "/%.1f", progress->total / scale);
+    fprintf(stderr, " %s, %.1f MB/s", units[unit], rate / 1e6);
+}
+
+static void show_count(const Progress *progress, double rate) {
+    fprintf(stderr, "%.0f", progress->done);
+    if (progress->total > 0) fprintf(stderr, "/%.0f", progress->total);
+    fprintf(stderr, " %s, %.1f/s", progress->unit, rate);
+}
+
 static void show(Progress *progress) {
     double elapsed = base_now() - progress->started;
-    double rate = elapsed > 0 ? progress->done / elapsed : 0;
+    double rate = elapsed > 0 ? (progress->done - progress->skipped) / elapsed : 0;
     double left = rate > 0 && progress->total > 0 ? (progress->total - progress->done) / rate : 0;
     progress->shown = true;
     progress->last_shown = base_now();
@@ -60,9 +81,11 @@ static void show(Progress *progress) {
                 progress->title, progress->unit, progress->done, progress->total, rate, left);
         return;
     }
-    fprintf(stderr, "%s%s: %.0f", progress->terminal ? "\r" : "", progress->title, progress->done);
-    if (progress->total > 0) fprintf(stderr, "/%.0f", progress->total);
-    fprintf(stderr, " %s, %.1f/s", progress->unit, rate);
+    fprintf(stderr, "%s%s: ", progress->terminal ? "\r" : "", progress->title);
+    if (strcmp(progress->unit, "B") == 0)
+        show_bytes(progress, rate);
+    else
+        show_count(progress, rate);
     if (progress->total > 0 && progress->done < progress->total && rate > 0)
         fprintf(stderr, ", %.0f s left", left);
     fputs(progress->terminal ? "\033[K" : "\n", stderr);

@@ -17,7 +17,7 @@ typedef struct ChatArguments {
 #define ARGUMENTS ChatArguments
 
 static const Option option_table[] = {
-    OPTION_REQUIRED("model", NULL, TEXT, model, "DIR", "model folder"),
+    OPTION_REQUIRED("model", NULL, MODEL, model, "MODEL", "model folder or hub id"),
     OPTION("adapter-path", NULL, TEXT, adapter_path, NULL, "DIR", "LoRA adapter"),
     OPTION("system-prompt", NULL, TEXT, system_prompt, NULL, "TEXT", "system message"),
     OPTION("max-tokens", "m", INT, max_tokens, "256", "N", "tokens of an answer at most"),

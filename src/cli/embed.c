@@ -19,7 +19,8 @@ typedef struct EmbedArguments {
 #define ARGUMENTS EmbedArguments
 
 static const Option embed_options[] = {
-    OPTION_REQUIRED("model", NULL, TEXT, model, "DIR", "folder of a sentence embedder"),
+    OPTION_REQUIRED("model", NULL, MODEL, model, "MODEL",
+                    "folder or hub id of a sentence embedder"),
     OPTION("file", NULL, TEXT, file, NULL, "FILE",
            "take the lines of this file; - is standard input"),
     OPTION_CHOICE("kind", kind, "plain", "plain|query|document",
@@ -88,7 +89,7 @@ typedef struct RerankArguments {
 #define ARGUMENTS RerankArguments
 
 static const Option rerank_options[] = {
-    OPTION_REQUIRED("model", NULL, TEXT, model, "DIR", "folder of a cross-encoder"),
+    OPTION_REQUIRED("model", NULL, MODEL, model, "MODEL", "folder or hub id of a cross-encoder"),
     OPTION_REQUIRED("query", "q", TEXT, query, "TEXT", "what the texts should answer"),
     OPTION("file", NULL, TEXT, file, NULL, "FILE",
            "take the lines of this file; - is standard input"),

@@ -1,6 +1,7 @@
 /* generate: one prompt, one answer, with the flags and the output of
  * mlx_lm.generate. */
 #include "cli/commands.h"
+#include "hub/remote.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,7 @@ typedef struct GenerateArguments {
 #define ARGUMENTS GenerateArguments
 
 static const Option option_table[] = {
-    OPTION_REQUIRED("model", NULL, TEXT, model, "DIR", "model folder"),
+    OPTION_REQUIRED("model", NULL, MODEL, model, "MODEL", "model folder or hub id"),
     OPTION("prompt", "p", TEXT, prompt, "hello", "TEXT",
            "what to answer; \\n and \\t become newline and tab; - reads standard input"),
     OPTION("max-tokens", "m", INT, max_tokens, "100", "N", "tokens at most; -1: until it ends"),
@@ -44,7 +45,7 @@ static const Option option_table[] = {
            "quantise once the cache holds N tokens"),
     OPTION("prompt-cache-file", NULL, TEXT, prompt_cache_file, NULL, "FILE",
            "go on from a saved prompt cache"),
-    OPTION("draft-model", NULL, TEXT, draft_model, NULL, "DIR",
+    OPTION("draft-model", NULL, MODEL, draft_model, NULL, "MODEL",
            "small model of the same vocabulary that proposes tokens"),
     OPTION("num-draft-tokens", NULL, INT, num_draft_tokens, "3", "N", "tokens it proposes at once"),
     OPTION("quantize-activations", "qa", FLAG, quantize_activations, NULL, NULL,
@@ -177,8 +178,12 @@ static bool open_models(Run *run, Error *err) {
     json_t *metadata = NULL;
     run->cache = lm_cache_load(run->model, arguments->prompt_cache_file, &metadata, err);
     const char *made_with = json_string_value(json_object_get(metadata, "model"));
+    char *id = hub_label(arguments->model);
     bool good = run->cache != NULL;
-    if (good && made_with && strcmp(made_with, arguments->model) != 0)
+    bool same =
+        !made_with || strcmp(made_with, arguments->model) == 0 || strcmp(made_with, id) == 0;
+    free(id);
+    if (good && !same)
         good = base_fail(err, ERROR_INPUT, "%s: was made with model %.200s, not %.200s",
                          arguments->prompt_cache_file, made_with, arguments->model);
     json_decref(metadata);

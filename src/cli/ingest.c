@@ -15,7 +15,8 @@ typedef struct IngestArguments {
 static const Option option_table[] = {
     POSITIONAL("PATH", LIST, paths, true, "files and folders: PDF, HTML, Markdown, plain text"),
     OPTION_REQUIRED("index", NULL, TEXT, index, "FILE", "index file; made when missing"),
-    OPTION_REQUIRED("embedder", NULL, TEXT, embedder, "DIR", "folder of the embedding model"),
+    OPTION_REQUIRED("embedder", NULL, MODEL, embedder, "MODEL",
+                    "folder or hub id of the embedding model"),
     OPTION("chunk-tokens", NULL, INT, chunk_tokens, "0", "N",
            "size of a chunk in the embedder's tokens; 0: as suits the model"),
     OPTION("force", NULL, FLAG, force, NULL, NULL, "read again what did not change"),

@@ -13,7 +13,7 @@ typedef struct InspectArguments {
 #define ARGUMENTS InspectArguments
 
 static const Option option_table[] = {
-    OPTION_REQUIRED("model", NULL, TEXT, model, "DIR", "model folder"),
+    OPTION_REQUIRED("model", NULL, MODEL, model, "MODEL", "model folder or hub id"),
     OPTION("tokens", NULL, TEXT, tokens, NULL, "IDS", "token ids: \"5 7 9\""),
     OPTION("text", NULL, TEXT, text, NULL, "TEXT", "text to tokenize instead"),
     OPTION_REQUIRED("output", NULL, TEXT, output, "FILE", "safetensors file to write"),

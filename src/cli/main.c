@@ -3,6 +3,7 @@
  *
  * Exit status: 0 done, 1 failed, 2 the words were wrong, 130 interrupted. */
 #include "cli/commands.h"
+#include "hub/remote.h"
 
 #include <ctype.h>
 #include <locale.h>
@@ -10,13 +11,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-const Command *const all_commands[] = {&generate_command,   &chat_command,
-                                       &ingest_command,     &search_command,
-                                       &ask_command,        &embed_command,
-                                       &rerank_command,     &tokenize_command,
-                                       &template_command,   &model_convert_command,
-                                       &model_info_command, &inspect_logits_command,
-                                       &commands_command,   NULL};
+typedef struct OwnedTexts {
+    char **items;
+    size_t count, capacity;
+} OwnedTexts;
+
+const Command *const all_commands[] = {&generate_command,
+                                       &chat_command,
+                                       &ingest_command,
+                                       &search_command,
+                                       &ask_command,
+                                       &embed_command,
+                                       &rerank_command,
+                                       &tokenize_command,
+                                       &template_command,
+                                       &model_convert_command,
+                                       &model_info_command,
+                                       &model_download_command,
+                                       &model_list_command,
+                                       &model_verify_command,
+                                       &model_remove_command,
+                                       &manage_command,
+                                       &inspect_logits_command,
+                                       &commands_command,
+                                       NULL};
 
 static void complain(const Error *err) {
     size_t length = strlen(err->message);
@@ -91,8 +109,26 @@ static int unknown(int count, char **words) {
     return 2;
 }
 
+/* Turns ids of the hub into folders, downloading what the cache lacks. The texts
+ * are added to *found for the caller to free. */
+static bool find_models(const Command *command, void *arguments, OwnedTexts *found, Error *err) {
+    for (size_t i = 0; i < command->option_count; i++) {
+        const Option *option = &command->options[i];
+        if (option->type != OPTION_MODEL) continue;
+        const char **value = (const char **)(void *)((char *)arguments + option->field);
+        if (!*value) continue;
+        char *folder = hub_find(*value, err);
+        if (!folder) return false;
+        found->items = base_grow(found->items, &found->capacity, found->count + 1, sizeof(char *));
+        found->items[found->count++] = folder;
+        *value = folder;
+    }
+    return true;
+}
+
 static int run(const Command *command, int count, char **words) {
     Error err = {0};
+    OwnedTexts found = {0};
     void *arguments = base_calloc(1, command->arguments_size ? command->arguments_size : 1);
     int status;
     switch (options_parse(command, count, words, arguments, &err)) {
@@ -102,7 +138,7 @@ static int run(const Command *command, int count, char **words) {
         break;
     case OPTIONS_OK:
         base_interrupt_install();
-        status = command->run(arguments, &err);
+        status = find_models(command, arguments, &found, &err) ? command->run(arguments, &err) : 1;
         if (status == 0 && err.code == ERROR_NONE && !output_flush(&err)) status = 1;
         break;
     default:
@@ -115,6 +151,8 @@ static int run(const Command *command, int count, char **words) {
     if (err.code != ERROR_NONE) complain(&err);
     options_free(command, arguments);
     free(arguments);
+    for (size_t i = 0; i < found.count; i++) free(found.items[i]);
+    free(found.items);
     return status;
 }
 

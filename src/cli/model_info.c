@@ -11,7 +11,7 @@ typedef struct InfoArguments {
 #define ARGUMENTS InfoArguments
 
 static const Option option_table[] = {
-    POSITIONAL("DIR", TEXT, model, true, "model folder"),
+    POSITIONAL("MODEL", MODEL, model, true, "model folder or hub id"),
     OPTION("json", NULL, FLAG, json, NULL, NULL, "print a JSON object"),
 };
 

@@ -34,7 +34,8 @@ static bool set_value(const Option *option, const char *word, void *arguments, b
                          option->name, word, option->choices);
     switch (option->type) {
     case OPTION_FLAG: *(bool *)field(option, arguments) = true; return true;
-    case OPTION_TEXT: *(const char **)field(option, arguments) = word; return true;
+    case OPTION_TEXT:
+    case OPTION_MODEL: *(const char **)field(option, arguments) = word; return true;
     case OPTION_INT: {
         long long value = strtoll(word, &end, 10);
         if (end == word || *end != '\0' || errno == ERANGE)
@@ -166,7 +167,8 @@ static bool was_given(const Option *option, void *arguments) {
     const void *value = field(option, arguments);
     switch (option->type) {
     case OPTION_FLAG: return *(const bool *)value;
-    case OPTION_TEXT: return *(const char *const *)value != NULL;
+    case OPTION_TEXT:
+    case OPTION_MODEL: return *(const char *const *)value != NULL;
     case OPTION_INT: return ((const OptionInt *)value)->given;
     case OPTION_REAL: return ((const OptionReal *)value)->given;
     case OPTION_LIST: return ((const OptionList *)value)->count > 0;

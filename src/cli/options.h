@@ -10,11 +10,12 @@
 #include "base/base.h"
 
 typedef enum {
-    OPTION_FLAG, /* bool */
-    OPTION_TEXT, /* const char *; NULL when absent */
-    OPTION_INT,  /* OptionInt */
-    OPTION_REAL, /* OptionReal */
-    OPTION_LIST  /* OptionList: one or more values */
+    OPTION_FLAG,  /* bool */
+    OPTION_TEXT,  /* const char *; NULL when absent */
+    OPTION_MODEL, /* the same; an id of the hub becomes its folder before the command runs */
+    OPTION_INT,   /* OptionInt */
+    OPTION_REAL,  /* OptionReal */
+    OPTION_LIST   /* OptionList: one or more values */
 } OptionType;
 
 typedef struct OptionInt {

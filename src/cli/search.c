@@ -15,7 +15,7 @@ typedef struct SearchArguments {
 
 #define SEARCH_OPTIONS                                                                             \
     OPTION_REQUIRED("index", NULL, TEXT, index, "FILE", "index file"),                             \
-        OPTION("embedder", NULL, TEXT, embedder, NULL, "DIR",                                      \
+        OPTION("embedder", NULL, MODEL, embedder, NULL, "MODEL",                                   \
                "folder of the model that made the index; without it only words are searched"),     \
         OPTION("top-k", "k", INT, top_k, "5", "K", "passages to find"),                            \
         OPTION_CHOICE("mode", mode, "hybrid", "hybrid|dense|lexical",                              \
@@ -36,7 +36,7 @@ static const Option search_options[] = {
 static const Option ask_options[] = {
     POSITIONAL("QUESTION", TEXT, query, true, "what to answer"),
     SEARCH_OPTIONS,
-    OPTION("model", NULL, TEXT, model, NULL, "DIR",
+    OPTION("model", NULL, MODEL, model, NULL, "MODEL",
            "language model folder; without it the answer quotes the documents"),
     OPTION("max-tokens", "m", INT, max_tokens, "0", "N", "tokens of the answer at most; 0: 160"),
     OPTION("max-passages", NULL, INT, max_passages, "0", "N",

@@ -11,7 +11,7 @@ typedef struct TemplateArguments {
 #define ARGUMENTS TemplateArguments
 
 static const Option option_table[] = {
-    OPTION_REQUIRED("model", NULL, TEXT, model, "DIR", "model folder"),
+    OPTION_REQUIRED("model", NULL, MODEL, model, "MODEL", "model folder or hub id"),
     OPTION("tools", NULL, TEXT, tools, NULL, "FILE", "JSON list of the tools it may call"),
     OPTION("documents", NULL, TEXT, documents, NULL, "FILE", "JSON list of documents"),
     OPTION("chat-template-config", NULL, TEXT, chat_template_config, NULL, "JSON",

@@ -12,7 +12,7 @@ typedef struct TokenizeArguments {
 #define ARGUMENTS TokenizeArguments
 
 static const Option option_table[] = {
-    OPTION_REQUIRED("model", NULL, TEXT, model, "DIR", "model folder"),
+    OPTION_REQUIRED("model", NULL, MODEL, model, "MODEL", "model folder or hub id"),
     OPTION("file", NULL, TEXT, file, NULL, "FILE",
            "take the lines of this file; - is standard input"),
     OPTION("whole", NULL, FLAG, whole, NULL, NULL, "take the file as one text"),

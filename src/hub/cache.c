@@ -206,6 +206,7 @@ static int count_file(const char *path, const struct stat *own, int kind, struct
         if (!walk.broken) walk.broken = base_strdup(path);
         return 0;
     }
+    if (!S_ISREG(info.st_mode)) return 0;
     for (size_t i = 0; i < walk.count; i++)
         if (walk.seen[i].device == info.st_dev && walk.seen[i].number == info.st_ino) return 0;
     walk.seen = base_grow(walk.seen, &walk.capacity, walk.count + 1, sizeof *walk.seen);

@@ -247,6 +247,7 @@ static bool fetch_blobs(Download *download, HttpClient *client, const char *id, 
     download->progress = base_progress_start(id, "B", (double)total);
     download->progress.json = download->how->json;
     download->progress.quiet = download->how->quiet;
+    download->progress.skipped = (double)(download->present + there);
     for (size_t i = 0; i < count; i++)
         jobs[i] = (HttpJob){.url = parts[i].url,
                             .name = parts[i].file->path,

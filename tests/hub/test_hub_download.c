@@ -34,6 +34,9 @@ static int make(void **state) {
                                 .token = base_strdup("hf_secret"),
                                 .timeout = 0.6,
                                 .pause = 0.01};
+    static const char *const unset[] = {"HF_HOME", "HF_HUB_CACHE", "HF_TOKEN", "HF_HUB_OFFLINE",
+                                        "HF_ENDPOINT"};
+    for (size_t i = 0; i < BASE_COUNT(unset); i++) unsetenv(unset[i]);
     setenv("no_proxy", "*", 1);
     *state = f;
     return 0;
