@@ -151,7 +151,7 @@ typedef struct MoeArch {
 
 /* What a config may leave out; 0: it must not. */
 typedef struct Sizes {
-    int hidden, layers, ffn, heads, kv_heads, head_dim, vocab;
+    int hidden, layers, ffn, heads, kv_heads, head_dim, value_dim, vocab, experts, active;
 } Sizes;
 
 typedef enum {
@@ -301,11 +301,12 @@ typedef struct Mixer {
     int kv_heads, key_dim, value_dim; /* rows of its cache; 0: it has none */
 } Mixer;
 
+enum { XIELU_ABOVE, XIELU_BELOW, XIELU_BETA, XIELU_EPS };
 typedef struct Glu {
     FfnKind kind;
     Linear gate, up, down; /* gate holds both when fused */
     NnActivation activation;
-    mlx_array xielu[2]; /* Apertus: slopes of the positive and negative side */
+    mlx_array xielu[4]; /* Apertus: by the names above; {0} elsewhere */
     PairKind pair;
     float limit;
     Norm sub_norm;

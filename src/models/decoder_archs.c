@@ -7,7 +7,7 @@
 #define TIE_NO \
     { .key = "tie_word_embeddings", .value = false }
 
-/* Gemma's weights were trained with the tanh form, whatever hidden_act says. */
+/* From the second generation on: the tanh form, whatever hidden_act says. */
 #define GEMMA \
     .norm = NORM_RMS_PLUS_ONE, .activation = NN_GELU_APPROX, .embed_rule = EMBED_SQRT_HIDDEN
 
@@ -186,7 +186,13 @@ static const DecoderArch rows[] = {
      .o_bias = {.key = "qkv_bias"},
      .ffn_bias = {.key = "bias"},
      .tied = TIE_NO},
-    {.model_type = "gemma", GEMMA, .sizes = {.head_dim = 256}, .tied = FLAG_YES},
+    {.model_type = "gemma",
+     .norm = NORM_RMS_PLUS_ONE,
+     .sizes = {.head_dim = 256},
+     .embed_rule = EMBED_SQRT_HIDDEN,
+     .activation = NN_GELU,
+     .activation_key = "hidden_act",
+     .tied = FLAG_YES},
     {.model_type = "gemma2",
      GEMMA,
      SANDWICH,
@@ -452,7 +458,7 @@ static const DecoderArch rows[] = {
      .ffn = FFN_TWO_LAYER,
      .xielu = FLAG_YES,
      .tied = TIE_NO,
-     .rules = RULES(DROP(".act_fn.beta"), DROP(".act_fn.eps"), SPECIAL(model_special_squeeze))},
+     .rules = RULES(SPECIAL(model_special_squeeze))},
     {.model_type = "openelm",
      .embed = "transformer.token_embeddings",
      .layers = "transformer.layers",

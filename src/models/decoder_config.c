@@ -184,9 +184,9 @@ int model_expert_count(const Loading *l, int layer) {
     static const char *const keys[] = {"num_experts", "num_local_experts", "n_routed_experts",
                                        "moe_num_experts"};
     for (size_t i = 0; i < BASE_COUNT(keys); i++) {
-        if (model_present(l->config, keys[i])) return layer_int(l, keys[i], layer, 0);
+        if (json_object_get(l->config, keys[i])) return layer_int(l, keys[i], layer, 0);
     }
-    return 0;
+    return l->arch.sizes.experts;
 }
 
 int model_experts_active(const Loading *l, int layer) {
@@ -194,7 +194,7 @@ int model_experts_active(const Loading *l, int layer) {
     for (size_t i = 0; i < BASE_COUNT(keys); i++) {
         if (model_present(l->config, keys[i])) return layer_int(l, keys[i], layer, 1);
     }
-    return 1;
+    return BASE_MAX(l->arch.sizes.active, 1);
 }
 
 /* Is i among the comma-separated numbers of `text`? */

@@ -7,13 +7,12 @@
 /* Apertus' xIELU (Huang, 2025) with trained slopes: quadratic above 0, an
  * exponential below. */
 static mlx_array xielu(const Glu *glu, mlx_array x) {
-    const double beta = 0.5, eps = -1e-6;
     mlx_dtype dtype = mx_dtype(x);
-    mlx_array line = mx_mul_scalar(x, beta);
-    mlx_array above = mx_add(mx_mul(mx_square(x), glu->xielu[0]), line);
-    mlx_array below = mx_sub(mx_expm1(mx_minimum(x, mx_scalar(eps, dtype))), x);
-    below = mx_add(mx_mul(below, glu->xielu[1]), line);
-    return mx_where(mx_greater(x, mx_scalar(0, dtype)), above, below);
+    mlx_array line = mx_mul(x, glu->xielu[XIELU_BETA]);
+    mlx_array above = mx_add(mx_mul(mx_square(x), glu->xielu[XIELU_ABOVE]), line);
+    mlx_array under = mx_sub(mx_expm1(mx_minimum(x, glu->xielu[XIELU_EPS])), x);
+    under = mx_add(mx_mul(under, glu->xielu[XIELU_BELOW]), line);
+    return mx_cast(mx_where(mx_greater(x, mx_scalar(0, dtype)), above, under), dtype);
 }
 
 static mlx_array activate(const Glu *glu, mlx_array x) {
@@ -58,15 +57,28 @@ mlx_array model_glu(const Glu *glu, mlx_array x) {
     return nn_linear(&glu->down, h);
 }
 
+/* The slopes are weights, and so are the two constants in the files of some. */
 static void load_xielu(const Loading *l, const char *path, Glu *glu) {
-    static const char *const names[] = {"alpha_p", "alpha_n"};
+    static const struct {
+        const char *name;
+        double fallback; /* 0: it must be there */
+    } numbers[] = {[XIELU_ABOVE] = {"alpha_p", 0},
+                   [XIELU_BELOW] = {"alpha_n", 0},
+                   [XIELU_BETA] = {"beta", 0.5},
+                   [XIELU_EPS] = {"eps", -1e-6}};
     mx_scope s = mx_open();
-    for (int i = 0; i < 2; i++) {
-        mlx_array alpha = nn_params_take(l->params, NULL, 0, "%s.act_fn.%s", path, names[i]);
-        if (!alpha.ctx) break;
-        mlx_array slope = mx_softplus(alpha);
-        if (i == 1) slope = mx_add_scalar(slope, 0.5);
-        glu->xielu[i] = nn_params_adopt(l->params, slope);
+    mlx_array values[BASE_COUNT(numbers)];
+    for (size_t i = 0; i < BASE_COUNT(numbers); i++) {
+        const char *name = numbers[i].name;
+        values[i] = numbers[i].fallback == 0 || nn_params_has(l->params, "%s.act_fn.%s", path, name)
+                        ? nn_params_take(l->params, NULL, 0, "%s.act_fn.%s", path, name)
+                        : mx_scalar(numbers[i].fallback, MLX_FLOAT32);
+    }
+    if (!nn_params_failed(l->params)) {
+        values[XIELU_ABOVE] = mx_softplus(values[XIELU_ABOVE]);
+        values[XIELU_BELOW] = mx_add(mx_softplus(values[XIELU_BELOW]), values[XIELU_BETA]);
+        for (size_t i = 0; i < BASE_COUNT(numbers); i++)
+            glu->xielu[i] = nn_params_adopt(l->params, values[i]);
     }
     mx_drop(s);
 }

@@ -96,7 +96,8 @@ Mixer model_latent_load(const Loading *l, const Decoder *d, int i) {
     a->rank = nn_config_int(p, l->config, "kv_lora_rank", 512);
     a->nope = nn_config_int(p, l->config, "qk_nope_head_dim", 128);
     a->rope_dim = nn_config_int(p, l->config, "qk_rope_head_dim", 64);
-    a->value_dim = nn_config_int(p, l->config, "v_head_dim", 128);
+    int even = l->arch.sizes.value_dim ? l->arch.sizes.value_dim : hidden / heads;
+    a->value_dim = nn_config_int(p, l->config, "v_head_dim", even);
     int q_rank = nn_config_int(p, l->config, "q_lora_rank", 1536);
     a->compressed = !json_is_null(ready);
     if (a->rank < 1 || a->nope < 1 || a->rope_dim < 1 || a->value_dim < 1 || q_rank < 1) {

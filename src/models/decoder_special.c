@@ -271,17 +271,17 @@ void model_special_turn_gpt2(Sanitizer *s) {
     model_each_name(s, turn_gpt2);
 }
 
-/* ---- Apertus: slopes are single numbers
+/* ---- Apertus: the activation's numbers have no axes
  * ------------------------------------------------------------------------ */
 
-static void squeeze_slope(Sanitizer *s, const char *name) {
-    if (!base_ends_with(name, ".alpha_p") && !base_ends_with(name, ".alpha_n")) return;
+static void squeeze_number(Sanitizer *s, const char *name) {
+    if (!strstr(name, ".act_fn.")) return;
     mlx_array array = nn_params_peek(s->params, name);
     if (mx_size(array) == 1) nn_params_add(s->params, name, mx_reshape(array, NULL, 0));
 }
 
 void model_special_squeeze(Sanitizer *s) {
-    model_each_name(s, squeeze_slope);
+    model_each_name(s, squeeze_number);
 }
 
 /* ---- 8-bit floats with a scale a tensor or a block of 128 x 128
