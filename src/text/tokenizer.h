@@ -19,9 +19,10 @@ typedef struct TextTokenizer TextTokenizer;
 
 /* ---- opening ----------------------------------------------------------- */
 
-/* Reads tokenizer.json and, where present, tokenizer_config.json,
+/* Reads tokenizer.json, else tekken.json, tokenizer.model (SentencePiece or
+ * tiktoken) or a .tiktoken file and, where present, tokenizer_config.json,
  * special_tokens_map.json and added_tokens.json of a model folder. The
- * pipeline is tokenizer.json as it stands; added tokens of the config win over
+ * pipeline is the file as it stands; added tokens of the config win over
  * the other files. NULL and *err on failure. Caller frees with _free. */
 TextTokenizer *text_tokenizer_open(const char *folder, Error *err);
 /* The same from trees. config is a tokenizer_config.json or NULL. Both are
@@ -31,6 +32,11 @@ TextTokenizer *text_tokenizer_from_json(const json_t *tokenizer, const json_t *c
  * the vocabulary is read without building one. `name` is for messages. */
 TextTokenizer *text_tokenizer_from_bytes(const char *json, size_t length, const char *name,
                                          const json_t *config, Error *err);
+/* The same from the bytes of any tokenizer file, told apart by its name:
+ * tokenizer.json, tekken.json, or a SentencePiece model or tiktoken ranks under
+ * any other. */
+TextTokenizer *text_tokenizer_from_file_bytes(const void *bytes, size_t length, const char *name,
+                                              const json_t *config, Error *err);
 void text_tokenizer_free(TextTokenizer *tokenizer); /* NULL ok */
 
 /* ---- encoding ---------------------------------------------------------- */

@@ -8,7 +8,7 @@
 #include "text/tokenizer_parts.h"
 
 enum { SHORT_PIECE = 32 };
-#define NO_RANK UINT32_MAX
+#define NO_RANK TEXT_NO_RANK
 #define NO_SYMBOL UINT32_MAX
 
 /* The slot of a key, or the empty one where it would go. */
@@ -25,9 +25,24 @@ static const TextPair *find_pair(const TextModel *model, int32_t left, int32_t r
     return pair->key ? pair : NULL;
 }
 
-static uint32_t pair_rank(const TextModel *model, int32_t left, int32_t right) {
-    const TextPair *pair = find_pair(model, left, right);
-    return pair ? pair->rank : NO_RANK;
+/* What merging works on. A model without a table of pairs merges two symbols
+ * when their joined text is one of its texts (tokenizer_text_bpe.c). */
+typedef struct Merging {
+    const TextModel *model;
+    TextWork *work;
+    struct TextSymbols *symbols;
+    const uint32_t *ends; /* of symbols */
+    const char *text;     /* of the piece, or NULL: the table of pairs decides */
+} Merging;
+
+/* The rank of joining two neighbours, whose product is remembered on the left. */
+static uint32_t join_rank(const Merging *m, size_t left, size_t right) {
+    struct TextSymbols *s = m->symbols;
+    if (m->text) return text_bpe_join(m->model, m->work, m->text, left, right, m->ends);
+    const TextPair *pair = find_pair(m->model, s->ids[left], s->ids[right]);
+    if (!pair) return NO_RANK;
+    s->product[left] = pair->product;
+    return pair->rank;
 }
 
 /* ---- loading ------------------------------------------------------------ */
@@ -97,6 +112,7 @@ static void reserve_symbols(struct TextSymbols *s, size_t count) {
     s->next = base_realloc(s->next, capacity * sizeof *s->next);
     s->previous = base_realloc(s->previous, capacity * sizeof *s->previous);
     s->rank = base_realloc(s->rank, capacity * sizeof *s->rank);
+    s->product = base_realloc(s->product, capacity * sizeof *s->product);
     s->capacity = capacity;
 }
 
@@ -185,23 +201,27 @@ static size_t symbols_of_bytes(const TextModel *model, TextWork *work, TextView 
 /* ---- merging ------------------------------------------------------------ */
 
 /* Arrays stay dense; ends of symbols are in next[]. */
-static size_t merge_short(const TextModel *model, struct TextSymbols *s, size_t count) {
-    for (size_t i = 0; i + 1 < count; i++) s->rank[i] = pair_rank(model, s->ids[i], s->ids[i + 1]);
+static size_t merge_short(const Merging *m, size_t count) {
+    struct TextSymbols *s = m->symbols;
+    for (size_t i = 0; i + 1 < count; i++) s->rank[i] = join_rank(m, i, i + 1);
     while (count > 1) {
         size_t best = 0;
         for (size_t i = 1; i + 1 < count; i++)
             if (s->rank[i] < s->rank[best]) best = i;
         if (s->rank[best] == NO_RANK) break;
-        s->ids[best] = find_pair(model, s->ids[best], s->ids[best + 1])->product;
+        s->ids[best] = s->product[best];
         s->next[best] = s->next[best + 1];
         size_t moved = count - best - 2;
         memmove(s->ids + best + 1, s->ids + best + 2, moved * sizeof *s->ids);
         memmove(s->begin + best + 1, s->begin + best + 2, moved * sizeof *s->begin);
         memmove(s->next + best + 1, s->next + best + 2, moved * sizeof *s->next);
-        if (moved) memmove(s->rank + best + 1, s->rank + best + 2, (moved - 1) * sizeof *s->rank);
+        if (moved) {
+            memmove(s->rank + best + 1, s->rank + best + 2, (moved - 1) * sizeof *s->rank);
+            memmove(s->product + best + 1, s->product + best + 2, (moved - 1) * sizeof *s->product);
+        }
         count--;
-        if (best + 1 < count) s->rank[best] = pair_rank(model, s->ids[best], s->ids[best + 1]);
-        if (best > 0) s->rank[best - 1] = pair_rank(model, s->ids[best - 1], s->ids[best]);
+        if (best + 1 < count) s->rank[best] = join_rank(m, best, best + 1);
+        if (best > 0) s->rank[best - 1] = join_rank(m, best - 1, best);
     }
     return count;
 }
@@ -232,36 +252,39 @@ static uint64_t heap_pop(struct TextSymbols *s, size_t *size) {
     return top;
 }
 
-static void offer(const TextModel *model, struct TextSymbols *s, size_t *size, uint32_t left) {
+static void offer(const Merging *m, size_t *size, uint32_t left) {
+    struct TextSymbols *s = m->symbols;
     uint32_t right = s->next[left];
-    s->rank[left] = right == NO_SYMBOL ? NO_RANK : pair_rank(model, s->ids[left], s->ids[right]);
+    s->rank[left] = right == NO_SYMBOL ? NO_RANK : join_rank(m, left, right);
     if (s->rank[left] != NO_RANK) heap_push(s, size, (uint64_t)s->rank[left] << 32 | left);
 }
 
 /* next[] and previous[] become links; an entry of the heap is stale when the
  * rank at its position is no longer its own. Dead symbols have no rank. The
  * merged symbols are packed to the front; their ends go back to next[]. */
-static size_t merge_long(const TextModel *model, struct TextSymbols *s, size_t count) {
+static size_t merge_long(Merging *m, size_t count) {
+    struct TextSymbols *s = m->symbols;
     size_t size = 0, kept = 0;
     uint32_t *ends = base_alloc(count * sizeof *ends);
     memcpy(ends, s->next, count * sizeof *ends);
+    m->ends = ends;
     for (size_t i = 0; i < count; i++) {
         s->next[i] = i + 1 < count ? (uint32_t)i + 1 : NO_SYMBOL;
         s->previous[i] = i ? (uint32_t)i - 1 : NO_SYMBOL;
     }
-    for (size_t i = 0; i < count; i++) offer(model, s, &size, (uint32_t)i);
+    for (size_t i = 0; i < count; i++) offer(m, &size, (uint32_t)i);
     while (size) {
         uint64_t top = heap_pop(s, &size);
         uint32_t left = (uint32_t)top;
         if (s->rank[left] != (uint32_t)(top >> 32)) continue;
         uint32_t right = s->next[left], after = s->next[right];
-        s->ids[left] = find_pair(model, s->ids[left], s->ids[right])->product;
+        s->ids[left] = s->product[left];
         ends[left] = ends[right];
         s->rank[right] = NO_RANK;
         s->next[left] = after;
         if (after != NO_SYMBOL) s->previous[after] = left;
-        offer(model, s, &size, left);
-        if (s->previous[left] != NO_SYMBOL) offer(model, s, &size, s->previous[left]);
+        offer(m, &size, left);
+        if (s->previous[left] != NO_SYMBOL) offer(m, &size, s->previous[left]);
     }
     for (uint32_t i = 0; i != NO_SYMBOL; i = s->next[i]) {
         s->previous[kept] = ends[i]; /* kept <= i: links behind us are done with */
@@ -275,12 +298,20 @@ static size_t merge_long(const TextModel *model, struct TextSymbols *s, size_t c
 
 /* The id of a whole piece that is in the vocabulary, or -1. */
 static int32_t whole_piece(const TextModel *model, TextWork *work, TextView piece) {
+    if (model->kind == MODEL_TEXT_BPE)
+        return text_vocab_find(&model->texts, piece.data, piece.length);
     if (!model->raw_bytes) return text_vocab_find(&model->vocab, piece.data, piece.length);
     if (piece.length > model->vocab.longest) return -1;
     work->scratch.length = 0;
     for (size_t i = 0; i < piece.length; i++)
         base_str_append_codepoint(&work->scratch, text_alphabet_of_byte((uint8_t)piece.data[i]));
     return text_vocab_find(&model->vocab, work->scratch.data, work->scratch.length);
+}
+
+static size_t find_symbols(const TextModel *model, TextWork *work, TextView piece) {
+    if (model->raw_bytes) return symbols_of_bytes(model, work, piece);
+    if (model->kind == MODEL_TEXT_BPE) return text_bpe_symbols(model, work, piece);
+    return symbols_of_characters(model, work, piece);
 }
 
 bool text_bpe_piece(const TextModel *model, TextWork *work, TextView piece) {
@@ -296,11 +327,16 @@ bool text_bpe_piece(const TextModel *model, TextWork *work, TextView piece) {
         return base_fail(work->err, ERROR_UNSUPPORTED,
                          "a word of %zu bytes is too long to tokenize", piece.length);
     reserve_symbols(s, piece.length + 2);
-    size_t count = model->raw_bytes ? symbols_of_bytes(model, work, piece)
-                                    : symbols_of_characters(model, work, piece);
+    size_t count = find_symbols(model, work, piece);
     if (work->failed) return false;
-    if (count > 1 && model->pair_slots)
-        count = count <= SHORT_PIECE ? merge_short(model, s, count) : merge_long(model, s, count);
+    bool by_text = model->kind == MODEL_TEXT_BPE;
+    Merging merging = {model, work, s, s->next, by_text ? piece.data : NULL};
+    if (count > 1 && (model->pair_slots || by_text))
+        count = count <= SHORT_PIECE ? merge_short(&merging, count) : merge_long(&merging, count);
+    if (by_text && model->types) {
+        text_bpe_emit(model, work, piece, count);
+        return true;
+    }
     for (size_t i = 0; i < count; i++)
         text_work_emit(work, s->ids[i], piece, s->begin[i], s->next[i]);
     return true;

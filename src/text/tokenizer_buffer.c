@@ -1,5 +1,4 @@
-/* Texts with a memory of where their bytes came from, and small readers of
- * JSON members that say which member is wrong. */
+/* Texts with a memory of where their bytes came from. */
 #include "text/tokenizer_parts.h"
 
 TextView text_view_slice(TextView view, size_t begin, size_t end) {
@@ -64,50 +63,4 @@ void text_buffer_free(TextBuffer *buffer) {
     free(buffer->data);
     free(buffer->origin);
     *buffer = (TextBuffer){0};
-}
-
-bool text_json_bool(const json_t *object, const char *key, bool standard, const char *where,
-                    bool *out, Error *err) {
-    const json_t *value = json_object_get(object, key);
-    *out = standard;
-    if (!value || json_is_null(value)) return true;
-    if (!json_is_boolean(value))
-        return base_fail(err, ERROR_INPUT, "%s: \"%s\" must be true or false", where, key);
-    *out = json_is_true(value);
-    return true;
-}
-
-bool text_json_size(const json_t *object, const char *key, size_t standard, const char *where,
-                    size_t *out, Error *err) {
-    const json_t *value = json_object_get(object, key);
-    *out = standard;
-    if (!value || json_is_null(value)) return true;
-    if (!json_is_integer(value) || json_integer_value(value) < 0)
-        return base_fail(err, ERROR_INPUT, "%s: \"%s\" must be a whole number, 0 or more", where,
-                         key);
-    *out = (size_t)json_integer_value(value);
-    return true;
-}
-
-bool text_json_string(const json_t *object, const char *key, const char *standard,
-                      const char *where, char **out, Error *err) {
-    const json_t *value = json_object_get(object, key);
-    *out = NULL;
-    if (!value || json_is_null(value)) {
-        if (standard) *out = base_strdup(standard);
-        return true;
-    }
-    if (!json_is_string(value))
-        return base_fail(err, ERROR_INPUT, "%s: \"%s\" must be a string", where, key);
-    *out = base_strdup(json_string_value(value));
-    return true;
-}
-
-const char *text_json_type(const json_t *object, const char *where, Error *err) {
-    const char *type = json_string_value(json_object_get(object, "type"));
-    if (!json_is_object(object) || !type) {
-        base_fail(err, ERROR_INPUT, "%s: expected an object with a \"type\"", where);
-        return NULL;
-    }
-    return type;
 }

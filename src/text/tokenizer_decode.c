@@ -290,10 +290,24 @@ static char *decode_bytes(const TextTokenizer *tokenizer, const int32_t *ids, si
     return base_str_detach(&text);
 }
 
+static char *decode_spm(const TextTokenizer *tokenizer, const int32_t *ids, size_t count,
+                        bool skip_special, size_t *length) {
+    TextSpmDecoding state = {0};
+    StrBuf text = {0};
+    for (size_t i = 0; i < count; i++)
+        text_spm_decode(tokenizer, &state, ids[i], skip_special, &text);
+    text_spm_decode_end(&state, &text);
+    base_str_free(&state.held);
+    if (length) *length = text.length;
+    return base_str_detach(&text);
+}
+
 char *text_tokenizer_decode(const TextTokenizer *tokenizer, const int32_t *ids, size_t count,
                             bool skip_special, size_t *length) {
     if (tokenizer->decoders.count == 1 && tokenizer->decoders.parts[0].kind == DECODE_BYTE_LEVEL)
         return decode_bytes(tokenizer, ids, count, skip_special, length);
+    if (tokenizer->decoders.count && tokenizer->decoders.parts[0].kind == DECODE_SENTENCEPIECE)
+        return decode_spm(tokenizer, ids, count, skip_special, length);
     Pieces lists[2] = {0};
     size_t now = 0;
     for (size_t i = 0; i < count; i++) {
@@ -319,15 +333,9 @@ char *text_tokenizer_decode(const TextTokenizer *tokenizer, const int32_t *ids, 
 /* ---- loading ------------------------------------------------------------ */
 
 static bool load_replace(const json_t *json, TextDecoder *decoder, Error *err) {
-    const json_t *pattern = json_object_get(json, "pattern");
-    const char *literal = json_string_value(json_object_get(pattern, "String"));
-    const char *regex = json_string_value(json_object_get(pattern, "Regex"));
-    if (!literal && !regex)
-        return base_fail(err, ERROR_INPUT,
-                         "decoder Replace: \"pattern\" needs a \"String\" or a \"Regex\"");
-    decoder->pattern = literal ? text_pattern_literal(literal) : text_pattern_regex(regex, err);
-    return decoder->pattern &&
-           text_json_string(json, "content", "", "decoder Replace", &decoder->content, err);
+    const char *where = "decoder Replace";
+    decoder->pattern = text_pattern_load(json, where, err);
+    return decoder->pattern && text_json_string(json, "content", "", where, &decoder->content, err);
 }
 
 static bool load_strip(const json_t *json, TextDecoder *decoder, Error *err) {
@@ -381,35 +389,30 @@ static const struct {
     {"CTC", DECODE_CTC, load_ctc},
 };
 
-static bool load_one(const json_t *json, TextDecoders *out, int depth, Error *err) {
-    const char *type = text_json_type(json, "decoder", err);
-    if (!type) return false;
-    if (strcmp(type, "Sequence") == 0) {
-        const json_t *list = json_object_get(json, "decoders");
-        if (!json_is_array(list) || depth >= TEXT_MAX_DEPTH)
-            return base_fail(err, ERROR_INPUT,
-                             "decoder Sequence: \"decoders\" must be a list, at most %d deep",
-                             TEXT_MAX_DEPTH);
-        for (size_t i = 0; i < json_array_size(list); i++)
-            if (!load_one(json_array_get(list, i), out, depth + 1, err)) return false;
-        return true;
-    }
-    for (size_t i = 0; i < BASE_COUNT(kinds); i++) {
-        if (strcmp(type, kinds[i].type) != 0) continue;
-        if (out->count == TEXT_MAX_STAGES)
-            return base_fail(err, ERROR_UNSUPPORTED, "decoder: more than %d steps",
-                             TEXT_MAX_STAGES);
-        out->parts = base_realloc(out->parts, (out->count + 1) * sizeof *out->parts);
-        TextDecoder *part = &out->parts[out->count++];
-        *part = (TextDecoder){.kind = kinds[i].kind};
-        return !kinds[i].load || kinds[i].load(json, part, err);
-    }
-    return base_fail(err, ERROR_UNSUPPORTED, "decoder of type \"%s\" is not supported", type);
+static bool load_part(const json_t *json, const char *type, void *chain, Error *err) {
+    TextDecoders *out = chain;
+    size_t k = 0;
+    while (k < BASE_COUNT(kinds) && strcmp(type, kinds[k].type) != 0) k++;
+    if (k == BASE_COUNT(kinds)) return text_chain_unknown("decoder", type, err);
+    void *parts = text_chain_grow(out->parts, &out->count, sizeof *out->parts, "decoder", err);
+    if (!parts) return false;
+    out->parts = parts;
+    TextDecoder *part = &out->parts[out->count - 1];
+    part->kind = kinds[k].kind;
+    return !kinds[k].load || kinds[k].load(json, part, err);
 }
 
 bool text_decoders_load(const json_t *json, TextDecoders *out, Error *err) {
+    static const TextChainLoader loader = {"decoder", "decoders", load_part};
     out->none = !json || json_is_null(json);
-    return out->none || load_one(json, out, 0, err);
+    return text_chain_load(json, &loader, out, err);
+}
+
+TextDecoder *text_decoders_add(TextDecoders *chain, TextDecoderKind kind) {
+    chain->parts = base_calloc(1, sizeof *chain->parts);
+    chain->parts->kind = kind;
+    chain->count = 1;
+    return chain->parts;
 }
 
 void text_decoders_free(TextDecoders *chain) {

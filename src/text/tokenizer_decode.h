@@ -18,4 +18,18 @@ void text_decode_bytes(const char *text, size_t length, StrBuf *out);
 const char *text_shown_token(const TextTokenizer *tokenizer, int32_t id, bool skip_special,
                              size_t *length);
 
+/* Bytes at the start of s that may yet become a character: false when they are
+ * a whole one or can never be one. */
+bool text_is_cut_character(const uint8_t *s, size_t length);
+
+/* SentencePiece's decoding, by id; the same for a list and a stream. Start with
+ * {0}; text_spm_decode_end prints what is held and starts again. */
+typedef struct TextSpmDecoding {
+    StrBuf held;  /* bytes of a character that is not whole yet */
+    bool started; /* some text is out, or the leading space is gone */
+} TextSpmDecoding;
+void text_spm_decode(const TextTokenizer *tokenizer, TextSpmDecoding *state, int32_t id,
+                     bool skip_special, StrBuf *out);
+void text_spm_decode_end(TextSpmDecoding *state, StrBuf *out);
+
 #endif

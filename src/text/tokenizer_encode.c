@@ -45,6 +45,9 @@ void text_work_free(TextWork *work) {
     free(work->symbols.next);
     free(work->symbols.previous);
     free(work->symbols.rank);
+    free(work->symbols.product);
+    free(work->paths);
+    free(work->unused_cuts);
     free(work->symbols.heap);
     base_str_free(&work->scratch);
     pcre2_match_data_free(work->match_data);
@@ -83,6 +86,8 @@ static bool model_piece(const TextModel *model, TextWork *work, TextView piece) 
     case MODEL_BPE: return text_bpe_piece(model, work, piece);
     case MODEL_WORDPIECE: return text_wordpiece_piece(model, work, piece);
     case MODEL_WORDLEVEL: return text_wordlevel_piece(model, work, piece);
+    case MODEL_UNIGRAM: return text_unigram_piece(model, work, piece);
+    case MODEL_TEXT_BPE: return text_bpe_piece(model, work, piece);
     }
     return false;
 }

@@ -114,7 +114,25 @@ static bool read_parts(TextTokenizer *tokenizer, const json_t *json, Error *err)
 
 /* ---- vocabulary and merges from a tree ---------------------------------- */
 
+static bool scored_from_tree(const json_t *vocab, TextModel *model, Error *err) {
+    if (!json_is_array(vocab))
+        return base_fail(err, ERROR_INPUT, "model: \"vocab\" must be a list of tokens and scores");
+    text_vocab_reserve(&model->vocab, 8 * json_array_size(vocab), json_array_size(vocab));
+    for (size_t i = 0; i < json_array_size(vocab); i++) {
+        const json_t *entry = json_array_get(vocab, i);
+        const json_t *text = json_array_get(entry, 0), *score = json_array_get(entry, 1);
+        if (!json_is_string(text) || !json_is_number(score))
+            return base_fail(err, ERROR_INPUT,
+                             "model: entry %zu of \"vocab\" is not a token and its score", i);
+        if (!text_model_add_scored(model, json_string_value(text), json_string_length(text),
+                                   json_number_value(score), err))
+            return false;
+    }
+    return true;
+}
+
 static bool vocab_from_tree(const json_t *vocab, TextModel *model, Error *err) {
+    if (model->kind == MODEL_UNIGRAM) return scored_from_tree(vocab, model, err);
     if (!json_is_object(vocab))
         return base_fail(err, ERROR_INPUT, "model: \"vocab\" must be an object of token to id");
     text_vocab_reserve(&model->vocab, 8 * json_object_size(vocab), json_object_size(vocab));
@@ -371,23 +389,75 @@ static bool load_optional(const char *folder, const char *name, json_t **out, Er
     return ok;
 }
 
+/* The files that hold a tokenizer, the first of a folder counts. */
+static const char *const file_names[] = {"tokenizer.json", "tekken.json", "tokenizer.model",
+                                         "tiktoken.model", "spiece.model"};
+
+/* The path of a folder's tokenizer; caller frees. NULL and *err when it has none. */
+static char *find_file(const char *folder, Error *err) {
+    for (size_t i = 0; i < BASE_COUNT(file_names); i++) {
+        char *path = base_path_join(folder, file_names[i]);
+        if (base_is_file(path)) return path;
+        free(path);
+    }
+    char **names, *found = NULL;
+    size_t count;
+    if (!base_list_dir(folder, &names, &count, err)) return NULL;
+    for (size_t i = 0; i < count; i++) {
+        if (!found && base_ends_with(names[i], ".tiktoken"))
+            found = base_path_join(folder, names[i]);
+        free(names[i]);
+    }
+    free(names);
+    if (!found) {
+        base_fail(err, ERROR_IO, "%s: no tokenizer.json there", folder);
+        base_hint(err, "A model folder needs a tokenizer.json, tekken.json, tokenizer.model or a "
+                       ".tiktoken file.");
+    }
+    return found;
+}
+
+/* Reads a file by what is in it. *names gets the special tokens it names itself. */
+static bool load_file(TextTokenizer *tokenizer, const MappedFile *file, const char *name,
+                      const json_t *config, json_t **names, Error *err) {
+    const char *bytes = (const char *)file->data;
+    if (strcmp(name, "tokenizer.json") == 0)
+        return text_tokenizer_load_bytes(tokenizer, bytes, file->length, name, err);
+    if (base_ends_with(name, ".json"))
+        return text_tekken_load(tokenizer, bytes, file->length, names, err);
+    if (text_is_tiktoken(bytes, file->length))
+        return text_tiktoken_load(tokenizer, bytes, file->length, name, config, names, err);
+    return text_spm_load(tokenizer, bytes, file->length, config, names, err);
+}
+
+TextTokenizer *text_tokenizer_from_file_bytes(const void *bytes, size_t length, const char *name,
+                                              const json_t *config, Error *err) {
+    json_t *names = NULL;
+    TextTokenizer *tokenizer = new_tokenizer();
+    bool ok = load_file(tokenizer, &(MappedFile){bytes, length}, name, config, &names, err) &&
+              apply_side_files(tokenizer, config, names, NULL, err);
+    json_decref(names);
+    if (!ok) base_error_context(err, "%s", name);
+    return finish_or_free(tokenizer, ok);
+}
+
 TextTokenizer *text_tokenizer_open(const char *folder, Error *err) {
-    char *path = base_path_join(folder, "tokenizer.json");
     MappedFile file;
-    if (!base_map_open(path, &file, err)) {
-        base_hint(err, "A model folder needs a tokenizer.json.");
+    char *path = find_file(folder, err);
+    if (!path || !base_map_open(path, &file, err)) {
         free(path);
         return NULL;
     }
-    json_t *config = NULL, *map = NULL, *added = NULL;
+    json_t *config = NULL, *map = NULL, *added = NULL, *names = NULL;
     TextTokenizer *tokenizer = new_tokenizer();
-    bool ok = text_tokenizer_load_bytes(tokenizer, (const char *)file.data, file.length,
-                                        "tokenizer.json", err);
-    ok = ok && load_optional(folder, "tokenizer_config.json", &config, err) &&
-         load_optional(folder, "special_tokens_map.json", &map, err) &&
-         load_optional(folder, "added_tokens.json", &added, err) &&
-         apply_side_files(tokenizer, config, map, added, err);
+    bool ok = load_optional(folder, "tokenizer_config.json", &config, err) &&
+              load_optional(folder, "special_tokens_map.json", &map, err) &&
+              load_optional(folder, "added_tokens.json", &added, err) &&
+              load_file(tokenizer, &file, base_path_name(path), config, &names, err);
+    if (ok && names && !map) map = json_incref(names);
+    ok = ok && apply_side_files(tokenizer, config, map, added, err);
     if (!ok) base_error_context(err, "%s", path);
+    json_decref(names);
     json_decref(config);
     json_decref(map);
     json_decref(added);

@@ -34,6 +34,18 @@ static bool load_wordlevel(const json_t *json, TextModel *model, Error *err) {
     return text_json_string(json, "unk_token", "<unk>", "model WordLevel", &model->unk_token, err);
 }
 
+/* unk_id may be null: then every character must be in the vocabulary. */
+static bool load_unigram(const json_t *json, TextModel *model, Error *err) {
+    const char *where = "model Unigram";
+    size_t unk_id;
+    if (!text_json_size(json, "unk_id", TEXT_MAX_IDS, where, &unk_id, err) ||
+        !text_json_bool(json, "byte_fallback", false, where, &model->byte_fallback, err))
+        return false;
+    if (unk_id > TEXT_MAX_IDS) return base_fail(err, ERROR_INPUT, "%s: unk_id too large", where);
+    model->unk_id = unk_id == TEXT_MAX_IDS ? -1 : (int32_t)unk_id;
+    return true;
+}
+
 static const struct {
     const char *type;
     TextModelKind kind;
@@ -42,11 +54,13 @@ static const struct {
     {"BPE", MODEL_BPE, load_bpe},
     {"WordPiece", MODEL_WORDPIECE, load_wordpiece},
     {"WordLevel", MODEL_WORDLEVEL, load_wordlevel},
+    {"Unigram", MODEL_UNIGRAM, load_unigram},
 };
 
 /* A file without "type": the first kind whose members it has. */
 static const char *guess_type(const json_t *json) {
     if (json_object_get(json, "merges")) return "BPE";
+    if (json_is_array(json_object_get(json, "vocab"))) return "Unigram";
     return json_object_get(json, "max_input_chars_per_word") ? "WordPiece" : "WordLevel";
 }
 
@@ -78,14 +92,31 @@ static bool finish_wordpiece(TextModel *model, Error *err) {
     return true;
 }
 
-static void finish_bpe(TextModel *model) {
+bool text_model_add_scored(TextModel *model, const char *text, size_t length, double score,
+                           Error *err) {
+    size_t id = model->vocab.size;
+    if (!text_vocab_add(&model->vocab, text, length, (int64_t)id, err)) return false;
+    model->scores =
+        base_grow(model->scores, &model->score_room, model->vocab.size, sizeof *model->scores);
+    model->scores[id] = score;
+    return true;
+}
+
+void text_model_find_fallback_bytes(TextModel *model) {
     model->all_fallback_bytes = true;
-    bool all_bytes = true;
     for (unsigned byte = 0; byte < 256; byte++) {
-        char name[8], mapped[4];
+        char name[8];
         int length = snprintf(name, sizeof name, "<0x%02X>", byte);
         model->fallback_ids[byte] = text_vocab_find(&model->vocab, name, (size_t)length);
         model->all_fallback_bytes &= model->fallback_ids[byte] >= 0;
+    }
+}
+
+static void finish_bpe(TextModel *model) {
+    bool all_bytes = true;
+    text_model_find_fallback_bytes(model);
+    for (unsigned byte = 0; byte < 256; byte++) {
+        char mapped[4];
         size_t mapped_length = base_utf8_encode(text_alphabet_of_byte((uint8_t)byte), mapped);
         model->byte_ids[byte] = text_vocab_find(&model->vocab, mapped, mapped_length);
         all_bytes &= model->byte_ids[byte] >= 0;
@@ -95,7 +126,16 @@ static void finish_bpe(TextModel *model) {
     model->raw_bytes = lenient && !model->prefix && !model->suffix;
 }
 
+static bool finish_unigram(TextModel *model, Error *err) {
+    if (model->unk_id >= 0 && (size_t)model->unk_id >= model->vocab.size)
+        return base_fail(err, ERROR_INPUT, "model Unigram: unk_id %d, but there are %zu tokens",
+                         (int)model->unk_id, model->vocab.size);
+    text_model_find_fallback_bytes(model);
+    return text_unigram_finish(model, err);
+}
+
 bool text_model_finish(TextModel *model, Error *err) {
+    if (model->kind == MODEL_UNIGRAM) return finish_unigram(model, err);
     model->unk_id = model->unk_token
                         ? text_vocab_find(&model->vocab, model->unk_token, strlen(model->unk_token))
                         : -1;
@@ -107,6 +147,12 @@ bool text_model_finish(TextModel *model, Error *err) {
 void text_model_free(TextModel *model) {
     text_vocab_free(&model->vocab);
     text_vocab_free(&model->continuing);
+    text_vocab_free(&model->texts);
+    text_prefixes_free(&model->prefixes);
+    free(model->scores);
+    free(model->types);
+    free(model->matched);
+    free(model->ranks);
     free(model->unk_token);
     free(model->prefix);
     free(model->suffix);

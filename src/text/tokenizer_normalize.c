@@ -183,13 +183,7 @@ static void run_replace(const TextNormalizer *part, TextWork *work, TextView in,
 
 static bool load_replace(const json_t *json, TextNormalizer *part, Error *err) {
     const char *where = "normalizer Replace";
-    const json_t *pattern = json_object_get(json, "pattern");
-    const char *literal = json_string_value(json_object_get(pattern, "String"));
-    const char *regex = json_string_value(json_object_get(pattern, "Regex"));
-    if (!literal && !regex)
-        return base_fail(err, ERROR_INPUT, "%s: \"pattern\" needs a \"String\" or a \"Regex\"",
-                         where);
-    part->pattern = literal ? text_pattern_literal(literal) : text_pattern_regex(regex, err);
+    part->pattern = text_pattern_load(json, where, err);
     return part->pattern && text_json_string(json, "content", "", where, &part->content, err);
 }
 
@@ -204,6 +198,30 @@ static void run_byte_level(const TextNormalizer *part, TextWork *work, TextView 
         for (size_t k = 0; k < length; k++)
             text_buffer_add_code(out, text_alphabet_of_byte((uint8_t)in.data[i + k]), span);
     }
+}
+
+static void run_precompiled(const TextNormalizer *part, TextWork *work, TextView in,
+                            TextBuffer *out) {
+    (void)work;
+    text_normalize_precompiled(part->charsmap, in, out);
+}
+
+static bool load_precompiled(const json_t *json, TextNormalizer *part, Error *err) {
+    const char *where = "normalizer Precompiled";
+    const char *map = json_string_value(json_object_get(json, "precompiled_charsmap"));
+    if (!map) return base_fail(err, ERROR_INPUT, "%s: no \"precompiled_charsmap\"", where);
+    part->charsmap = text_charsmap_from_base64(map, where, err);
+    return part->charsmap != NULL;
+}
+
+static void run_spm(const TextNormalizer *part, TextWork *work, TextView in, TextBuffer *out) {
+    (void)work;
+    text_normalize_spm(part->spm, in, out);
+}
+
+void text_normalizers_add_spm(TextNormalizers *chain, TextSpmRules *rules) {
+    chain->parts = base_realloc(chain->parts, (chain->count + 1) * sizeof *chain->parts);
+    chain->parts[chain->count++] = (TextNormalizer){.run = run_spm, .spm = rules};
 }
 
 /* ---- loading ------------------------------------------------------------ */
@@ -241,36 +259,25 @@ static const struct {
     {"Prepend", run_prepend, load_prepend},
     {"Replace", run_replace, load_replace},
     {"ByteLevel", run_byte_level, NULL},
+    {"Precompiled", run_precompiled, load_precompiled},
 };
 
-static bool load_one(const json_t *json, TextNormalizers *out, int depth, Error *err) {
-    const char *type = text_json_type(json, "normalizer", err);
-    if (!type) return false;
-    if (strcmp(type, "Sequence") == 0) {
-        const json_t *list = json_object_get(json, "normalizers");
-        if (!json_is_array(list) || depth >= TEXT_MAX_DEPTH)
-            return base_fail(err, ERROR_INPUT,
-                             "normalizer Sequence: \"normalizers\" must be a list, at most %d deep",
-                             TEXT_MAX_DEPTH);
-        for (size_t i = 0; i < json_array_size(list); i++)
-            if (!load_one(json_array_get(list, i), out, depth + 1, err)) return false;
-        return true;
-    }
-    for (size_t k = 0; k < BASE_COUNT(kinds); k++) {
-        if (strcmp(type, kinds[k].type) != 0) continue;
-        if (out->count == TEXT_MAX_STAGES)
-            return base_fail(err, ERROR_UNSUPPORTED, "normalizer: more than %d steps",
-                             TEXT_MAX_STAGES);
-        out->parts = base_realloc(out->parts, (out->count + 1) * sizeof *out->parts);
-        TextNormalizer *part = &out->parts[out->count++];
-        *part = (TextNormalizer){.run = kinds[k].run};
-        return !kinds[k].load || kinds[k].load(json, part, err);
-    }
-    return base_fail(err, ERROR_UNSUPPORTED, "normalizer of type \"%s\" is not supported", type);
+static bool load_part(const json_t *json, const char *type, void *chain, Error *err) {
+    TextNormalizers *out = chain;
+    size_t k = 0;
+    while (k < BASE_COUNT(kinds) && strcmp(type, kinds[k].type) != 0) k++;
+    if (k == BASE_COUNT(kinds)) return text_chain_unknown("normalizer", type, err);
+    void *parts = text_chain_grow(out->parts, &out->count, sizeof *out->parts, "normalizer", err);
+    if (!parts) return false;
+    out->parts = parts;
+    TextNormalizer *part = &out->parts[out->count - 1];
+    part->run = kinds[k].run;
+    return !kinds[k].load || kinds[k].load(json, part, err);
 }
 
 bool text_normalizers_load(const json_t *json, TextNormalizers *out, Error *err) {
-    return !json || json_is_null(json) || load_one(json, out, 0, err);
+    static const TextChainLoader loader = {"normalizer", "normalizers", load_part};
+    return text_chain_load(json, &loader, out, err);
 }
 
 TextView text_normalize(const TextNormalizers *chain, TextWork *work, TextView in) {
@@ -287,6 +294,8 @@ void text_normalizers_free(TextNormalizers *chain) {
     for (size_t i = 0; i < chain->count; i++) {
         free(chain->parts[i].content);
         text_pattern_free(chain->parts[i].pattern);
+        text_charsmap_free(chain->parts[i].charsmap);
+        text_spm_rules_free(chain->parts[i].spm);
     }
     free(chain->parts);
     *chain = (TextNormalizers){0};

@@ -70,6 +70,19 @@ bool text_json_string(const json_t *object, const char *key, const char *standar
 /* The "type" of a component, or NULL and *err. */
 const char *text_json_type(const json_t *object, const char *where, Error *err);
 
+/* A component, or a Sequence of them at most TEXT_MAX_DEPTH deep: load is called
+ * with each that is no Sequence, in order. null and absent are no components. */
+typedef struct TextChainLoader {
+    const char *what; /* "normalizer", for messages */
+    const char *list; /* the member of a Sequence that lists its parts */
+    bool (*load)(const json_t *json, const char *type, void *chain, Error *err);
+} TextChainLoader;
+bool text_chain_load(const json_t *json, const TextChainLoader *loader, void *chain, Error *err);
+/* parts with one more zeroed element of `bytes`, or NULL (parts stays) when it
+ * has TEXT_MAX_STAGES. */
+void *text_chain_grow(void *parts, size_t *count, size_t bytes, const char *what, Error *err);
+bool text_chain_unknown(const char *what, const char *type, Error *err); /* false */
+
 /* ---- vocabulary --------------------------------------------------------- */
 
 /* Token texts by id and ids by text. */
@@ -101,12 +114,57 @@ int32_t text_vocab_find_hashed(const TextVocab *vocab, const char *text, size_t 
 const char *text_vocab_text(const TextVocab *vocab, int32_t id, size_t *length); /* or NULL */
 void text_vocab_free(TextVocab *vocab);
 
+/* Which texts of a set a text starts with. Nodes are level by level: those below
+ * node n are [first[n], first[n + 1]), in the order of their bytes; 0 is the root. */
+typedef struct TextPrefixes {
+    uint32_t *first;
+    int32_t *ids; /* of the text that ends here, or -1 */
+    uint8_t *labels;
+    size_t count;
+} TextPrefixes;
+/* Of the texts of a vocabulary, all of them or those with wanted[id] set. */
+void text_prefixes_build(TextPrefixes *trie, const TextVocab *vocab, const uint8_t *wanted);
+uint32_t text_prefixes_child(const TextPrefixes *trie, uint32_t node, uint8_t byte); /* 0: none */
+/* The longest text of the set that text[0, length) starts with, or -1. */
+int32_t text_prefixes_longest(const TextPrefixes *trie, const char *text, size_t length,
+                              size_t *matched);
+void text_prefixes_free(TextPrefixes *trie);
+
+/* ---- SentencePiece's character map -------------------------------------- */
+
+typedef struct TextCharsmap {
+    uint32_t *units;
+    size_t unit_count;
+    char *strings;
+    size_t string_bytes;
+} TextCharsmap;
+/* NULL and *err for a blob that is cut. */
+TextCharsmap *text_charsmap_new(const void *blob, size_t length, const char *where, Error *err);
+TextCharsmap *text_charsmap_from_base64(const char *text, const char *where, Error *err);
+/* What replaces the shortest or longest prefix of the text that the map knows,
+ * borrowed, or NULL. */
+const char *text_charsmap_find(const TextCharsmap *map, const char *text, size_t length,
+                               bool longest, size_t *matched);
+void text_charsmap_free(TextCharsmap *map); /* NULL ok */
+/* Caller frees; NULL when it is not base64. */
+uint8_t *text_base64_decode(const char *text, size_t length, size_t *bytes);
+
+/* How SentencePiece itself normalizes. */
+typedef struct TextSpmRules {
+    TextCharsmap *map; /* NULL: none */
+    TextPrefixes user; /* symbols that stay as they are */
+    bool add_dummy_prefix, remove_extra_spaces, escape_spaces, space_as_suffix;
+} TextSpmRules;
+void text_spm_rules_free(TextSpmRules *rules); /* NULL ok */
+
 /* ---- regular expressions ------------------------------------------------ */
 
 /* A splitter finds the next match of its pattern at or after `from`. */
 typedef struct TextPattern TextPattern;
 TextPattern *text_pattern_regex(const char *regex, Error *err);
 TextPattern *text_pattern_literal(const char *text);
+/* The member "pattern": {"String": ...} or {"Regex": ...}. */
+TextPattern *text_pattern_load(const json_t *json, const char *where, Error *err);
 void text_pattern_free(TextPattern *pattern);
 /* Matches in order, without overlap, empty ones as Oniguruma's iterator gives
  * them. Start with {0}. */
@@ -123,6 +181,7 @@ bool text_pattern_next(const TextPattern *pattern, TextWork *work, const char *t
  * is not one of them. */
 typedef size_t (*TextSplitter)(const uint8_t *text, size_t length, size_t from);
 TextSplitter text_splitter_for(const char *regex);
+size_t text_split_cl100k(const uint8_t *text, size_t length, size_t from); /* tiktoken's */
 size_t text_split_gpt2(const uint8_t *text, size_t length, size_t from);
 
 /* Translates Oniguruma's syntax and Unicode 16 classes to PCRE2's. Caller frees. */
@@ -138,6 +197,8 @@ struct TextNormalizer {
     bool compatible, compose;                      /* NFC NFD NFKC NFKD */
     char *content;                                 /* Prepend, Replace */
     TextPattern *pattern;                          /* Replace */
+    TextCharsmap *charsmap;                        /* Precompiled */
+    TextSpmRules *spm;                             /* SentencePiece */
 };
 typedef struct TextNormalizers {
     TextNormalizer *parts;
@@ -147,6 +208,12 @@ bool text_normalizers_load(const json_t *json, TextNormalizers *out, Error *err)
 /* The result is in one of two buffers of the work, or is `in` itself. */
 TextView text_normalize(const TextNormalizers *chain, TextWork *work, TextView in);
 void text_normalizers_free(TextNormalizers *chain);
+/* Appends a normalizer of SentencePiece's own; rules are owned from here on. */
+void text_normalizers_add_spm(TextNormalizers *chain, TextSpmRules *rules);
+/* The replacements of a charsmap by grapheme cluster, as the Python package does it. */
+void text_normalize_precompiled(const TextCharsmap *map, TextView in, TextBuffer *out);
+/* The same by longest match, with SentencePiece's treatment of spaces. */
+void text_normalize_spm(const TextSpmRules *rules, TextView in, TextBuffer *out);
 /* NFC and its kin, by Unicode 9.0. */
 void text_normalize_form(TextView in, bool compatible, bool compose, TextBuffer *out);
 
@@ -180,12 +247,32 @@ typedef struct TextPreTokenizers {
     bool ends_in_bytes; /* the last part is ByteLevel */
     bool needs_origins; /* a part asks whether a piece starts the whole text */
 } TextPreTokenizers;
+/* Appends a Split by one of the known patterns, or by the start of words that
+ * begin with U+2581. */
+bool text_pre_tokenizers_add_split(TextPreTokenizers *chain, const char *regex, Error *err);
+void text_pre_tokenizers_add_spm_words(TextPreTokenizers *chain);
 bool text_pre_tokenizers_load(const json_t *json, TextPreTokenizers *out, Error *err);
 void text_pre_tokenizers_free(TextPreTokenizers *chain);
 
 /* ---- models ------------------------------------------------------------- */
 
-typedef enum { MODEL_BPE, MODEL_WORDPIECE, MODEL_WORDLEVEL } TextModelKind;
+typedef enum {
+    MODEL_BPE,
+    MODEL_WORDPIECE,
+    MODEL_WORDLEVEL,
+    MODEL_UNIGRAM,
+    MODEL_TEXT_BPE /* pairs merge when their joined text is a token: tiktoken, SentencePiece */
+} TextModelKind;
+
+/* Types of SentencePiece's pieces. */
+enum {
+    PIECE_NORMAL = 1,
+    PIECE_UNKNOWN = 2,
+    PIECE_CONTROL = 3,
+    PIECE_USER = 4,
+    PIECE_UNUSED = 5,
+    PIECE_BYTE = 6
+};
 
 typedef struct TextPair { /* an entry of the merge table; key 0 is empty */
     uint64_t key;         /* left << 32 | right, plus one */
@@ -209,6 +296,17 @@ typedef struct TextModel {
     size_t pair_slots, pair_count;
     int32_t last_product; /* while merges are read */
     TextVocab continuing; /* WordPiece: texts without their prefix */
+    /* Unigram, and SentencePiece's BPE */
+    double *scores;    /* [vocab.size] */
+    size_t score_room; /* capacity of scores */
+    uint8_t *types;    /* [vocab.size] PIECE_..., NULL for a tokenizer.json */
+    uint8_t *matched;  /* [vocab.size] pieces that text may match; NULL: all */
+    bool single;       /* scores add up in float32 */
+    double unk_score, max_score;
+    TextPrefixes prefixes; /* Unigram: all that may match; BPE: user-defined symbols */
+    /* BPE by texts */
+    TextVocab texts; /* what may come out of a merge, as the pieces spell it */
+    uint32_t *ranks; /* [vocab.size] lower merges first */
 } TextModel;
 
 /* The members of "model" except vocab and merges. */
@@ -219,10 +317,23 @@ bool text_model_add_merge(TextModel *model, const char *left, size_t left_length
                           size_t right_length, uint32_t rank, Error *err);
 bool text_model_finish(TextModel *model, Error *err);
 void text_model_free(TextModel *model);
+/* A Unigram vocabulary: the next id's text and score. */
+bool text_model_add_scored(TextModel *model, const char *text, size_t length, double score,
+                           Error *err);
+void text_model_find_fallback_bytes(TextModel *model);
+bool text_unigram_finish(TextModel *model, Error *err);
 /* Appends the ids of one piece to the work. False and the work's error on failure. */
 bool text_bpe_piece(const TextModel *model, TextWork *work, TextView piece);
+#define TEXT_NO_RANK UINT32_MAX
+/* The parts of text_bpe_piece for MODEL_TEXT_BPE (tokenizer_text_bpe.c): the
+ * symbols of a piece, the rank of joining two, and the ids of what came out. */
+size_t text_bpe_symbols(const TextModel *model, TextWork *work, TextView piece);
+uint32_t text_bpe_join(const TextModel *model, TextWork *work, const char *text, size_t left,
+                       size_t right, const uint32_t *ends);
+void text_bpe_emit(const TextModel *model, TextWork *work, TextView piece, size_t count);
 bool text_wordpiece_piece(const TextModel *model, TextWork *work, TextView piece);
 bool text_wordlevel_piece(const TextModel *model, TextWork *work, TextView piece);
+bool text_unigram_piece(const TextModel *model, TextWork *work, TextView piece);
 
 /* ---- added tokens ------------------------------------------------------- */
 
@@ -287,6 +398,8 @@ typedef struct TextPost {
     TextTemplate single, pair; /* no items: the sequences one after another */
 } TextPost;
 bool text_post_load(const json_t *json, TextPost *post, Error *err);
+/* before A after, and before A after before B after; an id of -1 is left out. */
+void text_post_wrap(TextPost *post, int32_t before, int32_t after);
 void text_post_free(TextPost *post);
 
 /* ---- decoders ----------------------------------------------------------- */
@@ -300,7 +413,8 @@ typedef enum {
     DECODE_METASPACE,
     DECODE_WORDPIECE,
     DECODE_BPE,
-    DECODE_CTC
+    DECODE_CTC,
+    DECODE_SENTENCEPIECE /* alone in its chain: it needs the types of the pieces */
 } TextDecoderKind;
 typedef struct TextDecoder {
     TextDecoderKind kind;
@@ -316,6 +430,8 @@ typedef struct TextDecoders {
     bool none; /* no decoder: tokens joined with a space */
 } TextDecoders;
 bool text_decoders_load(const json_t *json, TextDecoders *out, Error *err);
+/* An empty chain with one decoder, which the caller may fill. */
+TextDecoder *text_decoders_add(TextDecoders *chain, TextDecoderKind kind);
 void text_decoders_free(TextDecoders *chain);
 
 /* ---- the whole ---------------------------------------------------------- */
@@ -348,6 +464,13 @@ struct TextTokenizer {
     TextWork *idle;
 };
 
+/* The best way to cut the text up to a position (tokenizer_unigram.c). */
+typedef struct TextPath {
+    double score;
+    uint32_t start, next; /* where the last token starts; where the one from here ends */
+    int32_t id;
+} TextPath;
+
 /* What one encode call writes. */
 struct TextWork {
     TextWork *next;
@@ -364,10 +487,18 @@ struct TextWork {
     struct TextSymbols {
         int32_t *ids;
         uint32_t *begin, *next, *previous, *rank;
+        int32_t *product; /* of a symbol with its right neighbour */
         size_t capacity;
         uint64_t *heap;
         size_t heap_capacity;
     } symbols;
+    TextPath *paths; /* Unigram, by position */
+    size_t path_capacity;
+    struct TextUnusedCut { /* how an unused piece was last put together */
+        int32_t id;
+        uint32_t left_length;
+    } * unused_cuts;
+    size_t unused_count, unused_capacity;
     StrBuf scratch;
     void *match_data; /* PCRE2's, made on first use */
 };
@@ -384,5 +515,15 @@ void text_work_free(TextWork *work);
 bool text_tokenizer_load_bytes(TextTokenizer *tokenizer, const char *json, size_t length,
                                const char *name, Error *err);
 bool text_tokenizer_load_tree(TextTokenizer *tokenizer, const json_t *json, Error *err);
+/* Reads a SentencePiece model; *names gets {"bos_token": ...} and so on, a new
+ * reference. config may be NULL; it says which ids stand around a text. */
+bool text_spm_load(TextTokenizer *tokenizer, const void *bytes, size_t length, const json_t *config,
+                   json_t **names, Error *err);
+/* Reads a tiktoken rank file of this name, or Mistral's tekken.json. */
+bool text_tiktoken_load(TextTokenizer *tokenizer, const char *bytes, size_t length,
+                        const char *name, const json_t *config, json_t **names, Error *err);
+bool text_tekken_load(TextTokenizer *tokenizer, const char *bytes, size_t length, json_t **names,
+                      Error *err);
+bool text_is_tiktoken(const void *bytes, size_t length);
 
 #endif

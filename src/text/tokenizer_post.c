@@ -121,7 +121,7 @@ static bool load_roberta(const json_t *json, TextPost *post, Error *err) {
 
 /* ---- loading ------------------------------------------------------------ */
 
-static bool load_one(const json_t *json, TextPost *post, int depth, Error *err) {
+static bool load_part(const json_t *json, const char *type, void *chain, Error *err) {
     static const struct {
         const char *type;
         bool (*load)(const json_t *, TextPost *, Error *);
@@ -131,32 +131,19 @@ static bool load_one(const json_t *json, TextPost *post, int depth, Error *err) 
         {"RobertaProcessing", load_roberta},
         {"ByteLevel", NULL}, /* changes offsets only */
     };
-    const char *type = text_json_type(json, "post_processor", err);
-    if (!type) return false;
-    if (strcmp(type, "Sequence") == 0) {
-        const json_t *list = json_object_get(json, "processors");
-        if (!json_is_array(list) || depth >= TEXT_MAX_DEPTH)
-            return base_fail(
-                err, ERROR_INPUT,
-                "post_processor Sequence: \"processors\" must be a list, at most %d deep",
-                TEXT_MAX_DEPTH);
-        for (size_t i = 0; i < json_array_size(list); i++)
-            if (!load_one(json_array_get(list, i), post, depth + 1, err)) return false;
-        return true;
-    }
-    for (size_t i = 0; i < BASE_COUNT(kinds); i++) {
-        if (strcmp(type, kinds[i].type) != 0) continue;
-        if (kinds[i].load && post->single.count)
-            return base_fail(err, ERROR_UNSUPPORTED,
-                             "post_processor: two templates one after another are not supported");
-        return !kinds[i].load || kinds[i].load(json, post, err);
-    }
-    return base_fail(err, ERROR_UNSUPPORTED, "post_processor of type \"%s\" is not supported",
-                     type);
+    TextPost *post = chain;
+    size_t k = 0;
+    while (k < BASE_COUNT(kinds) && strcmp(type, kinds[k].type) != 0) k++;
+    if (k == BASE_COUNT(kinds)) return text_chain_unknown("post_processor", type, err);
+    if (kinds[k].load && post->single.count)
+        return base_fail(err, ERROR_UNSUPPORTED,
+                         "post_processor: two templates one after another are not supported");
+    return !kinds[k].load || kinds[k].load(json, post, err);
 }
 
 bool text_post_load(const json_t *json, TextPost *post, Error *err) {
-    if (json && !json_is_null(json) && !load_one(json, post, 0, err)) return false;
+    static const TextChainLoader loader = {"post_processor", "processors", load_part};
+    if (!text_chain_load(json, &loader, post, err)) return false;
     if (!post->single.count) {
         write_template(&post->single, "A0", 0, 0);
         write_template(&post->pair, "A0B1", 0, 0);
@@ -173,4 +160,15 @@ void text_post_free(TextPost *post) {
     template_free(&post->single);
     template_free(&post->pair);
     *post = (TextPost){0};
+}
+
+void text_post_wrap(TextPost *post, int32_t before, int32_t after) {
+    TextTemplate *const templates[2] = {&post->single, &post->pair};
+    text_post_free(post);
+    for (int pair = 0; pair < 2; pair++)
+        for (int sequence = 0; sequence <= pair; sequence++) {
+            if (before >= 0) add_ids(templates[pair], &before, 1, sequence);
+            add_item(templates[pair], sequence, sequence);
+            if (after >= 0) add_ids(templates[pair], &after, 1, sequence);
+        }
 }

@@ -1,6 +1,7 @@
 /* Pre-tokenizers: cut a normalized text into the pieces that the model sees one
  * by one. Each hands its pieces to the next stage at once (depth first). */
 #include "text/tokenizer_parts.h"
+#include "text/tokenizer_patterns.h"
 
 static void hand_on(TextWork *work, size_t stage, TextView in, size_t begin, size_t end) {
     if (end > begin && !work->failed)
@@ -274,6 +275,22 @@ static void run_bert(const TextPreTokenizer *part, TextWork *work, size_t stage,
     hand_on(work, stage, in, begin, in.length);
 }
 
+/* Cuts where the script changes; characters of no script go with what is before
+ * them, and are dropped in front of all others. */
+static void run_scripts(const TextPreTokenizer *part, TextWork *work, size_t stage, TextView in) {
+    (void)part;
+    size_t begin = in.length, length;
+    int last = 0;
+    for (size_t i = 0; i < in.length; i += length) {
+        int script = text_script(text_decode((const uint8_t *)in.data + i, &length));
+        if (!script || script == last) continue;
+        if (last) hand_on(work, stage, in, begin, i);
+        begin = i;
+        last = script;
+    }
+    hand_on(work, stage, in, begin, in.length);
+}
+
 static void run_punctuation(const TextPreTokenizer *part, TextWork *work, size_t stage,
                             TextView in) {
     Cutter cutter = {.work = work, .stage = stage, .in = in, .behavior = part->behavior};
@@ -373,18 +390,30 @@ static void run_split(const TextPreTokenizer *part, TextWork *work, size_t stage
 
 static bool load_split(const json_t *json, TextPreTokenizer *part, Error *err) {
     const char *where = "pre_tokenizer Split";
-    const json_t *pattern = json_object_get(json, "pattern");
-    const char *literal = json_string_value(json_object_get(pattern, "String"));
-    const char *regex = json_string_value(json_object_get(pattern, "Regex"));
-    if (!literal && !regex)
-        return base_fail(err, ERROR_INPUT, "%s: \"pattern\" needs a \"String\" or a \"Regex\"",
-                         where);
+    const char *regex =
+        json_string_value(json_object_get(json_object_get(json, "pattern"), "Regex"));
     part->splitter = regex ? text_splitter_for(regex) : NULL;
-    if (!part->splitter)
-        part->pattern = literal ? text_pattern_literal(literal) : text_pattern_regex(regex, err);
+    if (!part->splitter) part->pattern = text_pattern_load(json, where, err);
     return (part->splitter || part->pattern) &&
            load_behavior(json, SPLIT_ISOLATED, where, &part->behavior, err) &&
            text_json_bool(json, "invert", false, where, &part->invert, err);
+}
+
+/* Before each run of U+2581 but the first. */
+static void run_spm_words(const TextPreTokenizer *part, TextWork *work, size_t stage, TextView in) {
+    (void)part;
+    size_t begin = 0;
+    for (size_t i = 0; i < in.length;) {
+        const char *lead = memchr(in.data + i, 0xE2, in.length - i);
+        if (!lead) break;
+        size_t at = (size_t)(lead - in.data);
+        i = at + 3;
+        if (memcmp(lead, "\xE2\x96\x81", 3) != 0) continue;
+        while (i + 3 <= in.length && memcmp(in.data + i, "\xE2\x96\x81", 3) == 0) i += 3;
+        hand_on(work, stage, in, begin, at);
+        begin = at;
+    }
+    hand_on(work, stage, in, begin, in.length);
 }
 
 /* ---- loading ------------------------------------------------------------ */
@@ -398,6 +427,7 @@ static const struct {
     {"BertPreTokenizer", run_bert, NULL},
     {"Whitespace", run_whitespace, NULL},
     {"WhitespaceSplit", run_whitespace_split, NULL},
+    {"UnicodeScripts", run_scripts, NULL},
     {"Punctuation", run_punctuation, load_punctuation},
     {"Digits", run_digits, load_digits},
     {"Metaspace", run_metaspace, load_metaspace},
@@ -406,38 +436,47 @@ static const struct {
     {"Split", run_split, load_split},
 };
 
-static bool load_one(const json_t *json, TextPreTokenizers *out, int depth, Error *err) {
-    const char *type = text_json_type(json, "pre_tokenizer", err);
-    if (!type) return false;
-    if (strcmp(type, "Sequence") == 0) {
-        const json_t *list = json_object_get(json, "pretokenizers");
-        if (!json_is_array(list) || depth >= TEXT_MAX_DEPTH)
-            return base_fail(
-                err, ERROR_INPUT,
-                "pre_tokenizer Sequence: \"pretokenizers\" must be a list, at most %d deep",
-                TEXT_MAX_DEPTH);
-        for (size_t i = 0; i < json_array_size(list); i++)
-            if (!load_one(json_array_get(list, i), out, depth + 1, err)) return false;
-        return true;
-    }
-    for (size_t k = 0; k < BASE_COUNT(kinds); k++) {
-        if (strcmp(type, kinds[k].type) != 0) continue;
-        if (out->count == TEXT_MAX_STAGES)
-            return base_fail(err, ERROR_UNSUPPORTED, "pre_tokenizer: more than %d steps",
-                             TEXT_MAX_STAGES);
-        out->parts = base_realloc(out->parts, (out->count + 1) * sizeof *out->parts);
-        TextPreTokenizer *part = &out->parts[out->count++];
-        *part = (TextPreTokenizer){.run = kinds[k].run};
-        out->ends_in_bytes = part->run == run_byte_level;
-        if (kinds[k].load && !kinds[k].load(json, part, err)) return false;
-        out->needs_origins |= part->run == run_metaspace && part->scheme == SCHEME_FIRST;
-        return true;
-    }
-    return base_fail(err, ERROR_UNSUPPORTED, "pre_tokenizer of type \"%s\" is not supported", type);
+static bool load_part(const json_t *json, const char *type, void *chain, Error *err) {
+    TextPreTokenizers *out = chain;
+    size_t k = 0;
+    while (k < BASE_COUNT(kinds) && strcmp(type, kinds[k].type) != 0) k++;
+    if (k == BASE_COUNT(kinds)) return text_chain_unknown("pre_tokenizer", type, err);
+    void *parts =
+        text_chain_grow(out->parts, &out->count, sizeof *out->parts, "pre_tokenizer", err);
+    if (!parts) return false;
+    out->parts = parts;
+    TextPreTokenizer *part = &out->parts[out->count - 1];
+    part->run = kinds[k].run;
+    out->ends_in_bytes = part->run == run_byte_level;
+    if (kinds[k].load && !kinds[k].load(json, part, err)) return false;
+    out->needs_origins |= part->run == run_metaspace && part->scheme == SCHEME_FIRST;
+    return true;
 }
 
 bool text_pre_tokenizers_load(const json_t *json, TextPreTokenizers *out, Error *err) {
-    return !json || json_is_null(json) || load_one(json, out, 0, err);
+    static const TextChainLoader loader = {"pre_tokenizer", "pretokenizers", load_part};
+    return text_chain_load(json, &loader, out, err);
+}
+
+static TextPreTokenizer *add_part(TextPreTokenizers *chain, TextPreTokenizer part) {
+    chain->parts = base_realloc(chain->parts, (chain->count + 1) * sizeof *chain->parts);
+    chain->parts[chain->count] = part;
+    return &chain->parts[chain->count++];
+}
+
+bool text_pre_tokenizers_add_split(TextPreTokenizers *chain, const char *regex, Error *err) {
+    TextPreTokenizer *part =
+        add_part(chain, (TextPreTokenizer){.run = run_split,
+                                           .behavior = SPLIT_ISOLATED,
+                                           .splitter = strcmp(regex, CL100K) == 0
+                                                           ? text_split_cl100k
+                                                           : text_splitter_for(regex)});
+    if (!part->splitter) part->pattern = text_pattern_regex(regex, err);
+    return part->splitter || part->pattern;
+}
+
+void text_pre_tokenizers_add_spm_words(TextPreTokenizers *chain) {
+    add_part(chain, (TextPreTokenizer){.run = run_spm_words});
 }
 
 void text_pre_tokenizers_free(TextPreTokenizers *chain) {

@@ -3,6 +3,8 @@
  * strictly. It never recurses. */
 #include "text/tokenizer_scan.h"
 
+#include <math.h>
+
 typedef struct Cursor {
     const char *text;
     size_t at, end;
@@ -84,7 +86,7 @@ static bool find_in_model(Cursor *c, TextScan *scan) {
         size_t begin = c->at;
         char opens = begin < c->end ? c->text[begin] : '\0';
         if (!skip_value(c)) return false;
-        if (opens == '{' && is_key(key, length, "vocab")) {
+        if ((opens == '{' || opens == '[') && is_key(key, length, "vocab")) {
             scan->vocab_begin = begin;
             scan->vocab_end = c->at;
         } else if (opens == '[' && is_key(key, length, "merges")) {
@@ -115,7 +117,7 @@ void text_scan_rest(const char *json, size_t length, const TextScan *scan, StrBu
     struct {
         size_t begin, end;
         const char *instead;
-    } cuts[2] = {{scan->vocab_begin, scan->vocab_end, "{}"},
+    } cuts[2] = {{scan->vocab_begin, scan->vocab_end, json[scan->vocab_begin] == '{' ? "{}" : "[]"},
                  {scan->merges_begin, scan->merges_end, "[]"}};
     size_t first = cuts[1].end && cuts[1].begin < cuts[0].begin, done = 0;
     for (size_t i = 0; i < 2; i++) {
@@ -229,13 +231,45 @@ static bool read_vocab(Cursor *c, TextModel *model, StrBuf *scratch, Error *err)
     return take(c, '}') || bad(c, "\"vocab\" is not an object of token to id", err);
 }
 
+/* A JSON number ends at a character that can follow one, so strtod stops there. */
+static bool read_number(Cursor *c, double *number) {
+    skip_space(c);
+    const char *start = c->text + c->at;
+    if (c->at >= c->end || !(*start == '-' || (*start >= '0' && *start <= '9'))) return false;
+    char *end;
+    *number = strtod(start, &end);
+    c->at += (size_t)(end - start);
+    return c->at <= c->end && end > start && isfinite(*number);
+}
+
+/* [["token", score], ...] in the order of ids. */
+static bool read_scored(Cursor *c, TextModel *model, StrBuf *scratch, Error *err) {
+    take(c, '[');
+    if (take(c, ']')) return true;
+    do {
+        const char *text;
+        size_t length;
+        double score;
+        if (!take(c, '[') || !read_string(c, scratch, &text, &length) || !take(c, ',') ||
+            !read_number(c, &score) || !take(c, ']'))
+            return bad(c, "an entry of \"vocab\" is not a token and its score", err);
+        if (!text_model_add_scored(model, text, length, score, err)) return false;
+    } while (take(c, ','));
+    return take(c, ']') || bad(c, "\"vocab\" is not a list of tokens and scores", err);
+}
+
 bool text_scan_vocab(const char *json, const TextScan *scan, TextModel *model, Error *err) {
     Cursor c = {json, scan->vocab_begin, scan->vocab_end};
     StrBuf scratch = {0};
     /* "token": 12345, takes 13 to 25 bytes; a guess only spares growing. */
     size_t bytes = c.end - c.at;
     text_vocab_reserve(&model->vocab, bytes / 2, bytes / 16);
-    bool ok = read_vocab(&c, model, &scratch, err);
+    bool scored = json[c.at] == '[';
+    bool ok = scored != (model->kind == MODEL_UNIGRAM)
+                  ? base_fail(err, ERROR_INPUT, "model: \"vocab\" must be %s",
+                              scored ? "an object of token to id" : "a list of tokens and scores")
+              : scored ? read_scored(&c, model, &scratch, err)
+                       : read_vocab(&c, model, &scratch, err);
     base_str_free(&scratch);
     return ok;
 }

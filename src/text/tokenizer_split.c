@@ -106,6 +106,13 @@ static size_t split_llama3(const uint8_t *text, size_t length, size_t from) {
     return split_llama(text, length, from, CLASS_LETTER, 3);
 }
 
+/* tiktoken's cl100k_base differs from LLAMA3 where the text ends in spaces: \s++$
+ * takes them all. Its $ is the end of the text, so this is for tiktoken only. */
+size_t text_split_cl100k(const uint8_t *text, size_t length, size_t from) {
+    size_t end = run_of(text, length, from, CLASS_SPACE);
+    return end == length ? end : split_llama(text, length, from, CLASS_LETTER, 3);
+}
+
 static size_t split_qwen2(const uint8_t *text, size_t length, size_t from) {
     return split_llama(text, length, from, CLASS_LETTER, 1);
 }

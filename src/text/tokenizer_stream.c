@@ -18,6 +18,8 @@ struct TextStream {
     bool skip_special, wait; /* wait: decode everything at the end */
     TextIds ids;             /* when waiting */
     size_t seen;
+    bool spm;
+    TextSpmDecoding spm_state;
     TextWork *work;
     StrBuf *out;
     Stage stages[TEXT_MAX_STAGES];
@@ -25,9 +27,7 @@ struct TextStream {
 
 static void stage_token(TextStream *stream, size_t at, const char *text, size_t length);
 
-/* Bytes at the start of s that may yet become a character: 0 when they are a
- * whole one or can never be one. */
-static bool is_cut_character(const uint8_t *s, size_t length) {
+bool text_is_cut_character(const uint8_t *s, size_t length) {
     size_t needed = s[0] >= 0xF0 && s[0] <= 0xF4   ? 4
                     : s[0] >= 0xE0 && s[0] <= 0xEF ? 3
                     : s[0] >= 0xC2 && s[0] <= 0xDF ? 2
@@ -52,7 +52,7 @@ static void settle_bytes(TextStream *stream, size_t at, bool end) {
     stage->scratch.length = 0;
     while (i < held->length) {
         uint32_t code;
-        if (!end && is_cut_character((const uint8_t *)held->data + i, held->length - i)) break;
+        if (!end && text_is_cut_character((const uint8_t *)held->data + i, held->length - i)) break;
         i += base_utf8_decode(held->data + i, held->length - i, &code, NULL);
         base_str_append_codepoint(&stage->scratch, code);
     }
@@ -179,11 +179,17 @@ TextStream *text_stream_new(const TextTokenizer *tokenizer, bool skip_special) {
     stream->tokenizer = tokenizer;
     stream->skip_special = skip_special;
     stream->wait = !plan(stream);
+    stream->spm =
+        tokenizer->decoders.count && tokenizer->decoders.parts[0].kind == DECODE_SENTENCEPIECE;
     return stream;
 }
 
 void text_stream_push(TextStream *stream, int32_t id, StrBuf *out) {
     size_t length;
+    if (stream->spm) {
+        text_spm_decode(stream->tokenizer, &stream->spm_state, id, stream->skip_special, out);
+        return;
+    }
     if (stream->wait) {
         text_ids_append(&stream->ids, id);
         return;
@@ -200,6 +206,10 @@ void text_stream_push(TextStream *stream, int32_t id, StrBuf *out) {
 }
 
 void text_stream_finish(TextStream *stream, StrBuf *out) {
+    if (stream->spm) {
+        text_spm_decode_end(&stream->spm_state, out);
+        return;
+    }
     if (stream->wait) {
         size_t length;
         char *text = text_tokenizer_decode(stream->tokenizer, stream->ids.data, stream->ids.length,
@@ -223,6 +233,7 @@ void text_stream_free(TextStream *stream) {
         base_str_free(&stream->stages[i].held);
         base_str_free(&stream->stages[i].scratch);
     }
+    base_str_free(&stream->spm_state.held);
     text_ids_free(&stream->ids);
     free(stream);
 }

@@ -124,16 +124,25 @@ void text_unicode_prepare(void) {
     pthread_once(&once, prepare);
 }
 
-TextCategory text_category(uint32_t code) {
-    size_t low = 0, high = text_category_start_count;
+/* The value of the run that holds this code point: starts are code << 8 | value. */
+static unsigned run_value(const uint32_t *starts, size_t count, uint32_t code) {
+    size_t low = 0, high = count;
     while (high - low > 1) {
         size_t middle = (low + high) / 2;
-        if (text_category_starts[middle] >> 8 <= code)
+        if (starts[middle] >> 8 <= code)
             low = middle;
         else
             high = middle;
     }
-    return (TextCategory)(text_category_starts[low] & 255);
+    return starts[low] & 255;
+}
+
+TextCategory text_category(uint32_t code) {
+    return (TextCategory)run_value(text_category_starts, text_category_start_count, code);
+}
+
+int text_script(uint32_t code) {
+    return (int)run_value(text_script_starts, text_script_start_count, code);
 }
 
 bool text_in(const TextRanges *set, uint32_t code) {

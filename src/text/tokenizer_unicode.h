@@ -59,6 +59,8 @@ extern const size_t text_category_start_count;
 extern const TextRanges text_assigned_9, text_mark_9, text_bert_mark, text_bert_punctuation,
     text_bert_dropped, text_word_extra, text_numeric_extra, text_script_han, text_script_hiragana,
     text_script_katakana, text_script_hangul;
+extern const uint32_t text_script_starts[]; /* code point << 8 | script */
+extern const size_t text_script_start_count;
 extern const TextCaseRun text_lower_runs[];
 extern const size_t text_lower_run_count;
 
@@ -99,6 +101,9 @@ static inline bool text_is_space(uint32_t code) {
 }
 bool text_is_numeric(uint32_t code);   /* Nd Nl No, 17.0 */
 bool text_is_rust_word(uint32_t code); /* \w of Rust's regex: joiners too, fractions not */
+/* A number for the script of a code point, 0 for none, as the pre-tokenizer
+ * UnicodeScripts sees it: Hiragana and Katakana are Han. */
+int text_script(uint32_t code);
 /* Full lowercase mapping of one code point, 1 or 2 of them. */
 int text_lower(uint32_t code, uint32_t out[2]);
 

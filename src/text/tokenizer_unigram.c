@@ -1,0 +1,107 @@
+/* The unigram language model (Kudo, 2018): of all ways to cut a piece into
+ * tokens, the one whose scores add up to most (Viterbi), the earlier start on
+ * ties. Hugging Face adds in float64; SentencePiece adds pairs in float64 and
+ * keeps float32, which decides near ties. */
+#include "text/tokenizer_parts.h"
+
+enum { UNKNOWN_PENALTY = 10 };
+
+bool text_unigram_finish(TextModel *model, Error *err) {
+    if (!model->vocab.size) return base_fail(err, ERROR_INPUT, "model Unigram: no vocabulary");
+    double lowest = 1e300;
+    for (size_t i = 0; i < model->vocab.size; i++)
+        if (!model->types || model->types[i] == PIECE_NORMAL)
+            lowest = BASE_MIN(lowest, model->scores[i]);
+    model->unk_score = lowest - UNKNOWN_PENALTY;
+    if (model->single) model->unk_score = (float)lowest - (float)UNKNOWN_PENALTY;
+    text_prefixes_build(&model->prefixes, &model->vocab, model->matched);
+    return true;
+}
+
+static void reserve_paths(TextWork *work, size_t length) {
+    if (length < work->path_capacity) return;
+    work->path_capacity = length + length / 2 + 256;
+    free(work->paths);
+    work->paths = base_alloc(work->path_capacity * sizeof *work->paths);
+}
+
+static void offer(const TextModel *model, TextPath *paths, size_t from, size_t to, double score,
+                  int32_t id) {
+    double candidate = score + paths[from].score;
+    if (paths[to].start != UINT32_MAX && !(candidate > paths[to].score)) return;
+    paths[to].score = model->single ? (float)candidate : candidate;
+    paths[to].start = (uint32_t)from;
+    paths[to].id = id;
+}
+
+/* The best way to each position; false where a character needs an unk token
+ * that the model lacks. */
+static bool find_paths(const TextModel *model, TextPath *paths, TextView piece) {
+    for (size_t i = 0; i <= piece.length; i++) paths[i].start = UINT32_MAX;
+    paths[0].score = 0;
+    for (size_t from = 0, step; from < piece.length; from += step) {
+        text_decode((const uint8_t *)piece.data + from, &step);
+        bool single = false;
+        uint32_t node = 0;
+        for (size_t at = from; at < piece.length;) {
+            node = text_prefixes_child(&model->prefixes, node, (uint8_t)piece.data[at++]);
+            if (!node) break;
+            int32_t id = model->prefixes.ids[node];
+            if (id < 0) continue;
+            double score = model->scores[id];
+            if (model->types && model->types[id] == PIECE_USER)
+                score = (float)(at - from) * (float)model->max_score - 0.1;
+            offer(model, paths, from, at, score, id);
+            single |= at - from == step;
+        }
+        if (single) continue;
+        if (model->unk_id < 0) return false;
+        offer(model, paths, from, from + step, model->unk_score, model->unk_id);
+    }
+    return true;
+}
+
+/* An unknown stretch: one more look at it as a whole (Hugging Face), else its
+ * bytes where the model has them, else unk. */
+static void emit_unknown(const TextModel *model, TextWork *work, TextView piece, size_t begin,
+                         size_t end) {
+    int32_t id =
+        model->types ? -1 : text_vocab_find(&model->vocab, piece.data + begin, end - begin);
+    bool bytes = id < 0 && model->byte_fallback;
+    for (size_t i = begin; i < end && bytes; i++)
+        bytes = model->fallback_ids[(uint8_t)piece.data[i]] >= 0;
+    if (!bytes) {
+        text_work_emit(work, id >= 0 ? id : model->unk_id, piece, begin, end);
+        return;
+    }
+    for (size_t i = begin, step; i < end; i += step) {
+        text_decode((const uint8_t *)piece.data + i, &step);
+        for (size_t k = i; k < i + step; k++)
+            text_work_emit(work, model->fallback_ids[(uint8_t)piece.data[k]], piece, i, i + step);
+    }
+}
+
+bool text_unigram_piece(const TextModel *model, TextWork *work, TextView piece) {
+    if (piece.length >= UINT32_MAX / 2)
+        return base_fail(work->err, ERROR_UNSUPPORTED,
+                         "a word of %zu bytes is too long to tokenize", piece.length);
+    reserve_paths(work, piece.length + 1);
+    TextPath *paths = work->paths;
+    if (!find_paths(model, paths, piece))
+        return base_fail(work->err, ERROR_INPUT,
+                         "the tokenizer has no unk token for a character that it lacks");
+    for (size_t end = piece.length; end > 0; end = paths[end].start)
+        paths[paths[end].start].next = (uint32_t)end;
+    for (size_t begin = 0, end; begin < piece.length; begin = end) {
+        end = paths[begin].next;
+        int32_t id = paths[end].id;
+        if (id != model->unk_id) {
+            text_work_emit(work, id, piece, begin, end);
+            continue;
+        }
+        while (end < piece.length && paths[paths[end].next].id == model->unk_id)
+            end = paths[end].next;
+        emit_unknown(model, work, piece, begin, end);
+    }
+    return true;
+}
