@@ -188,6 +188,10 @@ static inline void *node_data(const Node *node) {
     return node->buffer->data + node->offset;
 }
 
+/* node, not yet computed, takes over operation, inputs and parameters of a lazy
+ * node of its shape and dtype that gives the same value. Releases other. */
+void node_become(Node *node, Node *other);
+
 /* Evaluates all of them and what they need. False after reporting the error. */
 bool nodes_eval(Node *const *nodes, size_t count);
 static inline bool node_eval(Node *node) {

@@ -18,9 +18,14 @@ static Node *push(Node *stack, Node *node) {
     return node;
 }
 
+/* What is in a chain: nodes that transforms made, and that read rows of a product. */
+typedef struct Found {
+    size_t traced, readers;
+} Found;
+
 /* Queues root and what it needs in front of `newest`, inputs first; a chain from
- * the last to the first. Counts the nodes that transforms made. */
-static Node *queue_from(Node *newest, Node *root, size_t *n_traced) {
+ * the last to the first. */
+static Node *queue_from(Node *newest, Node *root, Found *found) {
     Node *stack = push(NULL, root);
     while (stack) {
         Node *node = stack;
@@ -31,7 +36,8 @@ static Node *queue_from(Node *newest, Node *root, size_t *n_traced) {
             stack = node->link;
             node->link = newest;
             newest = node;
-            *n_traced += node->sequence != 0;
+            found->traced += node->sequence != 0;
+            found->readers += vocabulary_reads(node);
         }
     }
     return newest;
@@ -49,6 +55,7 @@ static int made_before(const void *a, const void *b) {
 static Node *queue_as_made(Node *newest, size_t n_traced, Node *const *roots, size_t count) {
     Node **traced = base_alloc(n_traced * sizeof *traced);
     size_t found = 0;
+    Found again = {0, 0};
     for (Node *node = newest; node; node = node->link) {
         node->state = NODE_LAZY;
         if (node->sequence) traced[found++] = node;
@@ -56,10 +63,27 @@ static Node *queue_as_made(Node *newest, size_t n_traced, Node *const *roots, si
     qsort(traced, found, sizeof *traced, made_before);
     newest = NULL;
     for (size_t i = 0; i < found; i++)
-        if (traced[i]->state == NODE_LAZY) newest = queue_from(newest, traced[i], &n_traced);
+        if (traced[i]->state == NODE_LAZY) newest = queue_from(newest, traced[i], &again);
     for (size_t i = 0; i < count; i++)
-        if (roots[i]->state == NODE_LAZY) newest = queue_from(newest, roots[i], &n_traced);
+        if (roots[i]->state == NODE_LAZY) newest = queue_from(newest, roots[i], &again);
     free(traced);
+    return newest;
+}
+
+/* Queues again when a product over a vocabulary is not needed as a whole. */
+static Node *queue_without_products(Node *newest, Found *found, Node *const *roots, size_t count) {
+    Node **readers = base_alloc(found->readers * sizeof *readers);
+    size_t n = 0;
+    for (Node *node = newest; node; node = node->link) {
+        node->state = NODE_LAZY;
+        if (vocabulary_reads(node) && !node_traced(node)) readers[n++] = node;
+    }
+    vocabulary_fuse(readers, n);
+    free(readers);
+    newest = NULL;
+    *found = (Found){0, 0};
+    for (size_t i = 0; i < count; i++)
+        if (roots[i]->state == NODE_LAZY) newest = queue_from(newest, roots[i], found);
     return newest;
 }
 
@@ -80,10 +104,11 @@ static Node *order(Node *newest) {
 
 bool nodes_eval(Node *const *nodes, size_t count) {
     Node *newest = NULL;
-    size_t n_traced = 0;
+    Found found = {0, 0};
     for (size_t i = 0; i < count; i++)
-        if (nodes[i]->state == NODE_LAZY) newest = queue_from(newest, nodes[i], &n_traced);
-    if (n_traced > 1) newest = queue_as_made(newest, n_traced, nodes, count);
+        if (nodes[i]->state == NODE_LAZY) newest = queue_from(newest, nodes[i], &found);
+    if (found.readers) newest = queue_without_products(newest, &found, nodes, count);
+    if (found.traced > 1) newest = queue_as_made(newest, found.traced, nodes, count);
 
     Error err;
     err.code = ERROR_NONE;

@@ -26,6 +26,14 @@ bool fuse_eval(Node *node, Error *err);
 void fuse_undo(Node *node);
 bool fuse_set(bool on);
 
+/* The loss over a vocabulary (ops/vocabulary.c). Where a logsumexp reads a large
+ * product that nothing else needs, but for one take_along_axis, both become parts
+ * of a node that holds a chunk of the product at a time, and the product is freed.
+ * nodes: those of a graph for which vocabulary_reads holds. Returns how many
+ * products are gone. */
+size_t vocabulary_fuse(Node *const *nodes, size_t count);
+bool vocabulary_reads(const Node *node);
+
 /* What mlx_array.ctx points to. It stays when another value is assigned, so
  * copies of the mlx_array struct see the new value. */
 typedef struct Handle {

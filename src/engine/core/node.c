@@ -204,6 +204,24 @@ void node_release_last(Node *node) {
     nodes_free(node);
 }
 
+void node_become(Node *node, Node *other) {
+    Node *dead = NULL;
+    node_forget(node, &dead);
+    node->op = other->op;
+    if (other->n_inputs > NODE_INPUTS) node->inputs = base_alloc(other->n_inputs * sizeof(Node *));
+    node->n_inputs = other->n_inputs;
+    for (uint32_t i = 0; i < other->n_inputs; i++) node->inputs[i] = node_retain(other->inputs[i]);
+    if (other->param) {
+        void *copy = other->param_bytes <= NODE_PARAM_BYTES ? node->own_param
+                                                            : base_alloc(other->param_bytes);
+        memcpy(copy, other->param, other->param_bytes);
+        node->param = copy;
+    }
+    node->param_bytes = other->param_bytes;
+    nodes_free(dead);
+    node_release(other);
+}
+
 void node_detach(Node *node) {
     Node *dead = NULL;
     node_forget(node, &dead);

@@ -267,6 +267,34 @@ typedef struct CpuGemm {
 void cpu_gemm(const CpuGemm *product);
 void cpu_gemm_batch(const CpuGemm *products, size_t count);
 
+/* ---- rows times a large vocabulary ----------------------------------------- */
+
+/* The products x [rows, depth] (contiguous) times every word of w, of which only
+ * a chunk is there at a time. Item (word, i) of w is w[word * w_word + i *
+ * w_depth]; or w is packed, its rows the words. */
+typedef struct CpuVocabulary {
+    size_t rows, depth, words;
+    const void *x;
+    CpuType x_type;
+    const void *w;
+    CpuType w_type;
+    ptrdiff_t w_word, w_depth;
+    const CpuQuant *quant;   /* instead of w */
+    const uint32_t *targets; /* [rows] a word each, below words */
+} CpuVocabulary;
+/* out: [rows]. targets are read by the second only: the product with that word. */
+void cpu_vocabulary_logsumexp(const CpuVocabulary *job, float *out);
+void cpu_vocabulary_scores(const CpuVocabulary *job, float *out);
+
+/* Gradients for the cotangents of both, [rows], either may be NULL: zero. dx:
+ * [rows, depth] of x_type, dw: [words, depth] of w_type; NULL: not wanted. The
+ * products' gradient is held in x_type. */
+typedef struct CpuVocabularyGrad {
+    const float *logsumexp, *g_logsumexp, *g_score;
+    void *dx, *dw;
+} CpuVocabularyGrad;
+void cpu_vocabulary_grad(const CpuVocabulary *job, const CpuVocabularyGrad *grad);
+
 /* ---- convolution ---------------------------------------------------------- */
 
 /* Output o reads the input, dilated, at o * stride + k * kernel_dilation - pad

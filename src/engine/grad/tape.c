@@ -264,10 +264,26 @@ static Node *zeros_like(const Node *node) {
     return op_full_value(node->shape, node->ndim, 0, node->dtype);
 }
 
+/* Opens the tape, after products over a vocabulary that are not needed as a whole
+ * are gone from it. */
+static void tape_open_fused(Tape *tape, const Trace *trace, Node *const *outputs, size_t count) {
+    tape_open(tape, trace, outputs, count);
+    Node **readers = base_alloc((tape->count + 1) * sizeof *readers);
+    size_t n = 0;
+    for (size_t i = 0; i < tape->count; i++)
+        if (tape->nodes[i]->op && vocabulary_reads(tape->nodes[i])) readers[n++] = tape->nodes[i];
+    if (n) {
+        tape_close(tape);
+        vocabulary_fuse(readers, n);
+        tape_open(tape, trace, outputs, count);
+    }
+    free(readers);
+}
+
 bool tape_backward(const Trace *trace, Node *const *outputs, Node *const *cotangents, size_t count,
                    const size_t *targets, size_t n_targets, Node **grads) {
     Tape tape;
-    tape_open(&tape, trace, outputs, count);
+    tape_open_fused(&tape, trace, outputs, count);
     Node **slots = base_calloc(tape.count + 1, sizeof *slots);
     bool *depends = tape_depends(&tape, trace->count, targets, n_targets);
 

@@ -209,7 +209,7 @@ static bool take_along_vjp(Node *node, Node *g, const bool *wanted, Node **grads
     grads[0] = op_sum_to(sum, x);
     return temps_end(&t, grads[0] != NULL);
 }
-static const Op take_along_op = {"take_along_axis", take_along_eval, take_along_vjp};
+const Op take_along_op = {"take_along_axis", take_along_eval, take_along_vjp};
 
 /* The shape of the visit: indices and x broadcast together, the axis the indices'. */
 static bool along_shape(const char *op, const Node *x, const Node *indices, int axis, int *shape) {

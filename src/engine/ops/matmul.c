@@ -182,7 +182,7 @@ static bool matmul_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
     }
     return temps_end(&t, good);
 }
-static const Op matmul_op = {"matmul", matmul_eval, matmul_vjp};
+const Op matmul_op = {"matmul", matmul_eval, matmul_vjp};
 static const Op addmm_op = {"addmm", matmul_eval, matmul_vjp};
 
 bool op_matmul_shape(const char *op, const Node *a, const Node *b, int *shape, int *ndim) {

@@ -28,6 +28,8 @@ bool ops_zero_vjp(Node *node, Node *g, const bool *wanted, Node **grads);
 /* Results that are inputs[0] plus something the other inputs make. Gradients that
  * such a one forms on zeros are added to other gradients in place. */
 extern const Op add_along_op, scatter_add_op, slice_add_op;
+/* What other files recognise. */
+extern const Op logsumexp_op, take_along_op, matmul_op, quantized_matmul_op;
 
 /* ---- element-wise -------------------------------------------------------- */
 

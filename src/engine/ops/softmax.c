@@ -90,7 +90,7 @@ static bool logsumexp_vjp(Node *node, Node *g, const bool *wanted, Node **grads)
     grads[0] = op_multiply(share, temp(&t, op_reshape(g, shape, x->ndim)));
     return temps_end(&t, grads[0] != NULL);
 }
-static const Op logsumexp_op = {"logsumexp", logsumexp_eval, logsumexp_vjp};
+const Op logsumexp_op = {"logsumexp", logsumexp_eval, logsumexp_vjp};
 
 static Node *to_real(const char *name, Node *x) {
     if (x->dtype == MLX_COMPLEX64) return op_error("[%s] Not supported for complex64.", name);
