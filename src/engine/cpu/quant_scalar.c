@@ -4,6 +4,7 @@
 #include "cpu/unpack.h"
 
 #include <math.h>
+#include <string.h>
 
 static void quant_gemv(const CpuQuant *w, size_t begin, size_t end, const Activations *x, float *y,
                        ptrdiff_t y_stride) {
@@ -31,7 +32,30 @@ static void dequant(const uint32_t *row, int bits, size_t first, size_t count, i
     }
 }
 
+static void pack(const float *w, size_t groups, int group, int bits, uint32_t *words, float *scales,
+                 float *biases) {
+    const float top = (float)((1 << bits) - 1);
+    memset(words, 0, groups * (size_t)group * (size_t)bits / 8);
+    for (size_t g = 0; g < groups; g++) {
+        const float *from = w + g * (size_t)group;
+        float low = INFINITY, high = -INFINITY;
+        for (int i = 0; i < group; i++) {
+            low = fminf(low, from[i]);
+            high = fmaxf(high, from[i]);
+        }
+        cpu_affine_range(low, high, bits, &scales[g], &biases[g]);
+        for (int i = 0; i < group; i++) {
+            float level = rintf((from[i] - biases[g]) / scales[g]);
+            uint32_t code = level > 0 ? (uint32_t)fminf(level, top) : 0;
+            size_t bit = (g * (size_t)group + (size_t)i) * (size_t)bits;
+            words[bit / 32] |= code << bit % 32;
+            if (bit % 32 + (size_t)bits > 32) words[bit / 32 + 1] |= code >> (32 - bit % 32);
+        }
+    }
+}
+
 void cpu_fill_quant_scalar(Kernels *t) {
     for (int bits = 0; bits <= 8; bits++) t->quant_gemv[bits] = quant_gemv;
     t->dequant[CPU_AFFINE] = dequant;
+    t->pack = pack;
 }

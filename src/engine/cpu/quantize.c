@@ -15,14 +15,8 @@ typedef struct Quantize {
     void *scales, *biases;
 } Quantize;
 
-/* Scale and bias of a group: the end of its range that is larger in magnitude
- * maps to a whole number of steps, so that zero is represented exactly. */
-static void group_range(const float *w, int group, int bits, float *scale, float *bias) {
-    float low = INFINITY, high = -INFINITY, steps = (float)((1 << bits) - 1);
-    for (int i = 0; i < group; i++) {
-        low = fminf(low, w[i]);
-        high = fmaxf(high, w[i]);
-    }
+void cpu_affine_range(float low, float high, int bits, float *scale, float *bias) {
+    float steps = (float)((1 << bits) - 1);
     bool low_is_edge = fabsf(low) > fabsf(high);
     float edge = low_is_edge ? low : high;
     float step = fmaxf((high - low) / steps, 1e-7f);
@@ -38,29 +32,21 @@ static void group_range(const float *w, int group, int bits, float *scale, float
 
 static void quantize_slice(void *context, size_t begin, size_t end, int thread) {
     const Quantize *q = context;
+    const Kernels *kernels = cpu_kernels();
     size_t groups = q->cols / (size_t)q->group, row_words = q->cols * (size_t)q->bits / 32;
-    float top = (float)((1 << q->bits) - 1), w[128];
+    float *scales = cpu_scratch_take((2 * groups + q->cols) * sizeof(float));
+    float *biases = scales + groups, *wide = biases + groups;
     (void)thread;
     for (size_t r = begin; r < end; r++) {
-        uint32_t *words = q->words + r * row_words;
-        memset(words, 0, row_words * sizeof *words);
-        for (size_t g = 0; g < groups; g++) {
-            size_t first = g * (size_t)q->group;
-            float scale, bias;
-            for (int i = 0; i < q->group; i++)
-                w[i] = cpu_load(q->w, q->type, r * q->cols + first + (size_t)i);
-            group_range(w, q->group, q->bits, &scale, &bias);
-            for (int i = 0; i < q->group; i++) {
-                float level = rintf((w[i] - bias) / scale);
-                uint32_t code = level > 0 ? (uint32_t)fminf(level, top) : 0;
-                size_t bit = (first + (size_t)i) * (size_t)q->bits;
-                words[bit / 32] |= code << bit % 32;
-                if (bit % 32 + (size_t)q->bits > 32) words[bit / 32 + 1] |= code >> (32 - bit % 32);
-            }
-            cpu_store(q->scales, q->type, r * groups + g, scale);
-            cpu_store(q->biases, q->type, r * groups + g, bias);
-        }
+        const char *row = (const char *)q->w + r * q->cols * cpu_type_size(q->type);
+        const float *w = q->type == CPU_F32 ? (const float *)(const void *)row : wide;
+        if (w == wide) kernels->to_f32[q->type](wide, row, q->cols);
+        kernels->pack(w, groups, q->group, q->bits, q->words + r * row_words, scales, biases);
+        size_t out = r * groups * cpu_type_size(q->type);
+        kernels->from_f32[q->type]((char *)q->scales + out, scales, groups);
+        kernels->from_f32[q->type]((char *)q->biases + out, biases, groups);
     }
+    cpu_scratch_give(scales);
 }
 
 void cpu_quantize(const void *w, CpuType type, size_t rows, size_t cols, int bits, int group,

@@ -120,6 +120,11 @@ typedef struct Kernels {
                                      int group, const float *scales, const float *biases,
                                      float *out);
 
+    /* Floats to affine codes: groups of one row, the range rule of
+     * cpu_affine_range. The words end with a group. */
+    void (*pack)(const float *w, size_t groups, int group, int bits, uint32_t *words, float *scales,
+                 float *biases);
+
     /* out[c] = sum over t of taps[t][c] * weights[t][c], c < n. */
     void (*tap_sum[CPU_TYPES])(float *out, const void *const *taps, const float *const *weights,
                                size_t n_taps, size_t n);
@@ -144,6 +149,10 @@ typedef struct Kernels {
 
 const Kernels *cpu_kernels(void);
 
+/* Scale and bias of a group with this range: the end that is larger in
+ * magnitude maps to a whole number of steps, so that zero is exact. */
+void cpu_affine_range(float low, float high, int bits, float *scale, float *bias);
+
 /* The scales (and affine biases) of `count` groups from group `at` on. */
 void cpu_quant_scales(const CpuQuant *weights, size_t at, size_t count, float *scales,
                       float *biases);
@@ -156,6 +165,8 @@ void cpu_fill_fp_quant_scalar(Kernels *table);
 void cpu_fill_conv_scalar(Kernels *table);
 void cpu_fill_conv_avx2(Kernels *table);
 void cpu_fill_conv_avx512(Kernels *table);
+void cpu_fill_pack_avx2(Kernels *table);
+void cpu_fill_pack_avx512(Kernels *table);
 void cpu_fill_vector_avx2(Kernels *table);
 void cpu_fill_gemm_avx2(Kernels *table);
 void cpu_fill_quant_avx2(Kernels *table);
