@@ -76,6 +76,20 @@ bool base_atomic_write(AtomicFile *file, const void *bytes, size_t length, Error
     return true;
 }
 
+bool base_atomic_write_at(AtomicFile *file, uint64_t offset, const void *bytes, size_t length,
+                          Error *err) {
+    const char *at = bytes;
+    while (length) {
+        ssize_t put = pwrite(file->fd, at, BASE_MIN(length, (size_t)1 << 30), (off_t)offset);
+        if (put < 0 && errno == EINTR) continue;
+        if (put <= 0) return base_fail_errno(err, "%s: cannot write", file->path);
+        at += put;
+        offset += (uint64_t)put;
+        length -= (size_t)put;
+    }
+    return true;
+}
+
 void base_atomic_abort(AtomicFile *file) {
     if (!file) return;
     if (file->fd >= 0) close(file->fd);

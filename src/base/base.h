@@ -135,6 +135,9 @@ void base_map_close(MappedFile *map);
 typedef struct AtomicFile AtomicFile;
 AtomicFile *base_atomic_open(const char *path, Error *err); /* NULL on failure */
 bool base_atomic_write(AtomicFile *file, const void *bytes, size_t length, Error *err);
+/* At a place of its own, in any order; holes read as zeros. */
+bool base_atomic_write_at(AtomicFile *file, uint64_t offset, const void *bytes, size_t length,
+                          Error *err);
 bool base_atomic_commit(AtomicFile *file, Error *err); /* frees the file either way */
 void base_atomic_abort(AtomicFile *file); /* frees it, removes the temporary; NULL ok */
 bool base_file_write(const char *path, const void *bytes, size_t length, Error *err); /* atomic */
@@ -155,6 +158,10 @@ json_t *base_json_parse(const char *text, size_t length, const char *name, Error
 /* Sorted keys and 4 spaces of indent, as mlx-lm writes its files; reals with 15
  * digits, so that 1e-05 stays so; atomic. */
 bool base_json_save(const char *path, const json_t *value, Error *err);
+/* As Python's json.dump(value, indent=4) writes it, byte for byte, keys in their
+ * order. Caller frees the text; the file is atomic. */
+char *base_json_text(const json_t *value);
+bool base_json_save_ordered(const char *path, const json_t *value, Error *err);
 
 /* ---- talking to the person --------------------------------------------- */
 

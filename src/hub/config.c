@@ -152,6 +152,23 @@ json_t *hub_config_load(const char *folder, Error *err) {
     return config;
 }
 
+static int by_key(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* The outer keys sorted, what is in them as it was: Python's sorted(items). */
+static json_t *sorted_copy(const json_t *object) {
+    const char **keys = base_calloc(json_object_size(object) + 1, sizeof *keys), *key;
+    size_t count = 0;
+    json_t *value, *copy = json_object();
+    json_object_foreach((json_t *)object, key, value) keys[count++] = key;
+    qsort(keys, count, sizeof *keys, by_key);
+    for (size_t i = 0; i < count; i++)
+        json_object_set(copy, keys[i], json_object_get(object, keys[i]));
+    free(keys);
+    return copy;
+}
+
 bool hub_config_save(const char *folder, const json_t *config, Error *err) {
     json_t *copy = json_copy((json_t *)config);
     if (!copy) return base_fail(err, ERROR_MEMORY, "config.json: out of memory");
@@ -159,9 +176,11 @@ bool hub_config_save(const char *folder, const json_t *config, Error *err) {
     json_object_del(copy, "vision_config");
     json_t *quantization = json_object_get(copy, "quantization");
     if (quantization) json_object_set(copy, "quantization_config", quantization);
+    json_t *sorted = sorted_copy(copy);
     char *path = base_path_join(folder, "config.json");
-    bool saved = base_json_save(path, copy, err);
+    bool saved = base_json_save_ordered(path, sorted, err);
     free(path);
+    json_decref(sorted);
     json_decref(copy);
     return saved;
 }

@@ -94,6 +94,17 @@ typedef struct HubTensor {
  * wide packed weights are, for the index's count of parameters. Borrows all. */
 bool hub_weights_save(const char *folder, const HubTensor *tensors, size_t count,
                       const json_t *config, uint64_t shard_bytes, Error *err);
+/* How much to hold and what to show while tensors are written. */
+typedef struct HubSave {
+    uint64_t shard_bytes; /* 0: 5 GiB */
+    /* Frees each array when it is written: lazy ones are computed one at a time,
+     * in the order given, and never stand in memory together. */
+    bool release;
+    Progress *progress; /* grows by the bytes written; may be NULL */
+} HubSave;
+/* As hub_weights_save; released arrays become {0}. how may be NULL. */
+bool hub_weights_stream(const char *folder, HubTensor *tensors, size_t count, const json_t *config,
+                        const HubSave *how, Error *err);
 /* One safetensors file, atomically. */
 bool hub_tensors_save(const char *file, const HubTensor *tensors, size_t count, Error *err);
 /* config.json as mlx-lm writes it: sorted, quantization_config repeating

@@ -28,6 +28,10 @@ size_t hub_config_eos(const json_t *config, int *ids, size_t capacity);
 bool hub_engine_failed(const char *context, Error *err);
 /* Values of a packed weight with `bits` a value, or elements of a dense one. */
 uint64_t hub_logical_size(mlx_array weight, int bits);
+/* One safetensors file of the tensors whose shard is `index`; of all when `shard`
+ * is NULL. */
+bool hub_tensors_stream(const char *path, HubTensor *tensors, size_t count, const size_t *shard,
+                        size_t index, const HubSave *how, Error *err);
 /* Sorts by name, in byte order. */
 void hub_tensors_sort(HubTensor *tensors, size_t count);
 void hub_tensors_free(HubTensor *tensors, size_t count);

@@ -31,40 +31,13 @@ static void shard_name(size_t index, size_t shards, char name[NAME_BYTES]) {
         snprintf(name, NAME_BYTES, "model-%05zu-of-%05zu.safetensors", index + 1, shards);
 }
 
-/* The tensors whose shard is `index`; all of them when `shard` is NULL. */
-static bool save_file(const char *path, const HubTensor *tensors, size_t count, const size_t *shard,
-                      size_t index, Error *err) {
-    mlx_map_string_to_array arrays = mlx_map_string_to_array_new();
-    mlx_map_string_to_string texts = mlx_map_string_to_string_new();
-    mlx_map_string_to_string_insert(texts, "format", "mlx");
-    for (size_t i = 0; i < count; i++)
-        if (!shard || shard[i] == index)
-            mlx_map_string_to_array_insert(arrays, tensors[i].name, tensors[i].array);
-    bool saved = mlx_save_safetensors(path, arrays, texts) == 0;
-    if (!saved) {
-        Error failure = {0};
-        hub_engine_failed(path, &failure);
-        base_fail(err, ERROR_IO, "%s", failure.message);
-    }
-    mlx_map_string_to_array_free(arrays);
-    mlx_map_string_to_string_free(texts);
-    return saved;
-}
-
 bool hub_tensors_save(const char *file, const HubTensor *tensors, size_t count, Error *err) {
+    HubTensor *copy = base_calloc(count + 1, sizeof *copy);
+    memcpy(copy, tensors, count * sizeof *copy);
     mx_scope scope = mx_open();
-    bool saved = save_file(file, tensors, count, NULL, 0, err);
+    bool saved = hub_tensors_stream(file, copy, count, NULL, 0, NULL, err);
     mx_drop(scope);
-    return saved;
-}
-
-static bool save_shard(const char *folder, const HubTensor *tensors, size_t count,
-                       const size_t *shard, size_t index, size_t shards, Error *err) {
-    char name[NAME_BYTES];
-    shard_name(index, shards, name);
-    char *path = base_path_join(folder, name);
-    bool saved = save_file(path, tensors, count, shard, index, err);
-    free(path);
+    free(copy);
     return saved;
 }
 
@@ -85,38 +58,60 @@ static uint64_t logical_size(const HubTensor *tensor, const json_t *quantization
     return hub_logical_size(tensor->array, quant.bits);
 }
 
-static bool save_index(const char *folder, const HubTensor *tensors, size_t count,
-                       const size_t *shard, size_t shards, const json_t *quantization, Error *err) {
+/* The index of the shards, to be written when they are. */
+static json_t *make_index(const HubTensor *tensors, size_t count, const size_t *shard,
+                          size_t shards, const json_t *quantization) {
     uint64_t bytes = 0, parameters = 0;
+    size_t *order = base_calloc(count + 1, sizeof *order);
+    for (size_t i = 0; i < count; i++) {
+        bytes += mlx_array_nbytes(tensors[i].array);
+        parameters += logical_size(&tensors[i], quantization);
+        size_t at = i;
+        for (; at > 0 && strcmp(tensors[order[at - 1]].name, tensors[i].name) > 0; at--)
+            order[at] = order[at - 1];
+        order[at] = i;
+    }
     json_t *map = json_object();
     for (size_t i = 0; i < count; i++) {
         char name[NAME_BYTES];
-        shard_name(shard[i], shards, name);
-        json_object_set_new(map, tensors[i].name, json_string(name));
-        bytes += mlx_array_nbytes(tensors[i].array);
-        parameters += logical_size(&tensors[i], quantization);
+        shard_name(shard[order[i]], shards, name);
+        json_object_set_new(map, tensors[order[i]].name, json_string(name));
     }
-    json_t *index = json_pack("{s:{s:I,s:I},s:o}", "metadata", "total_size", (json_int_t)bytes,
-                              "total_parameters", (json_int_t)parameters, "weight_map", map);
+    free(order);
+    return json_pack("{s:{s:I,s:I},s:o}", "metadata", "total_size", (json_int_t)bytes,
+                     "total_parameters", (json_int_t)parameters, "weight_map", map);
+}
+
+bool hub_weights_stream(const char *folder, HubTensor *tensors, size_t count, const json_t *config,
+                        const HubSave *how, Error *err) {
+    uint64_t limit = how && how->shard_bytes ? how->shard_bytes : (uint64_t)5 << 30;
+    size_t *shard = base_calloc(count + 1, sizeof *shard);
+    size_t shards = assign_shards(tensors, count, limit, shard);
+    json_t *index = make_index(tensors, count, shard, shards, hub_config_quantization(config));
+    mx_scope scope = mx_open();
+    bool saved = true;
+    for (size_t i = 0; i < shards && saved; i++) {
+        char name[NAME_BYTES];
+        shard_name(i, shards, name);
+        char *path = base_path_join(folder, name);
+        saved = hub_tensors_stream(path, tensors, count, shard, i, how, err);
+        free(path);
+    }
+    mx_drop(scope);
     char *path = base_path_join(folder, "model.safetensors.index.json");
-    bool saved = base_json_save(path, index, err);
+    saved = saved && base_json_save_ordered(path, index, err);
     free(path);
     json_decref(index);
+    free(shard);
     return saved;
 }
 
 bool hub_weights_save(const char *folder, const HubTensor *tensors, size_t count,
                       const json_t *config, uint64_t shard_bytes, Error *err) {
-    uint64_t limit = shard_bytes ? shard_bytes : (uint64_t)5 << 30;
-    size_t *shard = base_calloc(count + 1, sizeof *shard);
-    size_t shards = assign_shards(tensors, count, limit, shard);
-    mx_scope scope = mx_open();
-    bool saved = true;
-    for (size_t i = 0; i < shards && saved; i++)
-        saved = save_shard(folder, tensors, count, shard, i, shards, err);
-    saved = saved &&
-            save_index(folder, tensors, count, shard, shards, hub_config_quantization(config), err);
-    mx_drop(scope);
-    free(shard);
+    HubTensor *copy = base_calloc(count + 1, sizeof *copy);
+    memcpy(copy, tensors, count * sizeof *copy);
+    HubSave how = {.shard_bytes = shard_bytes};
+    bool saved = hub_weights_stream(folder, copy, count, config, &how, err);
+    free(copy);
     return saved;
 }

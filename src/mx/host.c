@@ -50,6 +50,14 @@ double mx_item_float(mlx_array a) {
     return (double)value;
 }
 
+const void *mx_data(mlx_array a) {
+    mlx_array plain = mx_contiguous(a);
+    if (!mx_eval(&plain, 1)) return NULL;
+    const void *data = mlx_array_data_uint8(plain);
+    if (!data) mx_fail("data(%s): no data", mx_describe(a));
+    return data;
+}
+
 static bool copy(mlx_array a, mlx_dtype dtype, void *out, size_t count) {
     if (!mx_ready("copy", &a, 1)) return false;
     if (mx_size(a) != count) {

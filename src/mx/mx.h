@@ -254,6 +254,9 @@ bool mx_eval(const mlx_array *arrays, size_t count);
 bool mx_eval_async(const mlx_array *arrays, size_t count);
 int64_t mx_item_int(mlx_array a);  /* a has one element; any integer dtype; 0 on failure */
 double mx_item_float(mlx_array a); /* any dtype */
+/* The evaluated elements in row order, of a's own dtype; they live as long as
+ * the open scope and a. NULL after a failure. */
+const void *mx_data(mlx_array a);
 /* All elements in row order, converted. count must be mx_size(a). */
 bool mx_copy_f32(mlx_array a, float *out, size_t count);
 bool mx_copy_i32(mlx_array a, int *out, size_t count);
