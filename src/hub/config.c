@@ -66,6 +66,12 @@ const json_t *hub_config_quantization(const json_t *config) {
     return other && !json_is_null(other) ? other : NULL;
 }
 
+const json_t *hub_config_foreign(const json_t *config) {
+    const json_t *native = json_object_get(config, "quantization");
+    const json_t *other = native && !json_is_null(native) ? NULL : hub_config_quantization(config);
+    return json_is_string(json_object_get(other, "quant_method")) ? other : NULL;
+}
+
 HubQuantEntry hub_quantization_entry(const json_t *quantization, const char *path, MxQuant *quant) {
     const json_t *entry = json_object_get(quantization, path);
     if (!entry) return HUB_ENTRY_ABSENT;
@@ -75,6 +81,23 @@ HubQuantEntry hub_quantization_entry(const json_t *quantization, const char *pat
     if (!json_is_true(entry)) return HUB_ENTRY_DENSE;
     return read_entry(quantization, "config.json", path, quant, NULL) ? HUB_ENTRY_QUANTISED
                                                                       : HUB_ENTRY_DENSE;
+}
+
+bool hub_quantization_of(const json_t *config, const char *path, bool has_scales, MxQuant *quant) {
+    const json_t *quantization = hub_config_quantization(config);
+    if (!quantization) return false;
+    HubQuantEntry entry = hub_quantization_entry(quantization, path, quant);
+    if (entry != HUB_ENTRY_ABSENT) return entry == HUB_ENTRY_QUANTISED;
+    return has_scales && hub_quantization_global(quantization, quant);
+}
+
+bool hub_quantization_make(const char *mode, int group_size, int bits, MxQuant *quant, Error *err) {
+    json_t *entry = json_pack("{s:s}", "mode", mode);
+    if (group_size) json_object_set_new(entry, "group_size", json_integer(group_size));
+    if (bits) json_object_set_new(entry, "bits", json_integer(bits));
+    bool good = read_entry(entry, "quantization", mode, quant, err);
+    json_decref(entry);
+    return good;
 }
 
 bool hub_quantization_global(const json_t *quantization, MxQuant *quant) {
@@ -93,6 +116,11 @@ bool hub_config_check(const json_t *config, const char *name, Error *err) {
         return base_fail(err, ERROR_INPUT, "%s: quantization must be an object", name);
     const json_t *method = json_object_get(quantization, "quant_method");
     if (method && !json_object_get(config, "quantization")) {
+        static const char *const convertible[] = {"awq", "gptq",  "mxfp4", "compressed-tensors",
+                                                  "fp8", "bitnet"};
+        const char *named = json_string_value(method);
+        for (size_t i = 0; named && i < BASE_COUNT(convertible); i++)
+            if (strcmp(convertible[i], named) == 0) return true;
         base_fail(err, ERROR_UNSUPPORTED, "%s: weights quantised by \"%.32s\" cannot be read", name,
                   json_is_string(method) ? json_string_value(method) : "?");
         return base_hint(err, "Use an MLX-quantised or unquantised folder of this model.");

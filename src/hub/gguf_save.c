@@ -68,18 +68,19 @@ static bool save_pooling(HubGguf *gguf, const char *folder, const json_t *config
     return save_json(folder, "1_Pooling/config.json", pooling, saved ? err : NULL) && saved;
 }
 
+bool hub_gguf_save_settings(HubGguf *gguf, const char *folder, json_t *config, Error *err) {
+    if (strcmp(json_string_value(json_object_get(config, "model_type")), "bert") == 0)
+        return save_pooling(gguf, folder, config, err);
+    return save_json(folder, "generation_config.json", generation_config(gguf, config), err);
+}
+
 bool hub_gguf_save(HubGguf *gguf, const char *folder, Error *err) {
     size_t count = 0;
     const HubTensor *tensors = hub_gguf_tensors(gguf, &count);
     json_t *config = json_copy((json_t *)hub_gguf_config(gguf));
-    bool encoder = strcmp(json_string_value(json_object_get(config, "model_type")), "bert") == 0;
-    bool saved;
-    if (encoder)
-        saved = save_pooling(gguf, folder, config, err);
-    else
-        saved = save_json(folder, "generation_config.json", generation_config(gguf, config), err);
-    saved = saved && hub_config_save(folder, config, err) &&
-            hub_weights_save(folder, tensors, count, config, hub_gguf_shard_bytes(gguf), err);
+    bool saved = hub_gguf_save_settings(gguf, folder, config, err) &&
+                 hub_config_save(folder, config, err) &&
+                 hub_weights_save(folder, tensors, count, config, hub_gguf_shard_bytes(gguf), err);
     json_decref(config);
     return saved;
 }

@@ -66,6 +66,15 @@ json_t *hub_config_load(const char *folder, Error *err);
  * for messages. */
 bool hub_config_check(const json_t *config, const char *name, Error *err);
 
+/* How the module at `path` is packed by config's `quantization`: its own entry,
+ * else `has_scales` and the global numbers. False for a dense module. */
+bool hub_quantization_of(const json_t *config, const char *path, bool has_scales, MxQuant *quant);
+/* The settings of another tool's quantisation (an object with quant_method), or
+ * NULL when the weights are MLX's or dense. */
+const json_t *hub_config_foreign(const json_t *config);
+/* Checks mode, group size and bits (0: the mode's default) and completes them. */
+bool hub_quantization_make(const char *mode, int group_size, int bits, MxQuant *quant, Error *err);
+
 /* A summary for people and for `model info`. */
 typedef struct HubInfo {
     char architecture[64]; /* model_type */
@@ -139,6 +148,9 @@ bool hub_gguf_number(HubGguf *gguf, const char *key, double *value); /* flags ar
 const json_t *hub_gguf_config(const HubGguf *gguf);
 /* The tensors of the model folder; borrowed. */
 const HubTensor *hub_gguf_tensors(const HubGguf *gguf, size_t *count);
+/* The settings beside the weights: generation_config.json, or modules.json and
+ * its folders for an encoder. Puts the stop ids into config. */
+bool hub_gguf_save_settings(HubGguf *gguf, const char *folder, json_t *config, Error *err);
 /* Writes config.json, generation_config.json (modules.json and its folders for an
  * encoder) and the weights into an existing folder. The tokenizer is text/'s: see
  * lm/import.h. */

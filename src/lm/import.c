@@ -1,6 +1,5 @@
-/* A GGUF file becomes a model folder. hub/ makes the config and the weights,
- * text/ the tokenizer; here the two meet, in a folder that gets its name only
- * when everything is in it. */
+/* The tokenizer of a GGUF file as the files of a model folder: hub/ reads the
+ * metadata, text/ makes tokenizer.json of it. */
 #include "lm/import.h"
 
 #include "hub/hub.h"
@@ -114,7 +113,7 @@ static bool save_templates(HubGguf *gguf, const char *folder, json_t *config, Er
     return true;
 }
 
-static bool save_tokenizer(HubGguf *gguf, const char *folder, Error *err) {
+bool lm_import_tokenizer(HubGguf *gguf, const char *folder, Error *err) {
     TextGgufVocab vocab = read_vocabulary(gguf);
     json_t *config = NULL;
     json_t *tokenizer = text_tokenizer_json_from_gguf(&vocab, &config, err);
@@ -131,26 +130,4 @@ static bool save_tokenizer(HubGguf *gguf, const char *folder, Error *err) {
     json_decref(tokenizer);
     json_decref(config);
     return saved;
-}
-
-/* ---- the face ------------------------------------------------------------------ */
-
-static bool stopped(Error *err) {
-    return base_interrupted() &&
-           !base_fail(err, ERROR_INTERRUPTED, "interrupted, nothing was written");
-}
-
-bool lm_import_gguf(const char *file, const char *output, const LmImport *options, Error *err) {
-    AtomicFolder *folder = base_folder_open(output, err);
-    if (!folder) return false;
-    HubGgufOptions how = {.dtype = options ? options->dtype : NULL};
-    HubGguf *gguf = hub_gguf_open(file, &how, err);
-    bool written = gguf && !stopped(err) && save_tokenizer(gguf, base_folder_path(folder), err) &&
-                   hub_gguf_save(gguf, base_folder_path(folder), err) && !stopped(err);
-    hub_gguf_free(gguf);
-    if (!written) {
-        base_folder_abort(folder);
-        return false;
-    }
-    return base_folder_commit(folder, err);
 }

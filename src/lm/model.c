@@ -78,6 +78,12 @@ static bool open_parts(LmModel *model, const char *path, const LmOpenOptions *op
     model->folder = hub_model_open(path, err);
     if (!model->folder) return false;
     const json_t *config = hub_model_config(model->folder);
+    const json_t *foreign = hub_config_foreign(config);
+    if (foreign) {
+        base_fail(err, ERROR_UNSUPPORTED, "%s: weights quantised by \"%.32s\" must be converted",
+                  path, json_string_value(json_object_get(foreign, "quant_method")));
+        return base_hint(err, "mlx-rag convert --hf-path %.100s --mlx-path DIR", path);
+    }
     ModelKind kind = model_kind(config, err);
     if (kind == MODEL_UNKNOWN) return base_error_context(err, "%s", path);
     if (kind != MODEL_DECODER) {

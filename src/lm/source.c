@@ -1,0 +1,153 @@
+/* Opening what is to be converted, and the files that go with the weights. */
+#include "lm/source.h"
+
+#include "lm/import.h"
+#include "lm/sanitize.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- opening ---------------------------------------------------------------------- */
+
+static bool open_folder(LmSource *source, Error *err) {
+    source->folder = hub_model_open(source->path, err);
+    if (!source->folder) return false;
+    source->config = json_copy((json_t *)hub_model_config(source->folder));
+    const char *name;
+    for (size_t i = 0; (name = hub_model_name(source->folder, i)) != NULL; i++)
+        lm_tensors_add(&source->tensors, name, hub_model_tensor(source->folder, name));
+    return true;
+}
+
+static bool open_gguf(LmSource *source, const char *dtype, Error *err) {
+    HubGgufOptions how = {.dtype = dtype};
+    source->gguf = hub_gguf_open(source->path, &how, err);
+    if (!source->gguf) return false;
+    source->config = json_copy((json_t *)hub_gguf_config(source->gguf));
+    size_t count = 0;
+    const HubTensor *tensors = hub_gguf_tensors(source->gguf, &count);
+    for (size_t i = 0; i < count; i++)
+        lm_tensors_add(&source->tensors, tensors[i].name, tensors[i].array);
+    return true;
+}
+
+LmSource *lm_source_open(const char *path, const char *gguf_dtype, Error *err) {
+    LmSource *source = base_calloc(1, sizeof *source);
+    source->path = base_strdup(path);
+    bool gguf = base_is_file(path);
+    bool good = gguf ? open_gguf(source, gguf_dtype, err) : open_folder(source, err);
+    if (good && !gguf)
+        good = (lm_foreign_adopt(&source->tensors, source->config, err) &&
+                lm_sanitize(&source->tensors, source->config, err)) ||
+               base_error_context(err, "%s", path);
+    if (good) {
+        lm_tensors_order(&source->tensors);
+        return source;
+    }
+    lm_source_free(source);
+    return NULL;
+}
+
+void lm_source_free(LmSource *source) {
+    if (!source) return;
+    lm_tensors_free(&source->tensors);
+    hub_model_free(source->folder);
+    hub_gguf_free(source->gguf);
+    json_decref(source->config);
+    free(source->path);
+    free(source);
+}
+
+bool lm_source_quant(const LmSource *source, const char *path, MxQuant *quant) {
+    return hub_quantization_of(source->config, path,
+                               lm_tensors_find(&source->tensors, "%s.scales", path).ctx != NULL,
+                               quant);
+}
+
+/* ---- files beside the weights --------------------------------------------------------- */
+
+/* What is written anew, or is weights. */
+static bool is_made_here(const char *name) {
+    return strcmp(name, "config.json") == 0 || base_ends_with(name, ".index.json") ||
+           strcmp(name, "adapter_config.json") == 0;
+}
+
+static bool is_settings(const char *name) {
+    static const char *const endings[] = {".json",  ".py",  ".model", ".tiktoken",
+                                          ".jsonl", ".txt", ".jinja"};
+    for (size_t i = 0; i < BASE_COUNT(endings); i++)
+        if (base_ends_with(name, endings[i])) return name[0] != '.';
+    return false;
+}
+
+/* A file of the folder may be a link to another place in it, or into the blobs
+ * of a Hugging Face cache; any other would copy a stranger's file. */
+static bool stays_inside(const char *folder, const char *path, Error *err) {
+    char root[PATH_MAX], real[PATH_MAX], blobs[PATH_MAX];
+    if (!realpath(folder, root) || !realpath(path, real))
+        return base_fail_errno(err, "%s: cannot be read", path);
+    char *cache = base_format("%s/../../blobs", folder);
+    bool cached = realpath(cache, blobs) != NULL;
+    free(cache);
+    size_t length = strlen(root);
+    if (strncmp(real, root, length) == 0 && (real[length] == '/' || length == 1)) return true;
+    if (cached && base_starts_with(real, blobs)) return true;
+    base_fail(err, ERROR_INPUT, "%s: is a link to %s, outside of the model's folder", path, real);
+    return base_hint(err, "Replace it by the file itself.");
+}
+
+static bool copy_file(const char *root, const char *from, const char *to, Error *err) {
+    char *data = NULL;
+    size_t length = 0;
+    bool copied = stays_inside(root, from, err) && base_file_read(from, &data, &length, err) &&
+                  base_file_write(to, data, length, err);
+    free(data);
+    return copied;
+}
+
+/* Folders of a model that hold settings: further chat templates, the modules of
+ * sentence-transformers. */
+static bool is_settings_folder(const char *name) {
+    return strcmp(name, "additional_chat_templates") == 0 ||
+           (name[0] >= '0' && name[0] <= '9' && name[1] == '_');
+}
+
+static bool copy_folder(const char *root, const char *from, const char *to, bool top, Error *err) {
+    char **names = NULL;
+    size_t count = 0;
+    bool good = base_make_dirs(to, err) && base_list_dir(from, &names, &count, err);
+    for (size_t i = 0; i < count; i++) {
+        char *source = base_path_join(from, names[i]), *target = base_path_join(to, names[i]);
+        if (good && base_is_dir(source)) {
+            if (top && is_settings_folder(names[i]))
+                good = copy_folder(root, source, target, false, err);
+        } else if (good && base_is_file(source)) {
+            bool wanted = is_settings(names[i]) && !(top && is_made_here(names[i]));
+            if (wanted || (!top && base_ends_with(names[i], ".safetensors")))
+                good = copy_file(root, source, target, err);
+        }
+        free(source);
+        free(target);
+        free(names[i]);
+    }
+    free(names);
+    return good;
+}
+
+/* The front matter that mlx-lm gives a model from a local folder. */
+static bool save_card(const char *folder, Error *err) {
+    static const char card[] = "---\nlanguage: en\nlibrary_name: mlx\npipeline_tag: "
+                               "text-generation\ntags:\n- mlx\n---\n";
+    char *path = base_path_join(folder, "README.md");
+    bool saved = base_file_write(path, card, strlen(card), err);
+    free(path);
+    return saved;
+}
+
+bool lm_source_copy_files(LmSource *source, const char *folder, Error *err) {
+    bool good = source->gguf ? lm_import_tokenizer(source->gguf, folder, err) &&
+                                   hub_gguf_save_settings(source->gguf, folder, source->config, err)
+                             : copy_folder(source->path, source->path, folder, true, err);
+    return good && save_card(folder, err);
+}
