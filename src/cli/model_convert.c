@@ -18,9 +18,9 @@ typedef struct ConvertArguments {
 #define SOURCE_HELP "folder of an MLX or Hugging Face model, or a GGUF file"
 
 #define SOURCES                                                        \
-    OPTION("hf-path", NULL, TEXT, source, NULL, "PATH", SOURCE_HELP),  \
-        OPTION("hf-id", NULL, TEXT, source, NULL, "PATH", "the same"), \
-        OPTION("model", NULL, TEXT, source, NULL, "PATH", "the same"), \
+    OPTION("hf-path", NULL, MODEL, source, NULL, "PATH", SOURCE_HELP),  \
+        OPTION("hf-id", NULL, MODEL, source, NULL, "PATH", "the same"), \
+        OPTION("model", NULL, MODEL, source, NULL, "PATH", "the same"), \
         OPTION("gguf", NULL, TEXT, source, NULL, "FILE", "the same")
 #define TARGETS(fallback)                                                                         \
     OPTION("mlx-path", NULL, TEXT, output, fallback, "DIR", "folder to make; it must not exist"), \

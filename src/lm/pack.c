@@ -2,7 +2,7 @@
  * are quantised, with how many bits, and what config.json says about it. */
 #include "lm/pack.h"
 
-#include "lm/sanitize.h"
+#include "models/models.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -24,7 +24,8 @@ static char *module_of(const LmSource *source, size_t i) {
 bool lm_pack_cast(LmSource *source, mlx_dtype dtype, Error *err) {
     for (size_t i = 0; i < source->tensors.count; i++) {
         HubTensor *tensor = &source->tensors.items[i];
-        if (!mx_is_float(mx_dtype(tensor->array)) || lm_keeps_dtype(type_of(source), tensor->name))
+        if (!mx_is_float(mx_dtype(tensor->array)) ||
+            model_decoder_keeps_dtype(source->config, tensor->name))
             continue;
         mx_store(&tensor->array, mx_cast(tensor->array, dtype));
     }
@@ -151,11 +152,35 @@ static json_t *describe(MxQuant quant, bool with_mode) {
     return entry;
 }
 
+static bool is_one_of(const char *word, const char *const *list) {
+    for (; *list; list++)
+        if (strcmp(*list, word) == 0) return true;
+    return false;
+}
+
+/* Whether mlx-lm's model has a module here that can be packed: a linear layer, an
+ * embedding or a stack of experts. Some routers are bare tensors there. */
+static bool is_quantizable(const char *type, const char *path, mlx_array weight) {
+    static const char *const bare_gate[] = {
+        "deepseek",        "deepseek_v2", "deepseek_v3", "deepseek_v32",  "kimi_k2",
+        "joyai_llm_flash", "dots1",       "exaone_moe",  "glm4_moe",      "glm4_moe_lite",
+        "glm_moe_dsa",     "nemotron_h",  "kimi_vl",     "mimo_v2_flash", NULL};
+    static const char *const never[] = {"norm",       "Norm",   "position_embeddings",
+                                        "token_type", "conv1d", "relative_attention_bias"};
+    const int ndim = mx_ndim(weight);
+    if (!mx_is_float(mx_dtype(weight)) || ndim < 2 || ndim > 3) return false;
+    for (size_t i = 0; i < BASE_COUNT(never); i++)
+        if (strstr(path, never[i])) return false;
+    if (is_one_of(type, bare_gate) && base_ends_with(path, ".gate")) return false;
+    return ndim == 2 || strstr(path, "switch_") || strstr(path, "experts") ||
+           strstr(path, "embed_q") || strstr(path, "unembed_out");
+}
+
 /* Quantises one dense module if it is to be; `listing`: name every one in the config. */
 static bool quantize_module(LmSource *source, const Choice *choice, const char *path, bool listing,
                             json_t *quantization, size_t *count, Error *err) {
     mlx_array weight = lm_tensors_find(&source->tensors, "%s.weight", path);
-    if (!lm_is_quantizable(choice->type, path, weight)) return true;
+    if (!is_quantizable(choice->type, path, weight)) return true;
     MxQuant quant = choice->global;
     if (mx_dim(weight, -1) % quant.group_size != 0) return true;
     json_t *entry = NULL;
@@ -170,7 +195,8 @@ static bool quantize_module(LmSource *source, const Choice *choice, const char *
         quant.bits = recipe_bits(choice, path);
         entry = describe(quant, true);
         if (!choice->options->group_size) json_object_set_new(entry, "group_size", json_null());
-    } else if (lm_quant_rule(choice->type, path, &quant)) {
+    } else if (model_decoder_keeps_8_bits(source->config, path)) {
+        quant = (MxQuant){.group_size = 64, .bits = 8, .mode = "affine"};
         entry = describe(quant, false);
     } else if (listing) {
         entry = describe(quant, true);

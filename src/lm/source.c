@@ -2,7 +2,7 @@
 #include "lm/source.h"
 
 #include "lm/import.h"
-#include "lm/sanitize.h"
+#include "models/models.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -32,14 +32,82 @@ static bool open_gguf(LmSource *source, const char *dtype, Error *err) {
     return true;
 }
 
+/* ---- names and layouts, which are models/'s ---------------------------------------------- */
+
+static bool quant_rule(const void *context, const char *path, MxQuant *quant) {
+    return lm_source_quant(context, path, quant);
+}
+
+typedef struct Renamed {
+    const NnParams *params;
+    LmTensors tensors;
+    json_t *moved; /* path -> how it is packed, of all packed modules */
+} Renamed;
+
+static void keep(void *context, const char *name, mlx_array array) {
+    Renamed *renamed = context;
+    lm_tensors_add(&renamed->tensors, name, array);
+    if (!base_ends_with(name, ".scales")) return;
+    char *path = base_strndup(name, strlen(name) - strlen(".scales"));
+    MxQuant quant;
+    if (nn_params_quant(renamed->params, path, &quant))
+        json_object_set_new(renamed->moved, path,
+                            json_pack("{s:i,s:i,s:s}", "group_size", quant.group_size, "bits",
+                                      quant.bits, "mode", quant.mode));
+    free(path);
+}
+
+/* A module that moved is packed as it was: said by name where the rest of the
+ * config would say otherwise. */
+static void describe_moved(LmSource *source, const json_t *moved) {
+    json_t *quantization = json_object_get(source->config, "quantization"), *entry;
+    const char *path;
+    if (!json_is_object(quantization)) return;
+    json_object_foreach((json_t *)moved, path, entry) {
+        MxQuant said = {0};
+        bool known = hub_quantization_of(source->config, path, true, &said);
+        if (!known || said.bits != json_integer_value(json_object_get(entry, "bits")) ||
+            said.group_size != json_integer_value(json_object_get(entry, "group_size")))
+            json_object_set(quantization, path, entry);
+    }
+}
+
+static bool sanitize(LmSource *source, Error *err) {
+    const char *type = json_string_value(json_object_get(source->config, "model_type"));
+    if (model_kind(source->config, NULL) != MODEL_DECODER) {
+        base_log(LOG_DEBUG, "model type %s: tensors keep their names", type ? type : "?");
+        return true;
+    }
+    NnParams *params = nn_params_new(source->path, quant_rule, source);
+    for (size_t i = 0; i < source->tensors.count; i++)
+        if (source->tensors.items[i].name)
+            nn_params_add(params, source->tensors.items[i].name, source->tensors.items[i].array);
+    bool good = model_decoder_sanitize(params, source->config, err);
+    if (good) {
+        Renamed renamed = {.params = params, .moved = json_object()};
+        nn_params_each(params, keep, &renamed);
+        lm_tensors_free(&source->tensors);
+        source->tensors = renamed.tensors;
+        describe_moved(source, renamed.moved);
+        json_decref(renamed.moved);
+        if (json_is_true(json_object_get(source->config, "tie_word_embeddings"))) {
+            static const char *const head[] = {"lm_head.weight", "lm_head.scales",
+                                               "lm_head.biases"};
+            for (size_t i = 0; i < BASE_COUNT(head); i++)
+                lm_tensors_remove(&source->tensors, head[i]);
+        }
+    }
+    nn_params_free(params);
+    return good && mx_check(err);
+}
+
 LmSource *lm_source_open(const char *path, const char *gguf_dtype, Error *err) {
     LmSource *source = base_calloc(1, sizeof *source);
     source->path = base_strdup(path);
     bool gguf = base_is_file(path);
     bool good = gguf ? open_gguf(source, gguf_dtype, err) : open_folder(source, err);
     if (good && !gguf)
-        good = (lm_foreign_adopt(&source->tensors, source->config, err) &&
-                lm_sanitize(&source->tensors, source->config, err)) ||
+        good = (lm_foreign_adopt(&source->tensors, source->config, err) && sanitize(source, err)) ||
                base_error_context(err, "%s", path);
     if (good) {
         lm_tensors_order(&source->tensors);
