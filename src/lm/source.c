@@ -104,7 +104,7 @@ static bool sanitize(LmSource *source, Error *err) {
 LmSource *lm_source_open(const char *path, const char *gguf_dtype, Error *err) {
     LmSource *source = base_calloc(1, sizeof *source);
     source->path = base_strdup(path);
-    bool gguf = base_is_file(path);
+    bool gguf = !base_is_dir(path) && (base_is_file(path) || base_ends_with(path, ".gguf"));
     bool good = gguf ? open_gguf(source, gguf_dtype, err) : open_folder(source, err);
     if (good && !gguf)
         good = (lm_foreign_adopt(&source->tensors, source->config, err) && sanitize(source, err)) ||

@@ -113,8 +113,8 @@ static void test_broken_configs_are_refused(void **state) {
          "unknown mode \"int4\""},
         {"{\"model_type\": \"llama\", \"quantization\": {\"bits\": 4, \"x\": {\"bits\": 1}}}",
          "quantization of x: bits is not one of"},
-        {"{\"model_type\": \"llama\", \"quantization_config\": {\"quant_method\": \"awq\"}}",
-         "weights quantised by \"awq\""},
+        {"{\"model_type\": \"llama\", \"quantization_config\": {\"quant_method\": \"hqq\"}}",
+         "weights quantised by \"hqq\""},
     };
     folder_safetensors(*state, "model.safetensors", HEADER_ONE, 16);
     for (size_t i = 0; i < BASE_COUNT(cases); i++) {

@@ -1,0 +1,104 @@
+/* Converting folders: sizes, settings, refusals. That the bytes are mlx-lm's is
+ * compared by tests/parity/exchange.py. */
+#include "hub/folder.h"
+#include "lm/convert.h"
+
+static const char *source(void) {
+    return GOLDEN "/hf/llama";
+}
+
+static void test_a_quantised_folder_opens_and_says_how_it_is_packed(void **state) {
+    Error err = {0};
+    LmConvertReport report;
+    LmConvertOptions options = {.quantize = true, .bits = 3, .group_size = 32, .quiet = true};
+    char *output = base_path_join(*state, "out");
+    assert_true(lm_convert(source(), output, &options, &report, &err));
+    HubInfo info;
+    assert_true(hub_model_info(output, &info, &err));
+    assert_int_equal(info.bits, 3);
+    assert_int_equal(info.group_size, 32);
+    assert_int_equal(info.weight_bytes, report.bytes);
+    assert_true(info.bits_per_weight == report.bits_per_weight);
+    free(output);
+}
+
+static void test_dequantised_weights_have_the_shapes_of_the_dense_ones(void **state) {
+    Error err = {0};
+    LmConvertReport packed, dense;
+    LmConvertOptions options = {.quantize = true, .mode = "mxfp8", .quiet = true};
+    char *first = base_path_join(*state, "a"), *second = base_path_join(*state, "b");
+    assert_true(lm_convert(source(), first, &options, &packed, &err));
+    options = (LmConvertOptions){.dequantize = true, .quiet = true};
+    assert_true(lm_convert(first, second, &options, &dense, &err));
+    assert_int_equal(dense.bytes, dense.parameters * 2);
+    assert_int_equal(dense.parameters, packed.parameters);
+    free(first);
+    free(second);
+}
+
+static void test_an_estimate_is_what_would_be_written(void **state) {
+    Error err = {0};
+    LmConvertReport estimate, real;
+    LmConvertOptions options = {
+        .quantize = true, .recipe = "mixed_2_6", .group_size = 32, .quiet = true};
+    char *output = base_path_join(*state, "out");
+    assert_true(lm_convert(source(), NULL, &options, &estimate, &err));
+    assert_false(base_is_dir(output));
+    assert_true(lm_convert(source(), output, &options, &real, &err));
+    assert_int_equal(estimate.bytes, real.bytes);
+    assert_true(estimate.bits_per_weight > 3 && estimate.bits_per_weight < 8);
+    free(output);
+}
+
+static void refused(void **state, LmConvertOptions options, const char *words) {
+    Error err = {0};
+    LmConvertReport report;
+    char *output = base_path_join(*state, "refused");
+    options.quiet = true;
+    assert_false(lm_convert(source(), output, &options, &report, &err));
+    if (!strstr(err.message, words)) fail_msg("said \"%s\", not \"%s\"", err.message, words);
+    assert_false(base_is_dir(output));
+    free(output);
+}
+
+static void test_wrong_settings_are_refused_and_nothing_is_written(void **state) {
+    static const char *const override[] = {"lm_head"};
+    refused(state, (LmConvertOptions){.quantize = true, .dequantize = true}, "not both");
+    refused(state, (LmConvertOptions){.quantize = true, .mode = "int4"}, "unknown mode");
+    refused(state, (LmConvertOptions){.quantize = true, .bits = 7}, "bits is not one of");
+    refused(state, (LmConvertOptions){.quantize = true, .group_size = 48}, "group_size is not");
+    refused(state, (LmConvertOptions){.quantize = true, .recipe = "mixed_1_2"}, "quant predicate");
+    refused(state, (LmConvertOptions){.quantize = true, .mode = "mxfp4", .recipe = "mixed_2_6"},
+            "affine");
+    refused(state, (LmConvertOptions){.dtype = "int8"}, "dtype");
+    refused(state, (LmConvertOptions){.quantize = true, .overrides = override, .override_count = 1},
+            "PATTERN=BITS");
+}
+
+static void test_a_link_out_of_the_folder_is_not_copied(void **state) {
+    Error err = {0};
+    LmConvertReport report;
+    LmConvertOptions options = {.quiet = true};
+    char *model = base_path_join(*state, "model"), *output = base_path_join(*state, "out");
+    assert_true(lm_convert(source(), model, &options, &report, &err));
+    char *link = base_path_join(model, "tokenizer.json");
+    assert_int_equal(symlink("/etc/hostname", link), 0);
+    assert_false(lm_convert(model, output, &options, &report, &err));
+    assert_non_null(strstr(err.message, "outside of the model's folder"));
+    assert_false(base_is_dir(output));
+    free(model);
+    free(output);
+    free(link);
+}
+
+int main(void) {
+#define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, folder_make, folder_drop)
+    const struct CMUnitTest tests[] = {
+        IN_FOLDER(test_a_quantised_folder_opens_and_says_how_it_is_packed),
+        IN_FOLDER(test_dequantised_weights_have_the_shapes_of_the_dense_ones),
+        IN_FOLDER(test_an_estimate_is_what_would_be_written),
+        IN_FOLDER(test_wrong_settings_are_refused_and_nothing_is_written),
+        IN_FOLDER(test_a_link_out_of_the_folder_is_not_copied),
+    };
+    return cmocka_run_group_tests_name("convert", tests, NULL, NULL);
+}
