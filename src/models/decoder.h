@@ -113,7 +113,7 @@ typedef enum {
     MOE_ERNIE,
     MOE_INTERLEAVED,
     MOE_ENUMERATED,
-    MOE_MLP_TYPES
+    MOE_BUT_FIRST
 } MoeLayers;
 typedef enum {
     SHARED_ADDED = 1,

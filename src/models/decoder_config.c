@@ -232,6 +232,8 @@ bool model_is_moe(const Loading *l, const Decoder *d, int i) {
     if (!moe->router) return false;
     int experts = model_expert_count(l, i);
     if (experts < 1) return false;
+    const char *type = json_string_value(model_layer_value(l->config, "mlp_layer_types", i));
+    if (type) return strcmp(type, "sparse") == 0; /* newer configs say it for each layer */
     const json_t *value = model_layer_value(l->config, moe->layers_key, i);
     switch (moe->layers) {
     case MOE_AFTER_DENSE: {
@@ -257,8 +259,7 @@ bool model_is_moe(const Loading *l, const Decoder *d, int i) {
     }
     case MOE_ENUMERATED:
         return json_is_string(value) ? enumerates(json_string_value(value), i) : i > 0;
-    case MOE_MLP_TYPES:
-        return json_is_string(value) ? strcmp(json_string_value(value), "sparse") == 0 : i > 0;
+    case MOE_BUT_FIRST: return i > 0;
     case MOE_EVERYWHERE: break;
     }
     return experts > 1;

@@ -156,6 +156,63 @@ static void test_decoders_match_transformers(void **state) {
     assert_true(seen >= (getenv("MLX_RAG_GOLDEN_HF") ? 1 : 27));
 }
 
+/* ---- experts ----------------------------------------------------------------------------- */
+
+/* Mixtral as its authors wrote it: a matrix an expert, under other names. */
+static void scatter_experts(NnParams *params, int layer) {
+    static const char *const names[][2] = {
+        {"gate_proj", "w1"}, {"up_proj", "w3"}, {"down_proj", "w2"}};
+    for (size_t i = 0; i < BASE_COUNT(names); i++) {
+        char from[128], to[128];
+        snprintf(from, sizeof from, "model.layers.%d.block_sparse_moe.switch_mlp.%s.weight", layer,
+                 names[i][0]);
+        mlx_array all = nn_params_peek(params, from);
+        for (int e = 0; e < 4; e++) {
+            snprintf(to, sizeof to, "model.layers.%d.block_sparse_moe.experts.%d.%s.weight", layer,
+                     e, names[i][1]);
+            nn_params_add(params, to, mx_squeeze(mx_slice(all, 0, e, e + 1), 0));
+        }
+        nn_params_remove(params, from);
+    }
+}
+
+static void open_scattered(Golden *golden) {
+    Error err = {0};
+    *golden = golden_open(GOLDEN "/hf/mixtral");
+    if (!model_decoder_sanitize(golden->params, hub_model_config(golden->folder), &err))
+        fail_msg("%s", err.message);
+    for (int i = 0; i < 2; i++) scatter_experts(golden->params, i);
+}
+
+static void test_a_matrix_an_expert_becomes_a_stack(void **state) {
+    (void)state;
+    Error err = {0};
+    mx_scope s = mx_open();
+    Golden golden;
+    open_scattered(&golden);
+    Decoder *decoder = model_decoder_load(golden.params, hub_model_config(golden.folder), &err);
+    if (!decoder) fail_msg("%s", err.message);
+    mlx_array ids = mx_cast(golden_get(&golden, "input_ids"), MLX_INT32);
+    mlx_array logits = model_decoder_head(decoder, model_decoder_hidden(decoder, ids, NULL));
+    assert_true(golden_difference(logits, golden_get(&golden, "logits")) < tolerance);
+    mx_drop(s);
+    golden_close(&golden);
+}
+
+static void test_a_missing_expert_is_named(void **state) {
+    (void)state;
+    Error err = {0};
+    mx_scope s = mx_open();
+    Golden golden;
+    open_scattered(&golden);
+    nn_params_remove(golden.params, "model.layers.1.block_sparse_moe.experts.2.w3.weight");
+    assert_null(model_decoder_load(golden.params, hub_model_config(golden.folder), &err));
+    assert_non_null(strstr(
+        err.message, "tensor model.layers.1.block_sparse_moe.experts.2.w3.weight is missing"));
+    mx_drop(s);
+    golden_close(&golden);
+}
+
 /* ---- bad folders ------------------------------------------------------------------------- */
 
 static void expect_refusal(void (*spoil)(NnParams *params, json_t *config), const char *part) {
@@ -259,6 +316,8 @@ static void test_both_spellings_of_a_config_load(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_decoders_match_transformers),
+        cmocka_unit_test(test_a_matrix_an_expert_becomes_a_stack),
+        cmocka_unit_test(test_a_missing_expert_is_named),
         cmocka_unit_test(test_bad_models_are_refused_with_one_line),
         cmocka_unit_test(test_an_unknown_architecture_is_named),
         cmocka_unit_test(test_both_spellings_of_a_config_load),
