@@ -11,7 +11,7 @@ extern const Command generate_command, chat_command, tokenize_command, template_
     inspect_logits_command, convert_command, model_convert_command, model_quantize_command,
     model_dequantize_command, model_info_command, model_download_command, model_list_command,
     model_verify_command, model_remove_command, manage_command, embed_command, rerank_command,
-    ingest_command, search_command, ask_command, commands_command;
+    ingest_command, search_command, ask_command, commands_command, cache_prompt_command;
 
 /* All of them, in the order of the help; NULL ends the list. */
 extern const Command *const all_commands[];
@@ -119,6 +119,10 @@ typedef struct SamplingArguments {
  * allocated: free with sampling_free. */
 bool sampling_read(const SamplingArguments *arguments, LmSampling *sampling, Error *err);
 void sampling_free(LmSampling *sampling);
+/* Checks the ranges of the options about keys and values that generate and
+ * cache-prompt share. */
+bool cache_options_read(OptionInt max_size, OptionInt bits, OptionInt group_size, OptionInt start,
+                        LmCacheOptions *options, Error *err);
 /* An int option that must lie in [least, most]. */
 bool sampling_int(const char *option, OptionInt given, int64_t least, int64_t most, int *value,
                   Error *err);

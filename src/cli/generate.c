@@ -20,7 +20,8 @@ typedef struct GenerateArguments {
 #define ARGUMENTS GenerateArguments
 
 static const Option option_table[] = {
-    OPTION_REQUIRED("model", NULL, MODEL, model, "MODEL", "model folder or hub id"),
+    OPTION("model", NULL, MODEL, model, NULL, "MODEL",
+           "model folder or hub id; absent: the one that the prompt cache was made with"),
     OPTION("prompt", "p", TEXT, prompt, "hello", "TEXT",
            "what to answer; \\n and \\t become newline and tab; - reads standard input"),
     OPTION("max-tokens", "m", INT, max_tokens, "100", "N", "tokens at most; -1: until it ends"),
@@ -39,7 +40,8 @@ static const Option option_table[] = {
     SAMPLING_OPTIONS,
     OPTION("max-kv-size", NULL, INT, max_kv_size, NULL, "N",
            "keep the first 4 and the latest tokens, N in all"),
-    OPTION("kv-bits", NULL, INT, kv_bits, NULL, "N", "quantise the cache to 2, 3, 4, 6 or 8 bits"),
+    OPTION("kv-bits", NULL, INT, kv_bits, NULL, "N",
+           "quantise the cache to 2, 3, 4, 5, 6 or 8 bits"),
     OPTION("kv-group-size", NULL, INT, kv_group_size, "64", "N", "group size of that"),
     OPTION("quantized-kv-start", NULL, INT, quantized_kv_start, "5000", "N",
            "quantise once the cache holds N tokens"),
@@ -59,6 +61,9 @@ static const Option option_table[] = {
 /* What a run needs besides its arguments. */
 typedef struct Run {
     const GenerateArguments *arguments;
+    const char *folder; /* of the model */
+    char *found;        /* the same, when the prompt cache named it */
+    json_t *metadata;   /* of the prompt cache, or NULL */
     LmModel *model, *draft;
     LmCache *cache;
     LmSampling sampling;
@@ -117,7 +122,7 @@ static bool encode_suffix(Run *run, const json_t *messages, const LmChatOptions 
 static bool encode_prompt(Run *run, const char *prompt, Error *err) {
     const GenerateArguments *arguments = run->arguments;
     if (!lm_model_tokenizer(run->model))
-        return base_fail(err, ERROR_INPUT, "%s: has no tokenizer", arguments->model);
+        return base_fail(err, ERROR_INPUT, "%s: has no tokenizer", run->folder);
     if (arguments->ignore_chat_template || !lm_model_has_template(run->model))
         return encode(run, prompt, TEXT_ENCODE_PROMPT, err);
     json_t *variables = NULL;
@@ -139,8 +144,16 @@ static bool encode_prompt(Run *run, const char *prompt, Error *err) {
 /* Each a whole number, which is an id, or a token's text. */
 static bool read_stops(Run *run, Error *err) {
     OptionList list = run->arguments->extra_eos_token;
-    if (list.count == 0) return true;
-    run->stops = base_calloc(list.count, sizeof *run->stops);
+    run->stops = base_calloc(list.count + 1, sizeof *run->stops);
+    /* A token that cache-prompt was told of ends the text of a model without one. */
+    size_t own;
+    const char *settings = json_string_value(json_object_get(run->metadata, "tokenizer_config"));
+    json_t *config = settings ? json_loads(settings, 0, NULL) : NULL;
+    const char *token = json_string_value(json_object_get(config, "eos_token"));
+    lm_model_stop_ids(run->model, &own);
+    int eos = token && own == 0 ? text_tokenizer_id(lm_model_tokenizer(run->model), token) : -1;
+    if (eos >= 0) run->stops[run->stop_count++] = eos;
+    json_decref(config);
     for (size_t i = 0; i < list.count; i++) {
         char *end = NULL;
         long id = strtol(list.items[i], &end, 10);
@@ -154,10 +167,32 @@ static bool read_stops(Run *run, Error *err) {
     return true;
 }
 
-static bool open_models(Run *run, Error *err) {
+/* The folder given, or the one that the prompt cache names; both must agree. */
+static bool find_model(Run *run, Error *err) {
+    const char *given = run->arguments->model, *file = run->arguments->prompt_cache_file;
+    run->folder = given;
+    if (!file) return true;
+    run->metadata = lm_cache_metadata(file, err);
+    if (!run->metadata) return false;
+    const char *made_with = json_string_value(json_object_get(run->metadata, "model"));
+    if (!given) {
+        if (!made_with)
+            return base_fail(err, ERROR_INPUT, "%s: names no model; give --model", file);
+        run->folder = run->found = hub_find(made_with, err);
+        return run->folder != NULL;
+    }
+    char *id = hub_label(given);
+    bool same = !made_with || strcmp(made_with, given) == 0 || strcmp(made_with, id) == 0;
+    free(id);
+    return same || base_fail(err, ERROR_INPUT, "%s: was made with model %.200s, not %.200s", file,
+                             made_with, given);
+}
+
+static bool open_models(Run *run, const LmCacheOptions *cache, Error *err) {
     const GenerateArguments *arguments = run->arguments;
     LmOpenOptions open = {.adapter_path = arguments->adapter_path};
-    run->model = lm_model_open(arguments->model, &open, err);
+    if (!find_model(run, err)) return false;
+    run->model = lm_model_open(run->folder, &open, err);
     if (!run->model) return false;
     if (arguments->quantize_activations) {
         const json_t *quantization = json_object_get(lm_model_config(run->model), "quantization");
@@ -175,19 +210,10 @@ static bool open_models(Run *run, Error *err) {
         if (!run->draft) return false;
     }
     if (!arguments->prompt_cache_file) return true;
-    json_t *metadata = NULL;
-    run->cache = lm_cache_load(run->model, arguments->prompt_cache_file, &metadata, err);
-    const char *made_with = json_string_value(json_object_get(metadata, "model"));
-    char *id = hub_label(arguments->model);
-    bool good = run->cache != NULL;
-    bool same =
-        !made_with || strcmp(made_with, arguments->model) == 0 || strcmp(made_with, id) == 0;
-    free(id);
-    if (good && !same)
-        good = base_fail(err, ERROR_INPUT, "%s: was made with model %.200s, not %.200s",
-                         arguments->prompt_cache_file, made_with, arguments->model);
-    json_decref(metadata);
-    return good;
+    LmCacheOptions asked = *cache;
+    if (!arguments->kv_group_size.given) asked.kv_group_size = 0;
+    run->cache = lm_cache_load(run->model, arguments->prompt_cache_file, &asked, NULL, err);
+    return run->cache != NULL;
 }
 
 static bool on_token(void *context, const LmToken *token) {
@@ -211,13 +237,8 @@ static bool read_options(const GenerateArguments *arguments, Run *run, LmGenerat
                      err) &&
         sampling_int("num-draft-tokens", arguments->num_draft_tokens, 1, 1024,
                      &options->num_draft_tokens, err) &&
-        sampling_int("max-kv-size", arguments->max_kv_size, 0, INT32_MAX,
-                     &options->cache_options.max_size, err) &&
-        sampling_int("kv-bits", arguments->kv_bits, 0, 8, &options->cache_options.kv_bits, err) &&
-        sampling_int("kv-group-size", arguments->kv_group_size, 1, 1024,
-                     &options->cache_options.kv_group_size, err) &&
-        sampling_int("quantized-kv-start", arguments->quantized_kv_start, 0, INT32_MAX,
-                     &options->cache_options.kv_start, err);
+        cache_options_read(arguments->max_kv_size, arguments->kv_bits, arguments->kv_group_size,
+                           arguments->quantized_kv_start, &options->cache_options, err);
     options->sampling = run->sampling;
     options->seeded = arguments->seed.given;
     options->seed = (uint64_t)arguments->seed.value;
@@ -257,8 +278,9 @@ static void print_end(const Run *run, const LmStats *stats) {
 
 static bool generate(Run *run, const char *prompt, Error *err) {
     LmGenerateOptions options;
-    if (!read_options(run->arguments, run, &options, err) || !open_models(run, err) ||
-        !encode_prompt(run, prompt, err) || !read_stops(run, err))
+    if (!read_options(run->arguments, run, &options, err) ||
+        !open_models(run, &options.cache_options, err) || !encode_prompt(run, prompt, err) ||
+        !read_stops(run, err))
         return false;
     options.cache = run->cache;
     options.draft = run->draft;
@@ -282,6 +304,11 @@ static int run_generate(const void *given, Error *err) {
     Run run = {.arguments = arguments,
                .verbose = strcasecmp(arguments->verbose, "false") != 0 &&
                           strcasecmp(arguments->verbose, "f") != 0};
+    if (!arguments->model && !arguments->prompt_cache_file) {
+        base_fail(err, ERROR_INPUT, "generate: --model is required");
+        base_hint(err, "See mlx-rag generate --help");
+        return 2;
+    }
     char *prompt = strcmp(arguments->prompt, "-") == 0 ? input_stdin(NULL, err)
                                                        : input_unescape(arguments->prompt);
     bool done = prompt && generate(&run, prompt, err);
@@ -289,6 +316,8 @@ static int run_generate(const void *given, Error *err) {
     free(run.prompt);
     free(run.stops);
     json_decref(run.token_ids);
+    json_decref(run.metadata);
+    free(run.found);
     base_str_free(&run.text);
     sampling_free(&run.sampling);
     lm_cache_free(run.cache);

@@ -36,6 +36,7 @@ const Command *const all_commands[] = {&generate_command,
                                        &model_remove_command,
                                        &manage_command,
                                        &inspect_logits_command,
+                                       &cache_prompt_command,
                                        &commands_command,
                                        NULL};
 

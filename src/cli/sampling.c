@@ -68,3 +68,11 @@ void sampling_free(LmSampling *sampling) {
     sampling->bias_ids = NULL;
     sampling->biases = NULL;
 }
+
+bool cache_options_read(OptionInt max_size, OptionInt bits, OptionInt group_size, OptionInt start,
+                        LmCacheOptions *options, Error *err) {
+    return sampling_int("max-kv-size", max_size, 0, INT32_MAX, &options->max_size, err) &&
+           sampling_int("kv-bits", bits, 0, 8, &options->kv_bits, err) &&
+           sampling_int("kv-group-size", group_size, 1, 1024, &options->kv_group_size, err) &&
+           sampling_int("quantized-kv-start", start, 0, INT32_MAX, &options->kv_start, err);
+}

@@ -5,6 +5,7 @@
  * but an argmax on the logits; otherwise the logits come to the host once. */
 #include "lm/generation.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,20 +52,26 @@ bool lm_prefill(Generation *g, LmModel *model, LmCache *cache, const int *ids, s
     return !mx_failed();
 }
 
-int lm_choose(Generation *g, mlx_array logits, int row, float *logprob) {
+void lm_choose(Generation *g, mlx_array logits, int count, int *ids, float *logprobs) {
     mx_scope s = mx_open();
-    int size = g->sampler.vocab_size, id = 0;
-    mlx_array line = mx_reshape(mx_slice(logits, 1, row, row + 1), MX_SHAPE(-1));
+    int size = g->sampler.vocab_size, given = BASE_MIN(mx_dim(logits, 2), size);
+    mlx_array known = mx_reshape(mx_slice(logits, 2, 0, given), MX_SHAPE(count, given));
+    for (int i = 0; i < count; i++) ids[i] = 0, logprobs[i] = 0;
     if (lm_sampler_is_argmax(&g->sampler) && !g->options->logprobs) {
-        id = (int)mx_item_int(mx_argmax(line, -1));
+        mx_copy_i32(mx_argmax(known, -1), ids, (size_t)count);
     } else {
-        if (!g->logits) g->logits = base_alloc((size_t)size * sizeof(float));
-        if (mx_copy_f32(line, g->logits, (size_t)size)) {
-            id = lm_sampler_choose(&g->sampler, g->logits, g->options->logprobs ? logprob : NULL);
+        if (given < size) {
+            mlx_array rest = mx_full(MX_SHAPE(count, size - given), -INFINITY, mx_dtype(known));
+            known = mx_concat2(known, rest, 1);
         }
+        size_t cells = (size_t)count * (size_t)size;
+        if (cells > g->logits_capacity)
+            g->logits = base_grow(g->logits, &g->logits_capacity, cells, sizeof(float));
+        if (mx_copy_f32(known, g->logits, cells))
+            lm_sampler_choose_rows(&g->sampler, g->logits, count, ids,
+                                   g->options->logprobs ? logprobs : NULL);
     }
     mx_drop(s);
-    return id;
 }
 
 /* ---- tokens out ------------------------------------------------------------------------- */
@@ -119,8 +126,15 @@ bool lm_emit(Generation *g, int id, float logprob, bool from_draft) {
 
 /* ---- the loop ------------------------------------------------------------------------------ */
 
+/* mlx_lm always reads the last token of a prompt by itself. Where that makes a
+ * difference, kept rows or a cache that is packed by then, so is it here. */
+static bool reads_last_alone(const LmCache *cache) {
+    return cache->options.kv_bits > 0 || cache->options.max_size > 0;
+}
+
 static bool generate_plain(Generation *g, const int *prompt, size_t length) {
     size_t rest = (length - 1) % prefill_step(g) + 1; /* the last chunk gives the first token */
+    if (reads_last_alone(g->cache)) rest = 1;
     if (!lm_prefill(g, g->model, g->cache, prompt, length - rest, length, g->options->on_prefill))
         return false;
     const int *ids = prompt + length - rest;
@@ -130,7 +144,7 @@ static bool generate_plain(Generation *g, const int *prompt, size_t length) {
         float logprob = 0;
         mlx_array logits = lm_forward(g->model, g->cache, ids, rest, 1);
         lm_cache_settle(g->cache);
-        id = lm_choose(g, logits, 0, &logprob);
+        lm_choose(g, logits, 1, &id, &logprob);
         mx_drop(s);
         if (mx_failed()) break;
         if (g->stats.generated_tokens == 0 && g->options->on_prefill) {
@@ -177,6 +191,12 @@ static void finish_stats(Generation *g, size_t prompt_length) {
     stats->peak_gb = (double)base_peak_memory() / 1e9;
 }
 
+/* By the tokenizers, for models pad their rows differently. */
+static bool same_vocabulary(const LmModel *a, const LmModel *b) {
+    if (!a->tokenizer || !b->tokenizer) return lm_model_vocab_size(a) == lm_model_vocab_size(b);
+    return text_tokenizer_vocab_size(a->tokenizer) == text_tokenizer_vocab_size(b->tokenizer);
+}
+
 static bool check_input(const LmModel *model, const int *prompt, size_t length,
                         const LmGenerateOptions *o, Error *err) {
     int rows = lm_model_vocab_size(model);
@@ -188,10 +208,7 @@ static bool check_input(const LmModel *model, const int *prompt, size_t length,
                              (int)i, prompt[i], rows);
         }
     }
-    if (o->draft && lm_model_vocab_size(o->draft) != rows &&
-        (!model->tokenizer || !o->draft->tokenizer ||
-         text_tokenizer_vocab_size(model->tokenizer) !=
-             text_tokenizer_vocab_size(o->draft->tokenizer))) {
+    if (o->draft && !same_vocabulary(model, o->draft)) {
         return base_fail(err, ERROR_INPUT, "the draft model %s has another vocabulary than %s",
                          lm_model_folder(o->draft), lm_model_folder(model));
     }
@@ -222,7 +239,12 @@ static bool run(Generation *g, const int *prompt, size_t length, Error *err) {
     lm_sampler_see(&g->sampler, prompt[length - 1]);
     if (g->options->max_tokens == 0) { /* the prompt is read, nothing follows */
         g->stats.finish = LM_FINISH_LENGTH;
-        lm_prefill(g, g->model, g->cache, prompt, length, length, g->options->on_prefill);
+        void (*progress)(void *, size_t, size_t) = g->options->on_prefill;
+        bool read = lm_prefill(g, g->model, g->cache, prompt, length - 1, length, progress);
+        if (read && !base_interrupted()) {
+            lm_prefill(g, g->model, g->cache, prompt + length - 1, 1, length, NULL);
+            if (progress) progress(g->options->context, length, length);
+        }
         return mx_check(err);
     }
     bool ok = g->options->draft ? lm_generate_speculative(g, prompt, length, err)

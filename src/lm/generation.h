@@ -11,7 +11,8 @@ typedef struct Generation {
     LmCache *cache;
     bool own_cache;
     LmSampler sampler;
-    float *logits;      /* host copy, [vocab], of sampling that needs one */
+    float *logits; /* host copy, [rows][vocab], of sampling that needs one */
+    size_t logits_capacity;
     TextStream *stream; /* NULL without tokenizer */
     StrBuf text;
     LmStats stats;
@@ -25,8 +26,10 @@ mlx_array lm_forward(LmModel *model, LmCache *cache, const int *ids, size_t coun
  * how many of `total` are done. */
 bool lm_prefill(Generation *g, LmModel *model, LmCache *cache, const int *ids, size_t count,
                 size_t total, void (*progress)(void *, size_t, size_t));
-/* The next token from logits [1, n, V] at position `row`. */
-int lm_choose(Generation *g, mlx_array logits, int row, float *logprob);
+/* The token after each position of logits [1, count, V] -> ids[count],
+ * logprobs[count] (0 unless asked for). V may differ from the model's: what a draft
+ * model pads. */
+void lm_choose(Generation *g, mlx_array logits, int count, int *ids, float *logprobs);
 /* Hands a token to the caller. False: this was the last one. */
 bool lm_emit(Generation *g, int id, float logprob, bool from_draft);
 bool lm_generate_speculative(Generation *g, const int *prompt, size_t length, Error *err);

@@ -78,7 +78,7 @@ typedef struct LmCache LmCache;
 
 typedef struct LmCacheOptions {
     int max_size; /* rotating cache of that many tokens, the first 4 kept; 0: grows without end */
-    int kv_bits;  /* quantise keys and values: 2,3,4,6,8; 0 never. Not with max_size */
+    int kv_bits;  /* quantise keys and values: 2,3,4,5,6,8; 0 never. Not with max_size */
     int kv_group_size; /* 0: 64 */
     int kv_start;      /* quantise once that many tokens are held */
 } LmCacheOptions;
@@ -91,10 +91,16 @@ int lm_cache_length(const LmCache *cache); /* tokens seen */
  * cache has already dropped what would be needed. */
 bool lm_cache_trim(LmCache *cache, int count);
 void lm_cache_clear(LmCache *cache);
-/* mlx-lm's prompt cache file. metadata: object of strings, or NULL. */
+/* mlx-lm's prompt cache file; a suffix of .safetensors is added where it lacks.
+ * metadata: object of strings, or NULL. */
 bool lm_cache_save(const LmCache *cache, const char *path, const json_t *metadata, Error *err);
-/* *metadata (may be NULL) is a new object; caller json_decref's. */
-LmCache *lm_cache_load(LmModel *model, const char *path, json_t **metadata, Error *err);
+/* Takes kinds and sizes from the file. options (may be NULL) says whether to
+ * quantise from now on; an already quantised file must agree with what it names.
+ * *metadata (may be NULL) is a new object; caller json_decref's. */
+LmCache *lm_cache_load(LmModel *model, const char *path, const LmCacheOptions *options,
+                       json_t **metadata, Error *err);
+/* The metadata alone, so that a caller may open the model it names. */
+json_t *lm_cache_metadata(const char *path, Error *err);
 
 /* ---- generation ----------------------------------------------------------- */
 

@@ -66,10 +66,14 @@ void lm_sampler_free(LmSampler *sampler) {
     *sampler = (LmSampler){0};
 }
 
-bool lm_sampler_is_argmax(const LmSampler *sampler) {
+static bool has_processors(const LmSampler *sampler) {
     const LmSampling *o = &sampler->options;
-    return o->temp == 0 && o->repetition_penalty == 0 && o->presence_penalty == 0 &&
-           o->frequency_penalty == 0 && o->n_biases == 0;
+    return o->repetition_penalty != 0 || o->presence_penalty != 0 || o->frequency_penalty != 0 ||
+           o->n_biases > 0;
+}
+
+bool lm_sampler_is_argmax(const LmSampler *sampler) {
+    return sampler->options.temp == 0 && !has_processors(sampler);
 }
 
 void lm_sampler_see(LmSampler *sampler, int id) {
@@ -212,10 +216,6 @@ static void exclude_top(const LmSampler *sampler, float *x) {
         double p = exp((double)x[i] - total);
         if (p > (double)o->xtc_threshold && p < least) least = p;
     }
-    mx_scope s = mx_open();
-    double draw = mx_item_float(mx_uniform(0, 1, NULL, 0, MLX_FLOAT32));
-    mx_drop(s);
-    if (draw > (double)o->xtc_probability) return;
     for (int i = 0; i < sampler->vocab_size; i++) {
         if (exp((double)x[i] - total) <= least) continue;
         bool special = false;
@@ -225,13 +225,23 @@ static void exclude_top(const LmSampler *sampler, float *x) {
     }
 }
 
-static int draw(const LmSampler *sampler, const float *x) {
+/* One draw decides for all rows of a call. */
+static bool xtc_strikes(const LmSampler *sampler) {
+    const LmSampling *o = &sampler->options;
+    if (!(o->xtc_probability > 0)) return false;
     mx_scope s = mx_open();
-    mlx_array logits = mx_from_f32(x, MX_SHAPE(1, sampler->vocab_size));
-    mlx_array chosen = mx_categorical(mx_mul_scalar(logits, 1 / (double)sampler->options.temp), -1);
-    int id = (int)mx_item_int(chosen);
+    double drawn = mx_item_float(mx_uniform(0, 1, NULL, 0, MLX_FLOAT32));
     mx_drop(s);
-    return id;
+    return drawn <= (double)o->xtc_probability;
+}
+
+/* Log-probabilities [count][vocab_size] -> an id a row. */
+static void draw(const LmSampler *sampler, const float *x, int count, int *ids) {
+    mx_scope s = mx_open();
+    mlx_array logits = mx_from_f32(x, MX_SHAPE(count, sampler->vocab_size));
+    mlx_array chosen = mx_categorical(mx_mul_scalar(logits, 1 / (double)sampler->options.temp), -1);
+    mx_copy_i32(chosen, ids, (size_t)count);
+    mx_drop(s);
 }
 
 static int argmax(const float *x, int count) {
@@ -240,25 +250,58 @@ static int argmax(const float *x, int count) {
     return best;
 }
 
-int lm_sampler_choose(LmSampler *sampler, float *logits, float *logprob) {
+/* Log-probabilities x of one row through the filters, temperature left out. */
+static void filter(LmSampler *sampler, float *x, bool xtc) {
     const LmSampling *o = &sampler->options;
-    int size = sampler->vocab_size, id;
-    process(sampler, logits);
-    float total = o->temp > 0 || logprob ? log_sum_exp(logits, size) : 0;
-    if (o->temp == 0) {
-        id = argmax(logits, size);
-        if (logprob) *logprob = logits[id] - total;
-        return id;
-    }
-    if (!sampler->work) sampler->work = base_alloc((size_t)size * sizeof(float));
-    float *x = sampler->work;
-    for (int i = 0; i < size; i++) x[i] = logits[i] - total;
     if (o->top_p > 0 && o->top_p < 1) keep_top_p(sampler, x, o->top_p);
     if (o->min_p > 0) keep_min_p(sampler, x, o->min_p, o->min_tokens_to_keep);
-    if (o->xtc_probability > 0) exclude_top(sampler, x);
+    if (xtc) exclude_top(sampler, x);
     if (o->top_k > 0) keep_top_k(sampler, x, o->top_k);
-    id = draw(sampler, x);
-    if (id < 0 || id >= size) id = argmax(x, size);
-    if (logprob) *logprob = logits[id] - total;
+}
+
+/* Rows whose processing is done. */
+static void choose(LmSampler *sampler, const float *logits, int count, int *ids, float *logprobs) {
+    int size = sampler->vocab_size;
+    bool greedy = sampler->options.temp == 0, xtc = !greedy && xtc_strikes(sampler);
+    size_t needed = (size_t)count * (size_t)size;
+    if (!greedy && needed > sampler->work_capacity)
+        sampler->work = base_grow(sampler->work, &sampler->work_capacity, needed, sizeof(float));
+    for (int r = 0; r < count; r++) {
+        const float *row = logits + (size_t)r * (size_t)size;
+        if (greedy) {
+            ids[r] = argmax(row, size);
+            continue;
+        }
+        float *x = sampler->work + (size_t)r * (size_t)size, total = log_sum_exp(row, size);
+        for (int i = 0; i < size; i++) x[i] = row[i] - total;
+        filter(sampler, x, xtc);
+        ids[r] = -1;
+    }
+    if (!greedy) draw(sampler, sampler->work, count, ids);
+    for (int r = 0; r < count; r++) {
+        const float *row = logits + (size_t)r * (size_t)size;
+        if (ids[r] < 0 || ids[r] >= size) ids[r] = argmax(row, size); /* the draw failed */
+        if (logprobs) logprobs[r] = row[ids[r]] - log_sum_exp(row, size);
+    }
+}
+
+int lm_sampler_choose(LmSampler *sampler, float *logits, float *logprob) {
+    int id;
+    process(sampler, logits);
+    choose(sampler, logits, 1, &id, logprob);
     return id;
+}
+
+void lm_sampler_choose_rows(LmSampler *sampler, float *logits, int count, int *ids,
+                            float *logprobs) {
+    if (!has_processors(sampler)) {
+        choose(sampler, logits, count, ids, logprobs);
+        return;
+    }
+    for (int r = 0; r < count; r++) {
+        float *row = logits + (size_t)r * (size_t)sampler->vocab_size;
+        ids[r] = lm_sampler_choose(sampler, row, logprobs ? &logprobs[r] : NULL);
+        lm_sampler_see(sampler, ids[r]);
+    }
+    lm_sampler_forget(sampler, (size_t)count);
 }

@@ -10,7 +10,8 @@ typedef struct LmSampler {
     int vocab_size;
     int *special; /* ids that XTC never removes */
     size_t n_special;
-    float *work; /* [vocab_size], the logits being worked on */
+    float *work; /* [rows][vocab_size], the logits being worked on */
+    size_t work_capacity;
     int *order;  /* [vocab_size], a heap of ids */
     int *recent; /* the ids that penalties see, oldest first */
     size_t n_recent, recent_capacity;
@@ -30,5 +31,10 @@ void lm_sampler_forget(LmSampler *sampler, size_t count);
  * NULL) is its log-probability after penalties, before temperature and filters.
  * Draws from MLX's generator of this thread. Needs an open scope. */
 int lm_sampler_choose(LmSampler *sampler, float *logits, float *logprob);
+/* The same for `count` positions that follow each other, logits[count][vocab_size]
+ * -> ids[count], logprobs[count] (may be NULL), in the draws that MLX makes: one for
+ * all rows, or one a row where penalties look at the row before. */
+void lm_sampler_choose_rows(LmSampler *sampler, float *logits, int count, int *ids,
+                            float *logprobs);
 
 #endif

@@ -14,7 +14,7 @@ static bool propose(Generation *g, LmCache *cache, const int *ids, size_t count,
         mlx_array logits = i == 0 ? lm_forward(g->options->draft, cache, ids, count, 1)
                                   : lm_forward(g->options->draft, cache, &tokens[i - 1], 1, 1);
         lm_cache_settle(cache);
-        tokens[i] = lm_choose(g, logits, 0, &logprob);
+        lm_choose(g, logits, 1, &tokens[i], &logprob);
         lm_sampler_see(&g->sampler, tokens[i]);
         mx_drop(s);
     }
@@ -22,22 +22,27 @@ static bool propose(Generation *g, LmCache *cache, const int *ids, size_t count,
     return !mx_failed();
 }
 
-/* Emits what the large model chooses at each position while it agrees with the
+/* Emits what the large model chose at each position while it agrees with the
  * draft, then its own token. Returns how many proposals were accepted. */
-static int verify(Generation *g, mlx_array logits, const int *proposed, int k, int *next) {
+static int verify(Generation *g, const int *chosen, const float *logprobs, const int *proposed,
+                  int k) {
     for (int i = 0;; i++) {
-        float logprob = 0;
-        *next = lm_choose(g, logits, i, &logprob);
-        if (mx_failed()) return i;
-        bool accepted = i < k && *next == proposed[i];
-        lm_sampler_see(&g->sampler, *next);
+        bool accepted = i < k && chosen[i] == proposed[i];
+        lm_sampler_see(&g->sampler, chosen[i]);
         g->stats.accepted += accepted;
-        bool more = lm_emit(g, *next, logprob, accepted);
+        bool more = lm_emit(g, chosen[i], logprobs[i], accepted);
         if (!accepted || !more) return i + (accepted && !more);
     }
 }
 
-static bool rounds(Generation *g, LmCache *draft_cache, int last, int *proposed, int *line) {
+/* What a round works on; arrays of num_draft_tokens + 1. */
+typedef struct Round {
+    int *proposed, *line, *chosen;
+    float *logprobs;
+} Round;
+
+static bool rounds(Generation *g, LmCache *draft_cache, int last, Round round) {
+    int *proposed = round.proposed, *line = round.line;
     int pending[2] = {last, 0}; /* what the draft has not read yet */
     size_t n_pending = 1;
     line[0] = last;
@@ -53,12 +58,15 @@ static bool rounds(Generation *g, LmCache *draft_cache, int last, int *proposed,
         mx_scope s = mx_open();
         mlx_array logits = lm_forward(g->model, g->cache, line, (size_t)k + 1, k + 1);
         lm_cache_settle(g->cache);
-        int next = 0, accepted = verify(g, logits, proposed, k, &next);
+        lm_choose(g, logits, k + 1, round.chosen, round.logprobs);
         mx_drop(s);
+        if (mx_failed()) return false;
+        int accepted = verify(g, round.chosen, round.logprobs, proposed, k);
         if (g->stats.finish != LM_FINISH_NONE) break;
 
         lm_cache_trim(g->cache, k - accepted);
         lm_cache_trim(draft_cache, BASE_MAX(k - accepted - 1, 0));
+        int next = round.chosen[accepted];
         bool all = accepted == k && k > 0; /* the draft has not read its own last token */
         pending[0] = all ? proposed[k - 1] : next;
         pending[1] = next;
@@ -81,7 +89,9 @@ static bool can_rewind(const LmCache *cache, size_t length, const LmGenerateOpti
 
 bool lm_generate_speculative(Generation *g, const int *prompt, size_t length, Error *err) {
     const LmGenerateOptions *o = g->options;
-    LmCache *draft_cache = lm_cache_new(o->draft, NULL, err);
+    LmCacheOptions kind = g->cache->options;
+    kind.max_size = 0;
+    LmCache *draft_cache = lm_cache_new(o->draft, &kind, err);
     if (!draft_cache) return false;
     if (!can_rewind(g->cache, length, o) || !can_rewind(draft_cache, length, o)) {
         lm_cache_free(draft_cache);
@@ -89,13 +99,16 @@ bool lm_generate_speculative(Generation *g, const int *prompt, size_t length, Er
             err, ERROR_UNSUPPORTED,
             "a draft model needs caches that hold the whole text; here a window is smaller");
     }
-    int *proposed = base_alloc((size_t)o->num_draft_tokens * sizeof *proposed);
-    int *line = base_alloc(((size_t)o->num_draft_tokens + 1) * sizeof *line);
+    size_t most = (size_t)o->num_draft_tokens + 1;
+    Round round = {.proposed = base_alloc(3 * most * sizeof(int)),
+                   .logprobs = base_alloc(most * sizeof(float))};
+    round.line = round.proposed + most;
+    round.chosen = round.line + most;
     bool ok = lm_prefill(g, o->draft, draft_cache, prompt, length - 1, length, NULL) &&
               lm_prefill(g, g->model, g->cache, prompt, length - 1, length, o->on_prefill) &&
-              rounds(g, draft_cache, prompt[length - 1], proposed, line);
-    free(proposed);
-    free(line);
+              rounds(g, draft_cache, prompt[length - 1], round);
+    free(round.proposed);
+    free(round.logprobs);
     lm_cache_free(draft_cache);
     return ok;
 }

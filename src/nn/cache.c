@@ -1,9 +1,10 @@
-/* The keys and values that a layer remembers: growing, rotating, quantised.
+/* The keys and values that a layer remembers: growing, rotating, quantised, in
+ * chunks.
  *
  * Buffers grow by whole steps and are written in place (the slot's old handle
  * is gone before the update runs, so the engine reuses the memory). Behaviour
- * and layouts are those of mlx_lm's KVCache, RotatingKVCache and
- * QuantizedKVCache, so that prompt cache files are interchangeable. */
+ * and layouts are those of mlx_lm's KVCache, RotatingKVCache, QuantizedKVCache and
+ * ChunkedKVCache, so that prompt cache files are interchangeable. */
 #include "nn/cache.h"
 
 enum { STEP = 256, TIME = 2 };
@@ -13,7 +14,7 @@ void nn_kv_clear(KvCache *cache) {
         mx_free(&cache->keys[i]);
         mx_free(&cache->values[i]);
     }
-    cache->offset = cache->capacity = cache->index = 0;
+    cache->offset = cache->capacity = cache->index = cache->start = 0;
 }
 
 void nn_kv_free(KvCache *cache) {
@@ -22,7 +23,7 @@ void nn_kv_free(KvCache *cache) {
 }
 
 bool nn_kv_can_trim(const KvCache *cache, int count) {
-    if (count < 0 || count > cache->offset) return false;
+    if (count < 0 || count > cache->offset - cache->start) return false;
     return cache->kind != KV_ROTATING || cache->offset < cache->max_size || count == 0;
 }
 
@@ -52,19 +53,41 @@ static mlx_array append(mlx_array *slot, mlx_array update, int offset, int grow_
     return mx_slice(*slot, TIME, 0, offset + mx_dim(update, TIME));
 }
 
+/* Rows in use. */
+static int held(const KvCache *cache) {
+    return cache->offset - cache->start;
+}
+
 /* Rows to add so that `added` more fit. */
 static int growth(KvCache *cache, int added) {
-    if (cache->offset + added <= cache->capacity) return 0;
+    if (held(cache) + added <= cache->capacity) return 0;
     int more = (added + STEP - 1) / STEP * STEP;
-    cache->capacity = cache->offset + more;
+    cache->capacity = held(cache) + more;
     return more;
 }
 
 static void update_growing(KvCache *cache, mlx_array *keys, mlx_array *values) {
-    int added = mx_dim(*keys, TIME), more = growth(cache, added);
-    *keys = append(&cache->keys[0], *keys, cache->offset, more);
-    *values = append(&cache->values[0], *values, cache->offset, more);
+    int added = mx_dim(*keys, TIME), more = growth(cache, added), rows = held(cache);
+    *keys = append(&cache->keys[0], *keys, rows, more);
+    *values = append(&cache->values[0], *values, rows, more);
     cache->offset += added;
+}
+
+/* ---- chunked ------------------------------------------------------------------------ */
+
+/* What a chunked cache drops before an update: a token sees less than a chunk
+ * back, so at most a chunk stays. */
+static int outdated(const KvCache *cache) {
+    return cache->kind == KV_CHUNKED ? BASE_MAX(0, held(cache) - cache->max_size) : 0;
+}
+
+static void drop_front(KvCache *cache) {
+    int count = outdated(cache), rows = held(cache);
+    if (count == 0) return;
+    mx_store(&cache->keys[0], mx_slice(cache->keys[0], TIME, count, rows));
+    mx_store(&cache->values[0], mx_slice(cache->values[0], TIME, count, rows));
+    cache->start += count;
+    cache->capacity = held(cache);
 }
 
 /* ---- rotating ------------------------------------------------------------------------- */
@@ -148,6 +171,7 @@ void nn_kv_update(KvCache *cache, mlx_array *keys, mlx_array *values) {
     if (cache->kind == KV_ROTATING) {
         update_rotating(cache, keys, values);
     } else {
+        drop_front(cache);
         update_growing(cache, keys, values);
     }
 }
@@ -219,4 +243,22 @@ Mask nn_kv_mask(const KvCache *cache, int length, int window) {
     if (length == 1) return NN_NO_MASK;
     if (cache && cache->kind == KV_QUANTIZED) return causal_array(length, offset, 0);
     return (Mask){.mode = "causal"};
+}
+
+Mask nn_kv_chunk_mask(const KvCache *cache, int length, int chunk) {
+    int offset = cache ? cache->offset : 0, end = offset + length;
+    int start = cache ? cache->start + outdated(cache) : 0;
+    /* Everything is of one chunk: nothing but order matters. */
+    if (start / chunk == (end - 1) / chunk)
+        return length == 1 ? NN_NO_MASK : (Mask){.mode = "causal"};
+    mlx_array keys = mx_expand_dims(mx_arange(start, end, 1, MLX_INT32), 0);
+    mlx_array queries = mx_expand_dims(mx_arange(offset, end, 1, MLX_INT32), 1);
+    /* Where the chunk of each query begins. */
+    mlx_array begins = mx_scalar(offset / chunk * chunk, MLX_INT32);
+    for (int at = (offset / chunk + 1) * chunk; at < end; at += chunk) {
+        mlx_array boundary = mx_scalar(at, MLX_INT32);
+        begins = mx_where(mx_greater_equal(queries, boundary), boundary, begins);
+    }
+    mlx_array seen = mx_and(mx_greater_equal(keys, begins), mx_less_equal(keys, queries));
+    return (Mask){.mode = "array", .array = seen};
 }

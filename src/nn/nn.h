@@ -196,20 +196,22 @@ typedef struct Mask {
 #define NN_NO_MASK ((Mask){.mode = ""})
 
 /* Keys and values of one layer, [B, kv_heads, T, head_dim]. */
-typedef enum { KV_GROWING, KV_ROTATING, KV_QUANTIZED } KvKind;
+typedef enum { KV_GROWING, KV_ROTATING, KV_QUANTIZED, KV_CHUNKED } KvKind;
 typedef struct KvCache {
     KvKind kind;
     mlx_array keys[3], values[3]; /* [0] alone, or packed, scales, biases */
     int offset;                   /* tokens seen */
-    int capacity;                 /* rows allocated (growing, quantised) or in use (rotating) */
+    int capacity;                 /* rows allocated, or in use (rotating) */
     int max_size, keep, index;    /* rotating: size, first rows kept, where to write next */
+    int start;                    /* chunked: tokens dropped in front; max_size is the chunk */
     MxQuant quant;
 } KvCache;
 
 void nn_kv_free(KvCache *cache);
 /* Empties a cache but keeps its kind. */
 void nn_kv_clear(KvCache *cache);
-/* The last `count` tokens never happened. False when a rotating cache is full. */
+/* The last `count` tokens never happened. False when a rotating cache is full, or
+ * a chunked one has dropped what would come last. */
 bool nn_kv_can_trim(const KvCache *cache, int count);
 bool nn_kv_trim(KvCache *cache, int count);
 /* A growing cache becomes a quantised one. */
@@ -217,6 +219,9 @@ void nn_kv_quantize(KvCache *cache, MxQuant quant);
 /* The mask for `length` new tokens on top of the cache (NULL: none before).
  * window 0: causal; else each token sees itself and window - 1 before it. */
 Mask nn_kv_mask(const KvCache *cache, int length, int window);
+/* The same for layers that see their own chunk of positions only (Llama 4):
+ * positions [0, chunk), [chunk, 2 chunk), ... cache: chunked, growing, or NULL. */
+Mask nn_kv_chunk_mask(const KvCache *cache, int length, int chunk);
 /* Appends keys and values [B, kv_heads, L, D]; *keys and *values become all that
  * attention must see. Not for a quantised cache: nn_attention handles it. */
 void nn_kv_update(KvCache *cache, mlx_array *keys, mlx_array *values);

@@ -179,7 +179,7 @@ static void test_a_saved_cache_goes_on(void **state) {
         generate(model, ids, PROMPT - 1, &options);
         json_t *metadata = json_pack("{s:s}", "model", "tiny"), *read = NULL;
         if (!lm_cache_save(cache, path, metadata, &err)) fail_msg("%s", err.message);
-        LmCache *loaded = lm_cache_load(model, path, &read, &err);
+        LmCache *loaded = lm_cache_load(model, path, NULL, &read, &err);
         if (!loaded) fail_msg("%s", err.message);
         assert_string_equal(json_string_value(json_object_get(read, "model")), "tiny");
         assert_int_equal(lm_cache_length(loaded), PROMPT - 1);
@@ -190,7 +190,7 @@ static void test_a_saved_cache_goes_on(void **state) {
         options.cache = loaded;
         generate(model, ids + PROMPT - 1, 1, &options);
         assert_memory_equal(heard.ids, again.ids, NEW * sizeof(int));
-        assert_null(lm_cache_load(other, path, NULL, &err));
+        assert_null(lm_cache_load(other, path, NULL, NULL, &err));
         assert_non_null(strstr(err.message, "is not a prompt cache of this model"));
         base_error_clear(&err);
         lm_cache_free(cache);

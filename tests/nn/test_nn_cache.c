@@ -77,6 +77,37 @@ static void reference(int length, float softcap, bool (*visible)(int t, int r), 
     mx_drop(s);
 }
 
+static void step_chunk(KvCache *cache, int first, int length, int chunk, float *out) {
+    mx_scope s = mx_open();
+    Mask mask = nn_kv_chunk_mask(cache, length, chunk);
+    mlx_array y =
+        nn_attention(cache, rows(HEADS, first, length, 1), rows(KV_HEADS, first, length, 2),
+                     rows(KV_HEADS, first, length, 3), 0.3f, mask, 0);
+    assert_true(mx_copy_f32(y, out, (size_t)(HEADS * length * DIM)));
+    mx_drop(s);
+}
+
+/* 40 tokens in pieces, chunks of 12, against the reference. */
+static void expect_chunks(KvCache *cache, const int *pieces, bool (*visible)(int, int)) {
+    enum { LENGTH = 40 };
+    static float whole[HEADS * LENGTH * DIM], part[HEADS * LENGTH * DIM];
+    reference(LENGTH, 0, visible, whole);
+    for (int done = 0, p = 0; done < LENGTH; p++) {
+        int n = pieces[p] ? pieces[p] : 1;
+        if (!pieces[p]) p--;
+        n = BASE_MIN(n, LENGTH - done);
+        step_chunk(cache, done, n, 12, part);
+        for (int h = 0; h < HEADS; h++) {
+            for (int i = 0; i < n * DIM; i++) {
+                assert_float_equal(part[h * n * DIM + i], whole[(h * LENGTH + done) * DIM + i],
+                                   2e-5);
+            }
+        }
+        done += n;
+    }
+    nn_kv_free(cache);
+}
+
 static bool sees_all(int t, int r) {
     (void)t, (void)r;
     return true;
@@ -115,6 +146,36 @@ static void test_pieces_equal_the_whole(void **state) {
     for (size_t i = 0; i < BASE_COUNT(splits); i++) {
         expect(&(KvCache){.kind = KV_GROWING}, 40, splits[i], 0, 0, sees_all, 2e-5);
     }
+}
+
+static bool sees_its_chunk(int t, int r) {
+    return t / 12 == r / 12;
+}
+
+static void test_chunked_pieces_see_their_own_chunk(void **state) {
+    (void)state;
+    const int splits[][6] = {{40, 0}, {1, 0}, {7, 1, 20, 0}, {12, 12, 0}, {3, 25, 1, 1, 30, 0}};
+    for (size_t i = 0; i < BASE_COUNT(splits); i++) {
+        KvCache chunked = {.kind = KV_CHUNKED, .max_size = 12}, growing = {.kind = KV_GROWING};
+        expect_chunks(&chunked, splits[i], sees_its_chunk);
+        expect_chunks(&growing, splits[i], sees_its_chunk);
+    }
+}
+
+static void test_a_chunked_cache_keeps_a_chunk_and_can_be_trimmed(void **state) {
+    (void)state;
+    float out[HEADS * 30 * DIM];
+    KvCache cache = {.kind = KV_CHUNKED, .max_size = 12};
+    step_chunk(&cache, 0, 30, 12, out);
+    assert_int_equal(cache.start, 0);
+    assert_true(nn_kv_can_trim(&cache, 30));
+    step_chunk(&cache, 30, 1, 12, out);
+    assert_int_equal(cache.start, 18);
+    assert_int_equal(cache.offset, 31);
+    assert_false(nn_kv_can_trim(&cache, 14));
+    assert_true(nn_kv_trim(&cache, 3));
+    assert_int_equal(cache.offset, 28);
+    nn_kv_free(&cache);
 }
 
 static void test_growing_past_a_step_keeps_everything(void **state) {
@@ -227,6 +288,8 @@ static void test_causal_masks_count_as_mlx_lm_does(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pieces_equal_the_whole),
+        cmocka_unit_test(test_chunked_pieces_see_their_own_chunk),
+        cmocka_unit_test(test_a_chunked_cache_keeps_a_chunk_and_can_be_trimmed),
         cmocka_unit_test(test_growing_past_a_step_keeps_everything),
         cmocka_unit_test(test_softcapped_scores),
         cmocka_unit_test(test_a_window_on_a_growing_cache),
