@@ -1,6 +1,7 @@
 /* A model folder, opened: its config and the tensors of all its shards under
  * their names. The shards stay mapped; nothing is copied. */
 #include "hub/internal.h"
+#include "hub/torch.h"
 #include "mx/thread.h"
 
 #include <stdlib.h>
@@ -12,7 +13,14 @@ typedef struct Entry {
     size_t shard;
 } Entry;
 
+/* How weights lie in a folder: files, and the index that may name them. */
+typedef struct Layout {
+    const char *prefix, *suffix, *index;
+    bool (*load)(const char *path, MxFileVisitor visitor, Error *err);
+} Layout;
+
 struct HubModel {
+    const Layout *layout;
     char *folder;
     json_t *config;
     const json_t *quantization; /* of config, or NULL */
@@ -69,8 +77,7 @@ void hub_tensors_free(HubTensor *tensors, size_t count) {
 
 /* ---- loading -------------------------------------------------------------- */
 
-static bool load_shard(HubModel *model, size_t shard, Error *err) {
-    char *path = base_path_join(model->folder, model->shards[shard]);
+static bool load_safetensors(const char *path, MxFileVisitor visitor, Error *err) {
     mlx_map_string_to_array arrays = mlx_map_string_to_array_new();
     mlx_map_string_to_string texts = mlx_map_string_to_string_new();
     bool loaded = mlx_load_safetensors(&arrays, &texts, path, mx_stream()) == 0;
@@ -78,41 +85,71 @@ static bool load_shard(HubModel *model, size_t shard, Error *err) {
         mlx_map_string_to_array_iterator it = mlx_map_string_to_array_iterator_new(arrays);
         const char *name = NULL;
         mlx_array array = mlx_array_new();
-        while (mlx_map_string_to_array_iterator_next(&name, &array, it) == 0) {
-            model->entries = base_grow(model->entries, &model->capacity, model->count + 1,
-                                       sizeof *model->entries);
-            model->entries[model->count++] =
-                (Entry){.tensor = {.name = base_strdup(name), .array = array}, .shard = shard};
-            array = mlx_array_new();
-        }
+        while (mlx_map_string_to_array_iterator_next(&name, &array, it) == 0)
+            visitor.tensor(visitor.context, name, array);
         mlx_array_free(array);
         mlx_map_string_to_array_iterator_free(it);
     } else {
         hub_engine_failed(path, err);
-        base_hint(err, "The file may be truncated: download or convert the model again.");
     }
     mlx_map_string_to_array_free(arrays);
     mlx_map_string_to_string_free(texts);
+    return loaded;
+}
+
+static const Layout layouts[] = {
+    {"model", ".safetensors", "model.safetensors.index.json", load_safetensors},
+    {"pytorch_model", ".bin", "pytorch_model.bin.index.json", hub_torch_load},
+    {"model", ".pt", "model.pt.index.json", hub_torch_load},
+};
+
+/* Where the tensors of one shard go. */
+typedef struct Loading {
+    HubModel *model;
+    size_t shard;
+} Loading;
+
+static void add_tensor(void *context, const char *name, mlx_array array) {
+    Loading *loading = context;
+    HubModel *model = loading->model;
+    model->entries =
+        base_grow(model->entries, &model->capacity, model->count + 1, sizeof *model->entries);
+    model->entries[model->count++] = (Entry){
+        .tensor = {.name = base_strdup(name), .array = mx_keep(array)}, .shard = loading->shard};
+}
+
+static bool load_shard(HubModel *model, size_t shard, Error *err) {
+    char *path = base_path_join(model->folder, model->shards[shard]);
+    Loading loading = {model, shard};
+    MxFileVisitor visitor = {.tensor = add_tensor, .context = &loading};
+    bool loaded = model->layout->load(path, visitor, err);
+    if (!loaded && err && err->code == ERROR_INPUT && !err->hint[0])
+        base_hint(err, "The file may be truncated: download or convert the model again.");
     free(path);
     return loaded;
 }
 
+/* The files of the first layout that the folder has. */
 static bool find_shards(HubModel *model, Error *err) {
     char **names = NULL;
     size_t count = 0;
     if (!base_list_dir(model->folder, &names, &count, err)) return false;
-    for (size_t i = 0; i < count; i++) {
-        if (!base_starts_with(names[i], "model") || !base_ends_with(names[i], ".safetensors")) {
-            free(names[i]);
-            continue;
+    for (size_t i = 0; i < BASE_COUNT(layouts) && model->shard_count == 0; i++) {
+        model->layout = &layouts[i];
+        for (size_t j = 0; j < count; j++) {
+            if (!base_starts_with(names[j], layouts[i].prefix) ||
+                !base_ends_with(names[j], layouts[i].suffix))
+                continue;
+            model->shards = base_grow(model->shards, &model->shard_capacity, model->shard_count + 1,
+                                      sizeof *model->shards);
+            model->shards[model->shard_count++] = base_strdup(names[j]);
         }
-        model->shards = base_grow(model->shards, &model->shard_capacity, model->shard_count + 1,
-                                  sizeof *model->shards);
-        model->shards[model->shard_count++] = names[i];
     }
+    for (size_t i = 0; i < count; i++) free(names[i]);
     free(names);
     if (model->shard_count == 0)
-        return base_fail(err, ERROR_INPUT, "%s: no model*.safetensors in this folder",
+        return base_fail(err, ERROR_INPUT,
+                         "%s: no model*.safetensors in this folder, and no pytorch_model*.bin",
                          model->folder);
     return true;
 }
@@ -126,7 +163,7 @@ static bool has_shard(const HubModel *model, const char *name) {
 /* Every shard that the index names must be there: a download that stopped
  * half-way is the usual reason that it is not. */
 static bool check_index(const HubModel *model, Error *err) {
-    char *path = base_path_join(model->folder, "model.safetensors.index.json");
+    char *path = base_path_join(model->folder, model->layout->index);
     bool good = true;
     if (base_is_file(path)) {
         json_t *index = base_json_load(path, err);
