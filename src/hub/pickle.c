@@ -109,8 +109,8 @@ static bool pop_mark(Machine *machine, PickleValue ***items, size_t *count) {
     *count = 0;
     if (machine->mark_count == 0) return damaged(machine, "a mark is missing");
     const size_t mark = machine->marks[--machine->mark_count];
-    *items = machine->stack + mark;
     *count = machine->depth - mark;
+    if (*count) *items = machine->stack + mark;
     machine->depth = mark;
     return true;
 }
