@@ -301,7 +301,6 @@ typedef struct TextModel {
     size_t score_room; /* capacity of scores */
     uint8_t *types;    /* [vocab.size] PIECE_..., NULL for a tokenizer.json */
     uint8_t *matched;  /* [vocab.size] pieces that text may match; NULL: all */
-    bool single;       /* scores add up in float32 */
     double unk_score, max_score;
     TextPrefixes prefixes; /* Unigram: all that may match; BPE: user-defined symbols */
     /* BPE by texts */

@@ -196,7 +196,6 @@ static bool finish_bpe(TextTokenizer *tokenizer, Error *err) {
 
 static bool finish_unigram(TextModel *model, Error *err) {
     model->kind = MODEL_UNIGRAM;
-    model->single = true;
     model->matched = pieces_of_type(model, false);
     return text_unigram_finish(model, err);
 }

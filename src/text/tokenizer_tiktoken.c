@@ -153,7 +153,7 @@ bool text_is_tiktoken(const void *bytes, size_t length) {
     const char *text = bytes, *newline = memchr(text, '\n', BASE_MIN(length, (size_t)MAX_LINE));
     size_t end = newline ? (size_t)(newline - text) : length, decoded;
     const char *space = memchr(text, ' ', BASE_MIN(end, (size_t)MAX_LINE));
-    if (!space || space == text) return false;
+    if (!space || space == text || (size_t)(space - text) + 1 >= length) return false;
     uint8_t *token = text_base64_decode(text, (size_t)(space - text), &decoded);
     free(token);
     return token != NULL && space[1] >= '0' && space[1] <= '9';

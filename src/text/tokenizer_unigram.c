@@ -1,7 +1,7 @@
 /* The unigram language model (Kudo, 2018): of all ways to cut a piece into
- * tokens, the one whose scores add up to most (Viterbi), the earlier start on
- * ties. Hugging Face adds in float64; SentencePiece adds pairs in float64 and
- * keeps float32, which decides near ties. */
+ * tokens, the one whose scores add up to most (Viterbi, in float64 as Hugging
+ * Face does it), the earlier start on ties. SentencePiece rounds its sums to
+ * float32, so a near tie may fall the other way there. */
 #include "text/tokenizer_parts.h"
 
 enum { UNKNOWN_PENALTY = 10 };
@@ -13,7 +13,6 @@ bool text_unigram_finish(TextModel *model, Error *err) {
         if (!model->types || model->types[i] == PIECE_NORMAL)
             lowest = BASE_MIN(lowest, model->scores[i]);
     model->unk_score = lowest - UNKNOWN_PENALTY;
-    if (model->single) model->unk_score = (float)lowest - (float)UNKNOWN_PENALTY;
     text_prefixes_build(&model->prefixes, &model->vocab, model->matched);
     return true;
 }
@@ -25,11 +24,10 @@ static void reserve_paths(TextWork *work, size_t length) {
     work->paths = base_alloc(work->path_capacity * sizeof *work->paths);
 }
 
-static void offer(const TextModel *model, TextPath *paths, size_t from, size_t to, double score,
-                  int32_t id) {
+static void offer(TextPath *paths, size_t from, size_t to, double score, int32_t id) {
     double candidate = score + paths[from].score;
     if (paths[to].start != UINT32_MAX && !(candidate > paths[to].score)) return;
-    paths[to].score = model->single ? (float)candidate : candidate;
+    paths[to].score = candidate;
     paths[to].start = (uint32_t)from;
     paths[to].id = id;
 }
@@ -51,12 +49,12 @@ static bool find_paths(const TextModel *model, TextPath *paths, TextView piece) 
             double score = model->scores[id];
             if (model->types && model->types[id] == PIECE_USER)
                 score = (float)(at - from) * (float)model->max_score - 0.1;
-            offer(model, paths, from, at, score, id);
+            offer(paths, from, at, score, id);
             single |= at - from == step;
         }
         if (single) continue;
         if (model->unk_id < 0) return false;
-        offer(model, paths, from, from + step, model->unk_score, model->unk_id);
+        offer(paths, from, from + step, model->unk_score, model->unk_id);
     }
     return true;
 }
