@@ -1,6 +1,7 @@
 /* dense_kernels: the tile of the float32 product, the packing of its panels,
  * and the products that stream a dense matrix once; for every vector width
- * (vector.h). Included by gemm_avx2.c and gemm_avx512.c.
+ * (vector.h). Included by gemm_avx2.c,
+ * gemm_avx512.c and gemm_neon.c.
  *
  * The tile holds MR x 2 vectors of C in registers, reads two vectors of B and
  * MR broadcasts of A a step, and does 2 MR multiply-adds with them:
@@ -12,7 +13,9 @@
  *                             under the two a core can do: bound by FMA. */
 #include "cpu/vector.h"
 
-#if defined(__AVX512F__)
+#if defined(__aarch64__)
+enum { MR = 12 }; /* 12 x 8: 24 C + 2 B + 3 A of 32 registers */
+#elif defined(__AVX512F__)
 enum { MR = 14 };
 #else
 enum { MR = 6 };
@@ -24,7 +27,7 @@ static void gemm_tile(size_t k, const void *a_panel, const void *b_panel, float 
     const float *a = a_panel, *b = b_panel;
     V acc[MR][2];
     for (int i = 0; i < MR; i++) acc[i][0] = acc[i][1] = v_set(0.0f);
-    for (int i = 0; i < MR; i++) _mm_prefetch((const char *)(c + i * c_row), _MM_HINT_T0);
+    for (int i = 0; i < MR; i++) __builtin_prefetch(c + i * c_row, 1);
     for (size_t p = 0; p < k; p++, a += MR, b += NR) {
         V b0 = v_load(b), b1 = v_load(b + LANES);
         for (int i = 0; i < MR; i++) {
@@ -43,6 +46,7 @@ static void gemm_tile(size_t k, const void *a_panel, const void *b_panel, float 
     }
 }
 
+#if !defined(__aarch64__)
 /* 8 rows of 8 become 8 columns of 8. */
 static inline void transpose8(__m256 r[8]) {
     __m256 t[8], u[8];
@@ -95,6 +99,7 @@ static void pack_rows_run(float *out, size_t width, const void *in, ptrdiff_t st
             }
     }
 }
+#endif
 
 /* ROWS weight rows times M activations: ROWS * M chains of multiply-adds, each
  * weight loaded (and widened) once. With M = 1 it reads memory as fast as four
@@ -242,7 +247,9 @@ void VECTOR(cpu_fill_gemm)(Kernels *t) {
     t->mr = MR;
     t->nr = NR;
     t->tile = gemm_tile;
+#if !defined(__aarch64__)
     t->pack_rows = pack_rows_run;
+#endif
     t->dot_rows[CPU_F32] = dot_rows_f32;
     t->dot_rows[CPU_F16] = dot_rows_f16;
     t->dot_rows[CPU_BF16] = dot_rows_bf16;

@@ -46,6 +46,9 @@ static const Level levels[] = {
      always,
      {cpu_fill_scalar, cpu_fill_gemm_scalar, cpu_fill_quant_scalar, cpu_fill_fp_quant_scalar,
       cpu_fill_conv_scalar}},
+#if defined(__aarch64__)
+    {"neon", always, {cpu_fill_vector_neon, cpu_fill_gemm_neon, cpu_fill_conv_neon}},
+#endif
 #if defined(__x86_64__)
     {"avx2",
      has_avx2,

@@ -1,6 +1,7 @@
 /* vector: float32 lanes under one set of names, so that a kernel is written
- * once and compiled for AVX2 (8 lanes) and AVX-512 (16 lanes). Included only
- * by files compiled for one of them; VECTOR(name) ends a symbol with the set.
+ * once and compiled for AVX2 (8 lanes), AVX-512 (16 lanes) and NEON (4, in a file
+ * of its own). Included only by files compiled for one of them; VECTOR(name) ends a symbol with the
+ * set.
  *
  * The functions of one argument below follow from a range reduction and a
  * polynomial; each says its range and its error against float64. */
@@ -9,10 +10,12 @@
 
 #include "cpu/table.h"
 
-#include <immintrin.h>
 #include <math.h>
 
-#if defined(__AVX512F__)
+#if defined(__aarch64__)
+#include "cpu/vector_neon.h"
+#elif defined(__AVX512F__)
+#include <immintrin.h>
 #define VECTOR(name) name##_avx512
 enum { LANES = 16 };
 typedef __m512 V;
@@ -164,6 +167,7 @@ static inline V v_round_bf16(V x) {
     return v_select(v_is_nan(x), x, v_from_bits(rounded));
 }
 #else
+#include <immintrin.h>
 #define VECTOR(name) name##_avx2
 enum { LANES = 8 };
 typedef __m256 V;
@@ -338,6 +342,7 @@ static inline V v_load_type_n(const void *p, size_t i, size_t n, CpuType type) {
     return type == CPU_F16 ? v_load_f16(part) : v_load_bf16(part);
 }
 
+#if !defined(__aarch64__)
 /* LANES bytes of E4M3 as their values / 256: float16's exponent is one bit
  * longer, so the code moved up 7 bits, its sign to the top, is such a number. */
 static inline V v_load_e4m3(const uint8_t *p) {
@@ -361,6 +366,7 @@ static inline V v_load_e8m0(const uint8_t *p) {
     return v_from_bits(_mm256_max_epi32(vi_shl(x, 23), vi_set(0x00400000)));
 #endif
 }
+#endif
 
 static inline V v_polynomial(V x, const float *coefficients, int count) {
     V y = v_set(coefficients[0]);
