@@ -4,8 +4,8 @@
     tests/parity/exchange.py PROGRAM FOLDER_OF_MODELS [NAME ...]
 
 Converts each model folder with both programs and compares every tensor byte for
-byte, config.json and the index; fuses an adapter with both; loads ours with
-mlx-lm and compares the logits. Needs the packages mlx and mlx-lm; without them it
+byte, config.json and the index; loads ours with mlx-lm and compares the logits.
+Dequantising and fusing are not compared. Needs the packages mlx and mlx-lm; without them it
 says so and ends well."""
 import glob
 import importlib
