@@ -17,7 +17,7 @@ typedef struct ConvertArguments {
 #define RECIPES "mixed_2_6|mixed_3_4|mixed_3_6|mixed_4_6"
 #define SOURCE_HELP "folder of an MLX or Hugging Face model, or a GGUF file"
 
-#define SOURCES                                                        \
+#define SOURCES                                                         \
     OPTION("hf-path", NULL, MODEL, source, NULL, "PATH", SOURCE_HELP),  \
         OPTION("hf-id", NULL, MODEL, source, NULL, "PATH", "the same"), \
         OPTION("model", NULL, MODEL, source, NULL, "PATH", "the same"), \

@@ -181,7 +181,7 @@ static void load_qk_norms(const Loading *l, int i, const DecoderLayer *layer, At
     const char *q_path = model_path(l, i, arch->q_norm), *k_path = model_path(l, i, arch->k_norm);
     double own = model_scalar(l, arch->qk_norm_eps);
     float eps = own > 0 ? (float)own : l->eps;
-    int q_size = a->head_dim, k_size = a->head_dim;
+    int q_size = a->head_dim, k_size = q_size;
     NnNormKind kind = l->norm;
     switch (a->qk_norm) {
     case QK_NORM_WHOLE:

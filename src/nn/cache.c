@@ -254,7 +254,8 @@ Mask nn_kv_chunk_mask(const KvCache *cache, int length, int chunk) {
     mlx_array keys = mx_expand_dims(mx_arange(start, end, 1, MLX_INT32), 0);
     mlx_array queries = mx_expand_dims(mx_arange(offset, end, 1, MLX_INT32), 1);
     /* Where the chunk of each query begins. */
-    mlx_array begins = mx_scalar(offset / chunk * chunk, MLX_INT32);
+    const int first = offset / chunk * chunk;
+    mlx_array begins = mx_scalar(first, MLX_INT32);
     for (int at = (offset / chunk + 1) * chunk; at < end; at += chunk) {
         mlx_array boundary = mx_scalar(at, MLX_INT32);
         begins = mx_where(mx_greater_equal(queries, boundary), boundary, begins);

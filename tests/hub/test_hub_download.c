@@ -360,8 +360,8 @@ static void test_hashes_that_are_no_names_are_refused(void **state) {
     static const char *const lists[] = {
         "[{\"type\":\"file\",\"path\":\"config.json\",\"oid\":\"../../../x\",\"size\":2}]",
         "[{\"type\":\"file\",\"path\":\"config.json\",\"size\":2}]",
-        "[{\"type\":\"file\",\"path\":\"config.json\",\"oid\":"
-        "\"0123456789abcdef0123456789abcdef01234567\",\"size\":-1}]"};
+        ("[{\"type\":\"file\",\"path\":\"config.json\",\"oid\":"
+         "\"0123456789abcdef0123456789abcdef01234567\",\"size\":-1}]")};
     for (size_t i = 0; i < BASE_COUNT(lists); i++) {
         server_fault(f->server, (Fault){.path = "/tree/" SERVER_COMMIT,
                                         .kind = FAULT_STATUS,

@@ -173,8 +173,7 @@ static void add_dx(const Chunk *chunk, float *part, float *dx) {
                        .alpha = 1};
     set_words(chunk, &packed, false, &product);
     cpu_gemm(&product);
-    if (chunk->first)
-        cpu_binary(CPU_ADD, CPU_F32, dx, dx, 1, part, 1, job->rows * job->depth);
+    if (chunk->first) cpu_binary(CPU_ADD, CPU_F32, dx, dx, 1, part, 1, job->rows * job->depth);
 }
 
 /* The chunk's rows of dw = sharesᵀ @ x. */

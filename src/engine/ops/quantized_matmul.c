@@ -141,8 +141,7 @@ static bool quantized_matmul_vjp(Node *node, Node *g, const bool *wanted, Node *
     }
     return temps_end(&t, good);
 }
-const Op quantized_matmul_op = {"quantized_matmul", quantized_matmul_eval,
-                                       quantized_matmul_vjp};
+const Op quantized_matmul_op = {"quantized_matmul", quantized_matmul_eval, quantized_matmul_vjp};
 
 Node *op_quantized_matmul(Node *x, Node *w, Node *scales, Node *biases, QuantParam param) {
     int outer, shape[NODE_DIMS], ndim;
