@@ -207,4 +207,16 @@ void base_threads_set(int count); /* before first use, or between parallel loops
 typedef void (*ParallelBody)(void *context, size_t begin, size_t end, int thread);
 void base_parallel_for(size_t count, size_t grain, ParallelBody body, void *context);
 
+/* What a loop that begins soon will read: up to three arrays whose parts belong
+ * together, such as packed rows and their scales. */
+typedef struct ParallelReads {
+    const void *data[3]; /* NULL: none */
+    size_t bytes[3];
+} ParallelReads;
+enum { PARALLEL_READS = 4 };
+/* Threads with nothing to do fetch the end of the last of reads[0..count), and
+ * so backwards, into their cache: a loop's last slices are theirs. Replaces what
+ * was announced before. Never reads through the addresses, so they may be stale. */
+void base_parallel_expect(const ParallelReads *reads, size_t count);
+
 #endif

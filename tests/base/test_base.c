@@ -199,6 +199,26 @@ static void test_a_forked_child_has_a_working_pool(void **state) {
     assert_int_equal(status, 0);
 }
 
+static void test_announced_reads_are_a_hint_and_may_be_stale(void **state) {
+    (void)state;
+    static int hits[1000];
+    char *gone = base_alloc(100000);
+    const ParallelReads reads[] = {
+        {.data = {gone, NULL, hits}, .bytes = {100000, 0, sizeof hits}},
+        {.data = {(const void *)(uintptr_t)4096, NULL, NULL}, .bytes = {1, 0, 0}},
+    };
+    free(gone);
+    base_threads_set(3);
+    for (int round = 0; round < 200; round++) {
+        memset(hits, 0, sizeof hits);
+        base_parallel_expect(reads, (size_t)(round % 3));
+        base_parallel_for(BASE_COUNT(hits), 1, count_items, hits);
+        for (size_t i = 0; i < BASE_COUNT(hits); i++) assert_int_equal(hits[i], 1);
+    }
+    base_parallel_expect(NULL, 0);
+    base_threads_set(4);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_first_error_stays_and_is_one_line),
@@ -210,6 +230,7 @@ int main(void) {
         cmocka_unit_test(test_missing_and_foreign_paths_name_the_path),
         cmocka_unit_test(test_bad_json_names_line_and_column),
         cmocka_unit_test(test_parallel_loop_covers_each_item_once),
+        cmocka_unit_test(test_announced_reads_are_a_hint_and_may_be_stale),
         cmocka_unit_test(test_a_forked_child_has_a_working_pool),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

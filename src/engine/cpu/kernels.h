@@ -232,6 +232,7 @@ void cpu_quant_matmul(const CpuQuant *weights, size_t m, const void *x, CpuType 
  * and contiguous rows: few rows of x are prepared once and all weights stream in
  * one parallel loop. The values are those of cpu_quant_matmul. */
 enum { CPU_TOGETHER = 4 };
+enum { CPU_STREAMED_ROWS = 8 }; /* few: more go through the blocked product */
 void cpu_quant_matmul_together(const CpuQuant *weights, size_t count, size_t m, const void *x,
                                CpuType x_type, void *const *y, CpuType y_type);
 

@@ -14,7 +14,6 @@
 #include <stdatomic.h>
 #include <string.h>
 
-enum { GEMV_M = 8 };                              /* rows of x streamed against packed words */
 enum { BLOCK_M = 512, BLOCK_K = 640, STRIP = 4 }; /* rows, k and panels of an integer task */
 enum { SLACK = 16 };                              /* floats a vector read may pass a row's end */
 
@@ -261,7 +260,7 @@ static bool run_int(const CpuGemm *g) {
 }
 
 bool cpu_quant_product(const CpuGemm *g) {
-    if (g->m <= GEMV_M) return run_gemv(g, 1);
+    if (g->m <= CPU_STREAMED_ROWS) return run_gemv(g, 1);
     return cpu_kernels()->int_tile && (g->quant->bits == 4 || g->quant->bits == 8) &&
            g->quant->mode == CPU_AFFINE && g->a_type != CPU_F32 && run_int(g);
 }
@@ -292,7 +291,7 @@ void cpu_quant_matmul(const CpuQuant *weights, size_t m, const void *x, CpuType 
 void cpu_quant_matmul_together(const CpuQuant *weights, size_t count, size_t m, const void *x,
                                CpuType x_type, void *const *y, CpuType y_type) {
     CpuGemm products[CPU_TOGETHER];
-    bool streamed = m > 0 && m <= GEMV_M && count > 0 && weights->cols > 0;
+    bool streamed = m > 0 && m <= CPU_STREAMED_ROWS && count > 0 && weights->cols > 0;
     for (size_t i = 0; i < count; i++) {
         products[i] = product_of(&weights[i], m, x, x_type, (ptrdiff_t)weights->cols, y[i], y_type,
                                  (ptrdiff_t)weights[i].rows);

@@ -62,6 +62,33 @@ static bool goes_with(const Node *node, const Node *other) {
     return other->size > 0 && other->inputs[1]->ndim == 2;
 }
 
+/* The next product in the order that is not computed yet. */
+static const Node *next_product(const Node *node) {
+    int left = 2 * LOOK_AHEAD;
+    for (node = node->link; node && left-- > 0; node = node->link)
+        if (node->op->eval == quantized_matmul_eval && !node->buffer) return node;
+    return NULL;
+}
+
+/* Tells waiting threads which weights the next group of products will stream. */
+static void announce_next(const Node *node) {
+    const Node *first = next_product(node), *next = first;
+    ParallelReads reads[PARALLEL_READS];
+    size_t count = 0;
+    for (int left = LOOK_AHEAD; next && left-- > 0 && count < PARALLEL_READS; next = next->link) {
+        if (next != first && !goes_with(first, next)) continue;
+        ParallelReads *read = &reads[count++];
+        *read = (ParallelReads){0};
+        for (uint32_t i = 1; i < next->n_inputs; i++) {
+            const Node *part = next->inputs[i];
+            if (part->state != NODE_READY) continue;
+            read->data[i - 1] = node_data(part);
+            read->bytes[i - 1] = part->size * part->itemsize;
+        }
+    }
+    base_parallel_expect(reads, count);
+}
+
 /* Few rows of x stream the weights: the partners of node (queries, keys and
  * values; gate and up) are computed with it in one parallel loop. They find
  * their buffers filled when their turn comes. */
@@ -82,6 +109,7 @@ static bool multiply_together(Node *node, const ReadyQuant *ready, const Node *x
         ok = node_alloc(other, err);
         y[count++] = ok ? node_data(other) : NULL;
     }
+    if (ok && rows <= CPU_STREAMED_ROWS) announce_next(node);
     if (ok) cpu_quant_matmul_together(weights, count, rows, node_data(x), x_type, y, y_type);
     for (size_t i = 1; i < count; i++) quant_release(&others[i - 1]);
     return ok;
