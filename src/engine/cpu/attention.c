@@ -18,7 +18,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-enum { BLOCK_ROWS = 128, TILE_KEYS = 128, STREAM_ROWS = 8, STREAM_KEYS = 512, SPLIT_KEYS = 512 };
+enum { BLOCK_ROWS = 128, TILE_KEYS = 128, STREAM_ROWS = 8, STREAM_KEYS = 512, SPLIT_KEYS = 128 };
 
 /* What a masked score becomes: a row masked everywhere averages v. */
 static const float masked_score = -FLT_MAX;
@@ -327,6 +327,20 @@ static void merge_splits(const Run *run) {
     }
 }
 
+/* The fewest splits of the keys that let no thread wait for another longer than
+ * an eighth of the work; at most `most`. */
+static size_t fair_splits(size_t heads, size_t threads, size_t most) {
+    size_t best = 1;
+    double best_share = INFINITY; /* of the busiest thread, in heads */
+    for (size_t splits = 1; splits <= most; splits++) {
+        const size_t turns = (heads * splits + threads - 1) / threads;
+        const double share = (double)turns / (double)splits;
+        if (share < best_share) best = splits, best_share = share;
+        if (share <= 1.125 * (double)heads / (double)threads) break;
+    }
+    return best;
+}
+
 void cpu_attention(const CpuAttention *a) {
     if (a->batch == 0 || a->q_heads == 0 || a->q_len == 0 || a->value_dim == 0) return;
     const Kernels *kernels = cpu_kernels();
@@ -343,10 +357,7 @@ void cpu_attention(const CpuAttention *a) {
     }
     run.blocks = (run.rows + run.block_rows - 1) / run.block_rows;
     run.value_width = round_up(a->value_dim, kernels->nr);
-    if (run.streamed && heads < threads) {
-        size_t most = BASE_MAX((size_t)1, a->kv_len / SPLIT_KEYS);
-        run.splits = BASE_MIN(most, (threads + heads - 1) / heads);
-    }
+    if (run.streamed) run.splits = fair_splits(heads, threads, a->kv_len / SPLIT_KEYS);
     run.tasks = heads * run.blocks * run.splits;
     if (run.splits > 1)
         run.partial =

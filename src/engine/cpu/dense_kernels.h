@@ -127,8 +127,12 @@ dot_block(const char *w, ptrdiff_t w_bytes, size_t k, const float *x, size_t x_s
             for (int i = 0; i < m; i++) acc[r][i] = v_fma(weight, xs[i], acc[r][i]);
         }
     }
-    for (int r = 0; r < rows; r++)
-        for (int i = 0; i < m; i++) y[i * y_stride + r] = v_sum(acc[r][i]);
+    for (int i = 0; i < m; i++) {
+        if (rows == 4)
+            v_sums4(y + i * y_stride, acc[0][i], acc[1][i], acc[2][i], acc[3][i]);
+        else
+            for (int r = 0; r < rows; r++) y[i * y_stride + r] = v_sum(acc[r][i]);
+    }
 }
 
 static inline __attribute__((always_inline)) void
@@ -197,10 +201,55 @@ static inline __attribute__((always_inline)) void sum_block(const char *const ro
     }
 }
 
+/* Columns that stay in registers for all rows: the width of an attention head. */
+enum { KEPT = LANES == 16 ? 4 : 2, KEPT_WIDTH = 8 * LANES };
+
+/* KEPT vectors of m sums (at most 4) over all rows. */
+static inline __attribute__((always_inline)) void
+sum_kept(const char *w, ptrdiff_t w_bytes, size_t rows, size_t c, const float *x, size_t x_stride,
+         float *y, ptrdiff_t y_stride, CpuType type, int m) {
+    V acc[4][KEPT], v[KEPT];
+    for (int i = 0; i < m; i++)
+        for (int j = 0; j < KEPT; j++) acc[i][j] = v_load(y + i * y_stride + c + (size_t)j * LANES);
+    for (size_t r = 0; r < rows; r++, w += w_bytes) {
+        for (int j = 0; j < KEPT; j++) v[j] = v_load_type(w, c + (size_t)j * LANES, type);
+        for (int i = 0; i < m; i++) {
+            const V factor = v_set(x[(size_t)i * x_stride + r]);
+            for (int j = 0; j < KEPT; j++) acc[i][j] = v_fma(factor, v[j], acc[i][j]);
+        }
+    }
+    for (int i = 0; i < m; i++)
+        for (int j = 0; j < KEPT; j++) v_store(y + i * y_stride + c + (size_t)j * LANES, acc[i][j]);
+}
+
+/* The same for n columns, a multiple of KEPT vectors. */
+static inline __attribute__((always_inline)) void
+sum_rows_kept(const char *w, ptrdiff_t w_bytes, size_t rows, size_t n, const float *x,
+              size_t x_stride, size_t m, float *y, ptrdiff_t y_stride, CpuType type) {
+    for (size_t c = 0; c < n; c += KEPT * LANES) {
+        for (size_t i = 0; i < m;) {
+            const size_t count = m - i >= 4 ? 4 : m - i;
+            const float *f = x + i * x_stride;
+            float *target = y + (ptrdiff_t)i * y_stride;
+            switch (count) {
+            case 4: sum_kept(w, w_bytes, rows, c, f, x_stride, target, y_stride, type, 4); break;
+            case 3: sum_kept(w, w_bytes, rows, c, f, x_stride, target, y_stride, type, 3); break;
+            case 2: sum_kept(w, w_bytes, rows, c, f, x_stride, target, y_stride, type, 2); break;
+            default: sum_kept(w, w_bytes, rows, c, f, x_stride, target, y_stride, type, 1); break;
+            }
+            i += count;
+        }
+    }
+}
+
 static inline __attribute__((always_inline)) void
 sum_rows_any(const void *w, ptrdiff_t w_stride, size_t rows, size_t n, const float *x,
              size_t x_stride, size_t m, float *y, ptrdiff_t y_stride, CpuType type) {
     ptrdiff_t w_bytes = w_stride * (ptrdiff_t)cpu_type_size(type);
+    if (n <= KEPT_WIDTH && n % (KEPT * LANES) == 0) {
+        sum_rows_kept(w, w_bytes, rows, n, x, x_stride, m, y, y_stride, type);
+        return;
+    }
     for (size_t r = 0; r < rows; r += 4) {
         const char *start = (const char *)w + (ptrdiff_t)r * w_bytes, *row[4];
         float last[4][4]; /* the factors of the last rows, 0 for those that are none */

@@ -61,14 +61,6 @@ static inline __attribute__((always_inline)) V spread(V scales, int first, int s
 static inline V keep_first(V x, size_t n) {
     return _mm512_maskz_mov_ps(v_first(n), x);
 }
-/* The sums of four vectors. */
-static inline __m128 sums4(V a, V b, V c, V d) {
-    V ab = v_add(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-    V cd = v_add(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
-    V all = v_add(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xEE));
-    __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
-    return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
-}
 #else
 #define DIGIT(name) name##_avx2
 typedef __m256i Iv;
@@ -102,10 +94,6 @@ static inline __attribute__((always_inline)) V spread(V scales, int first, int s
 }
 static inline V keep_first(V x, size_t n) {
     return _mm256_and_ps(x, _mm256_castsi256_ps(v_first(n)));
-}
-static inline __m128 sums4(V a, V b, V c, V d) {
-    V all = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-    return _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
 }
 #endif
 
@@ -281,7 +269,7 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
     for (int i = 0; i < m; i++) {
         float *target = y + (ptrdiff_t)(first_x + (size_t)i) * y_stride + (ptrdiff_t)row;
         if (rows == 4)
-            _mm_storeu_ps(target, sums4(acc[0][i], acc[1][i], acc[2][i], acc[3][i]));
+            v_sums4(target, acc[0][i], acc[1][i], acc[2][i], acc[3][i]);
         else
             target[0] = v_sum(acc[0][i]);
     }

@@ -117,6 +117,9 @@ static inline Vi vi_sar(Vi a, int n) {
 static inline float v_sum(V a) {
     return vaddvq_f32(a);
 }
+static inline void v_sums4(float *out, V a, V b, V c, V d) {
+    vst1q_f32(out, vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)));
+}
 static inline float v_top(V a) {
     return vmaxvq_f32(a);
 }
