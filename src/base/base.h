@@ -188,6 +188,24 @@ void base_progress_end(Progress *progress);
 void base_interrupt_install(void);
 bool base_interrupted(void);
 
+/* ---- random numbers of other programs ------------------------------------ */
+
+/* MT19937, which is behind NumPy's np.random and Python's random: a seed chooses
+ * the same samples here. Not for secrets. */
+enum { BASE_MERSENNE_WORDS = 624 };
+typedef struct MersenneTwister {
+    uint32_t words[BASE_MERSENNE_WORDS];
+    int used;
+} MersenneTwister;
+void base_mersenne_numpy(MersenneTwister *twister, uint32_t seed);  /* np.random.seed(seed) */
+void base_mersenne_python(MersenneTwister *twister, uint64_t seed); /* random.seed(seed) */
+uint32_t base_mersenne_next(MersenneTwister *twister);
+/* np.random.permutation(count) -> order[count] */
+void base_mersenne_permutation(MersenneTwister *twister, uint32_t count, uint32_t *order);
+/* random.sample(range(count), wanted) -> chosen[wanted]; wanted <= count */
+void base_mersenne_sample(MersenneTwister *twister, uint32_t count, uint32_t wanted,
+                          uint32_t *chosen);
+
 /* ---- time, memory, threads --------------------------------------------- */
 
 double base_now(void);         /* seconds, monotonic */

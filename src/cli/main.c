@@ -37,6 +37,7 @@ const Command *const all_commands[] = {&generate_command,
                                        &manage_command,
                                        &inspect_logits_command,
                                        &cache_prompt_command,
+                                       &perplexity_command,
                                        &commands_command,
                                        NULL};
 

@@ -57,8 +57,10 @@ const int *lm_model_stop_ids(const LmModel *model, size_t *count);
 /* Chat messages -> prompt ids, through the folder's chat template (rendered,
  * then encoded without adding special tokens). */
 typedef struct LmChatOptions {
-    const json_t *tools;            /* array, or NULL */
-    const json_t *template_options; /* object merged into the template's variables, or NULL */
+    const json_t *tools; /* array, or NULL */
+    /* Object merged into the template's variables, or NULL. Where it lacks
+     * enable_thinking, that is whether the vocabulary can mark thoughts. */
+    const json_t *template_options;
     bool no_generation_prompt;
     bool continue_final_message; /* implies no_generation_prompt */
 } LmChatOptions;

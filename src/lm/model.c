@@ -187,6 +187,27 @@ bool lm_model_has_template(const LmModel *model) {
     return chat && text_chat_template_has(chat, NULL);
 }
 
+/* Whether thoughts are marked by tokens of their own. */
+static bool has_thinking(const LmModel *model) {
+    static const char *const marks[][2] = {{"<think>", "</think>"},
+                                           {"<longcat_think>", "</longcat_think>"},
+                                           {"<|channel>", "<channel|>"}};
+    for (size_t i = 0; model->tokenizer && i < BASE_COUNT(marks); i++) {
+        if (text_tokenizer_id(model->tokenizer, marks[i][0]) >= 0 &&
+            text_tokenizer_id(model->tokenizer, marks[i][1]) >= 0)
+            return true;
+    }
+    return false;
+}
+
+/* The given variables, and mlx_lm's own: enable_thinking. A new object. */
+static json_t *template_variables(const LmModel *model, const json_t *given) {
+    json_t *variables = given ? json_copy((json_t *)given) : json_object();
+    if (!json_object_get(variables, "enable_thinking"))
+        json_object_set_new(variables, "enable_thinking", json_boolean(has_thinking(model)));
+    return variables;
+}
+
 char *lm_chat_text(LmModel *model, const json_t *messages, const LmChatOptions *options,
                    Error *err) {
     static const LmChatOptions defaults = {0};
@@ -198,14 +219,17 @@ char *lm_chat_text(LmModel *model, const json_t *messages, const LmChatOptions *
                   lm_model_folder(model));
         return NULL;
     }
+    json_t *variables = template_variables(model, options->template_options);
     TextChat request = {
         .messages = messages,
         .tools = options->tools,
-        .variables = options->template_options,
+        .variables = variables,
         .add_generation_prompt = !options->no_generation_prompt && !options->continue_final_message,
         .continue_final_message = options->continue_final_message,
     };
-    return text_chat_render(chat, &request, NULL, err);
+    char *text = text_chat_render(chat, &request, NULL, err);
+    json_decref(variables);
+    return text;
 }
 
 bool lm_chat_prompt(LmModel *model, const json_t *messages, const LmChatOptions *options, int **ids,
