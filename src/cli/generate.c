@@ -190,21 +190,11 @@ static bool find_model(Run *run, Error *err) {
 
 static bool open_models(Run *run, const LmCacheOptions *cache, Error *err) {
     const GenerateArguments *arguments = run->arguments;
-    LmOpenOptions open = {.adapter_path = arguments->adapter_path};
+    LmOpenOptions open = {.adapter_path = arguments->adapter_path,
+                          .quantize_activations = arguments->quantize_activations};
     if (!find_model(run, err)) return false;
     run->model = lm_model_open(run->folder, &open, err);
     if (!run->model) return false;
-    if (arguments->quantize_activations) {
-        const json_t *quantization = json_object_get(lm_model_config(run->model), "quantization");
-        const char *mode = json_string_value(json_object_get(quantization, "mode"));
-        return base_fail(
-            err, ERROR_UNSUPPORTED,
-            "--quantize-activations: needs a model of mode nvfp4 or mxfp8 and an engine "
-            "that quantises activations; this model is %s",
-            mode           ? mode
-            : quantization ? "affine"
-                           : "not quantised");
-    }
     if (arguments->draft_model) {
         run->draft = lm_model_open(arguments->draft_model, NULL, err);
         if (!run->draft) return false;

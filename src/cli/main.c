@@ -38,6 +38,7 @@ const Command *const all_commands[] = {&generate_command,
                                        &inspect_logits_command,
                                        &cache_prompt_command,
                                        &perplexity_command,
+                                       &benchmark_command,
                                        &commands_command,
                                        NULL};
 

@@ -36,4 +36,18 @@ bool lm_perplexity_data(LmModel *model, const char *path, const LmPerplexityOpti
 bool lm_perplexity(LmModel *model, const int *ids, size_t samples,
                    const LmPerplexityOptions *options, LmPerplexity *result, Error *err);
 
+/* ---- speed ------------------------------------------------------------------- */
+
+typedef struct LmBenchmarkOptions {
+    int prompt_tokens, generation_tokens; /* of each sequence, at least 1 */
+    int batch_size;                       /* sequences side by side */
+    int prefill_step;                     /* prompt tokens a forward pass takes */
+} LmBenchmarkOptions;
+
+/* Random ids [batch_size][prompt_tokens], always the same; caller frees. */
+int *lm_benchmark_prompts(const LmModel *model, const LmBenchmarkOptions *options, Error *err);
+/* One run; no stop token ends it. Of several sequences the statistics count all. */
+bool lm_benchmark(LmModel *model, const int *prompts, const LmBenchmarkOptions *options,
+                  LmStats *stats, Error *err);
+
 #endif

@@ -29,7 +29,8 @@ typedef struct LmModel LmModel;
 typedef struct LmOpenOptions {
     const char *adapter_path; /* folder of a LoRA adapter, or NULL */
     const char *dtype; /* "float32", "float16", "bfloat16": compute in it; NULL keeps the file's */
-    bool no_tokenizer; /* ids only; a folder without tokenizer files also opens so */
+    bool quantize_activations; /* where weights are: modes nvfp4 and mxfp8 */
+    bool no_tokenizer;         /* ids only; a folder without tokenizer files also opens so */
 } LmOpenOptions;
 
 /* Opens an MLX or Hugging Face model folder. Weights are mapped, not read.

@@ -92,6 +92,12 @@ static bool open_parts(LmModel *model, const char *path, const LmOpenOptions *op
     }
     model->params = model_params(model->folder);
     if (!lm_params_dtype(model->params, options->dtype, err)) return false;
+    if (options->quantize_activations) {
+        if (!json_is_object(json_object_get(config, "quantization")))
+            return base_fail(err, ERROR_UNSUPPORTED,
+                             "%s: quantize-activations: this model is not quantised", path);
+        nn_params_round_inputs(model->params);
+    }
     if (options->adapter_path &&
         !lm_adapter_attach(options->adapter_path, model->params, &model->adapter, err)) {
         return false;

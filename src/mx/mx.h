@@ -212,6 +212,9 @@ typedef struct MxQuant {
  * is {0} in the fp modes. */
 mlx_array mx_quantized_matmul(mlx_array x, mlx_array w, mlx_array scales, mlx_array biases,
                               bool transpose, MxQuant quant);
+/* The same with x rounded to the codes of the mode first (nvfp4, mxfp8), and w
+ * transposed. */
+mlx_array mx_rounded_matmul(mlx_array x, mlx_array w, mlx_array scales, MxQuant quant);
 /* As mx_gather_matmul, with packed w [E, N, K bits/32], transposed. */
 mlx_array mx_gather_quantized_matmul(mlx_array x, mlx_array w, mlx_array scales, mlx_array biases,
                                      mlx_array indices, bool sorted, MxQuant quant);

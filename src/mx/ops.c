@@ -399,6 +399,13 @@ mlx_array mx_quantized_matmul(mlx_array x, mlx_array w, mlx_array scales, mlx_ar
             x, w, scales);
 }
 
+mlx_array mx_rounded_matmul(mlx_array x, mlx_array w, mlx_array scales, MxQuant quant) {
+    MX_CALL("qqmm",
+            mlx_qqmm(&result, x, w, scales, some(quant.group_size), some(quant.bits), quant.mode,
+                     MX_NONE, MX_NONE, mx_stream()),
+            x, w, scales);
+}
+
 mlx_array mx_gather_quantized_matmul(mlx_array x, mlx_array w, mlx_array scales, mlx_array biases,
                                      mlx_array indices, bool sorted, MxQuant quant) {
     MX_CALL("gather_quantized_matmul",

@@ -55,6 +55,7 @@ static Linear load(NnParams *params, int in, int out, bool has_bias, bool lies_t
     if (nn_params_quant(params, path, &layer.quant)) {
         nn_params_take_packed(params, (const int[]){out, in}, 2, layer.quant, path, &layer.weight,
                               &layer.scales, &layer.biases);
+        layer.rounds = nn_params_rounds(params, layer.quant, has_bias, path);
     } else {
         snprintf(name, sizeof name, "%s.weight", path);
         int shape[] = {lies_transposed ? in : out, lies_transposed ? out : in};
@@ -104,7 +105,9 @@ static mlx_array low_rank(const Lora *lora, mlx_array xa) {
 mlx_array nn_linear(const Linear *layer, mlx_array x) {
     bool plain = !layer->lora.a.ctx;
     mlx_array y;
-    if (layer->quant.group_size) {
+    if (layer->rounds) {
+        y = mx_rounded_matmul(x, layer->weight, layer->scales, layer->quant);
+    } else if (layer->quant.group_size) {
         y = mx_quantized_matmul(x, layer->weight, layer->scales, layer->biases, true, layer->quant);
     } else if (layer->bias.ctx && plain) {
         return mx_addmm(layer->bias, x, layer->weight);

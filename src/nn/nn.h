@@ -40,6 +40,10 @@ void nn_params_each(const NnParams *params,
                     void (*visit)(void *context, const char *name, mlx_array array), void *context);
 /* From now on floating tensors are taken in this dtype (converted at first use). */
 void nn_params_cast(NnParams *params, mlx_dtype dtype);
+/* Linear layers loaded from now on, where they are packed, round what they are given
+ * as their weights are; one of another mode than nvfp4 and mxfp8, or with a bias, is
+ * a failure. */
+void nn_params_round_inputs(NnParams *params);
 /* Low-rank adapters for the layers loaded from now on: `adapter` holds
  * <path>.lora_a, <path>.lora_b and for DoRA <path>.m. Borrowed for the loading;
  * check it with nn_params_check too, so that a foreign adapter is refused. */
@@ -71,6 +75,7 @@ typedef struct Linear {
     mlx_array weight; /* dense: transposed, [in, out]; packed: [out, in bits/32] */
     mlx_array scales, biases, bias;
     MxQuant quant; /* group_size 0: dense */
+    bool rounds;   /* its inputs, as the weights are */
     Lora lora;
 } Linear;
 

@@ -22,7 +22,7 @@ struct NnParams {
     mlx_array *adopted;
     size_t n_adopted, adopted_capacity;
     Arena *arena;
-    bool casting;
+    bool casting, rounding;
     mlx_dtype dtype;
     NnParams *adapter;
     float adapter_scale;
@@ -232,6 +232,21 @@ void nn_params_each(const NnParams *params,
 void nn_params_cast(NnParams *params, mlx_dtype dtype) {
     params->casting = true;
     params->dtype = dtype;
+}
+
+void nn_params_round_inputs(NnParams *params) {
+    params->rounding = true;
+}
+
+bool nn_params_rounds(NnParams *params, MxQuant quant, bool has_bias, const char *path) {
+    if (!params->rounding) return false;
+    bool known = strcmp(quant.mode, "nvfp4") == 0 || strcmp(quant.mode, "mxfp8") == 0;
+    if (!known || has_bias)
+        nn_params_fail(params, ERROR_UNSUPPORTED,
+                       "%s %s: activations are quantised for layers of mode nvfp4 or mxfp8 without "
+                       "bias",
+                       path, known ? "has a bias" : "is of another mode");
+    return known && !has_bias;
 }
 
 void nn_params_adapter(NnParams *params, NnParams *adapter, float scale) {

@@ -22,6 +22,8 @@ mlx_array nn_params_take_raw(NnParams *params, const int *shape, size_t ndim, co
 void nn_params_take_packed(NnParams *params, const int *shape, size_t ndim, MxQuant quant,
                            const char *path, mlx_array *weight, mlx_array *scales,
                            mlx_array *biases);
+/* Whether the packed linear layer at `path` rounds its inputs. */
+bool nn_params_rounds(NnParams *params, MxQuant quant, bool has_bias, const char *path);
 /* The adapter's part for a module [in -> out], empty when it has none. */
 Lora nn_params_lora(NnParams *params, int in, int out, const char *path, mlx_array *magnitude);
 

@@ -1,4 +1,4 @@
-/* perplexity on a tiny model; the numbers are those of mlx_lm 0.31.3's commands
+/* perplexity and benchmark on a tiny model; the numbers are those of mlx_lm 0.31.3's commands
  * on the same folders. */
 #include "cli/tiny_model.h"
 
@@ -109,11 +109,91 @@ static void test_bad_data_names_file_and_line(void **state) {
     expect_complaint(perplexity(state, "text", "1", "--batch-size", "0"), 1, "--batch-size");
 }
 
+/* ---- benchmark -------------------------------------------------------------------------- */
+
+static Outcome benchmark(void **state, const char *option, const char *value) {
+    char *model = tiny_path(state);
+    Outcome outcome = program_run(NULL, "benchmark", "--model", model, "-p", "9", "-g", "5", "-n",
+                                  "2", option, value, NULL);
+    free(model);
+    return outcome;
+}
+
+static void test_benchmark_prints_as_mlx_lm_does(void **state) {
+    Outcome outcome = benchmark(state, NULL, NULL);
+    assert_int_equal(outcome.status, 0);
+    int read = -1;
+    sscanf(outcome.out,
+           "Running warmup.. Timing with prompt_tokens=9, generation_tokens=5, batch_size=1. "
+           "Trial 1:  prompt_tps=%*f, generation_tps=%*f, peak_memory=%*f, total_time=%*f "
+           "Trial 2:  prompt_tps=%*f, generation_tps=%*f, peak_memory=%*f, total_time=%*f "
+           "Averages: prompt_tps=%*f, generation_tps=%*f, peak_memory=%*f %n",
+           &read);
+    assert_int_equal(read, strlen(outcome.out));
+    outcome_free(&outcome);
+}
+
+static void test_benchmark_of_a_batch_as_json(void **state) {
+    json_t *lines = expect_json(benchmark(state, "--json", "-b3"));
+    json_t *result = json_array_get(lines, 0), *trials = json_object_get(result, "trials");
+    assert_int_equal(json_integer_value(json_object_get(result, "batch_size")), 3);
+    assert_int_equal(json_array_size(trials), 2);
+    double sum = 0;
+    for (size_t i = 0; i < 2; i++) {
+        double rate = json_real_value(json_object_get(json_array_get(trials, i), "generation_tps"));
+        assert_true(rate > 0);
+        sum += rate;
+    }
+    double mean =
+        json_real_value(json_object_get(json_object_get(result, "averages"), "generation_tps"));
+    assert_true(mean > 0.999 * sum / 2 && mean < 1.001 * sum / 2);
+    json_decref(lines);
+}
+
+static void test_bad_benchmark_options_are_explained(void **state) {
+    expect_complaint(benchmark(state, "--num-trials", "0"), 1, "--num-trials must be between 1");
+    expect_complaint(benchmark(state, "--generation-tokens", "0"), 1, "--generation-tokens");
+    expect_complaint(benchmark(state, "-qa", NULL), 1, "this model is not quantised");
+    expect_complaint(program_run(NULL, "benchmark", NULL), 2, "--model");
+}
+
+/* ---- quantised activations -------------------------------------------------------------- */
+
+static void test_activations_are_quantised_where_the_mode_allows_it(void **state) {
+    char *model = tiny_path(state), *fp8 = base_path_join(*state, "fp8");
+    char *affine = base_path_join(*state, "affine");
+    Outcome made = program_run(NULL, "convert", "--hf-path", model, "--mlx-path", fp8, "-q",
+                               "--q-mode", "mxfp8", NULL);
+    assert_int_equal(made.status, 0);
+    outcome_free(&made);
+    made = program_run(NULL, "convert", "--hf-path", model, "--mlx-path", affine, "-q",
+                       "--q-group-size", "32", NULL);
+    assert_int_equal(made.status, 0);
+    outcome_free(&made);
+    json_t *plain =
+        expect_json(program_run(NULL, "generate", "--model", fp8, "-m", "12", "--json", NULL));
+    json_t *rounded = expect_json(
+        program_run(NULL, "generate", "--model", fp8, "-m", "12", "--json", "-qa", NULL));
+    assert_false(json_equal(json_object_get(json_array_get(plain, 0), "tokens"),
+                            json_object_get(json_array_get(rounded, 0), "tokens")));
+    expect_complaint(program_run(NULL, "generate", "--model", affine, "-qa", NULL), 1,
+                     "q_proj is of another mode: activations are quantised for layers of mode");
+    json_decref(plain);
+    json_decref(rounded);
+    free(affine);
+    free(fp8);
+    free(model);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_perplexity_equals_mlx_lms),
         cmocka_unit_test(test_perplexity_as_json_of_all_there_is),
         cmocka_unit_test(test_bad_data_names_file_and_line),
+        cmocka_unit_test(test_benchmark_prints_as_mlx_lm_does),
+        cmocka_unit_test(test_benchmark_of_a_batch_as_json),
+        cmocka_unit_test(test_bad_benchmark_options_are_explained),
+        cmocka_unit_test(test_activations_are_quantised_where_the_mode_allows_it),
     };
     return cmocka_run_group_tests_name("cli measure", tests, measure_make, folder_drop);
 }
