@@ -86,8 +86,8 @@ static bool evaluate(LmModel *model, const char *label, const PerplexityArgument
         fflush(stdout);
     }
     size_t step = (size_t)options.batch_size;
-    Progress progress =
-        base_progress_start("Evaluating", "batches", (double)((samples + step - 1) / step));
+    size_t batches = (samples + step - 1) / step;
+    Progress progress = base_progress_start("Evaluating", "batches", (double)batches);
     progress.json = arguments->json;
     options.progress = show_progress;
     options.context = &progress;
