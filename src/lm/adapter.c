@@ -84,7 +84,7 @@ static bool scale_of(const json_t *config, const char *file, bool peft, float *s
 }
 
 static bool attach(const char *folder, const json_t *config, const char *config_file,
-                   NnParams *params, NnParams **adapter, Error *err) {
+                   NnParams *params, NnParams **adapter, float *scale, Error *err) {
     const char *peft_type = json_string_value(json_object_get(config, "peft_type"));
     const char *kind = json_string_value(json_object_get(config, "fine_tune_type"));
     bool peft = peft_type != NULL, full = kind && strcmp(kind, "full") == 0;
@@ -98,8 +98,8 @@ static bool attach(const char *folder, const json_t *config, const char *config_
     }
     char *file =
         base_path_join(folder, peft ? "adapter_model.safetensors" : "adapters.safetensors");
-    float scale = 1;
-    bool ok = full || scale_of(config, config_file, peft, &scale, err);
+    *scale = 1;
+    bool ok = full || scale_of(config, config_file, peft, scale, err);
     *adapter = nn_params_new(file, NULL, NULL);
     Reading reading = {params, *adapter, file, err, false};
     MxFileVisitor visitor = {.tensor = full   ? read_full
@@ -107,16 +107,23 @@ static bool attach(const char *folder, const json_t *config, const char *config_
                                               : read_lora,
                              .context = &reading};
     ok = ok && mx_load_safetensors(file, visitor, err) && !reading.failed;
-    if (ok && !full) nn_params_adapter(params, *adapter, scale);
+    free(file);
+    return ok;
+}
+
+bool lm_adapter_read(const char *folder, NnParams *params, NnParams **adapter, float *scale,
+                     Error *err) {
+    char *file = base_path_join(folder, "adapter_config.json");
+    json_t *config = base_json_load(file, err);
+    bool ok = config && attach(folder, config, file, params, adapter, scale, err);
+    json_decref(config);
     free(file);
     return ok;
 }
 
 bool lm_adapter_attach(const char *folder, NnParams *params, NnParams **adapter, Error *err) {
-    char *file = base_path_join(folder, "adapter_config.json");
-    json_t *config = base_json_load(file, err);
-    bool ok = config && attach(folder, config, file, params, adapter, err);
-    json_decref(config);
-    free(file);
-    return ok;
+    float scale = 1;
+    if (!lm_adapter_read(folder, params, adapter, &scale, err)) return false;
+    nn_params_adapter(params, *adapter, scale);
+    return true;
 }

@@ -33,7 +33,11 @@ bool lm_params_dtype(NnParams *params, const char *dtype, Error *err);
 /* The tokenizer of a folder, checked against the model's rows. *tokenizer is
  * NULL, and that is fine, when the folder has none. */
 bool lm_open_tokenizer(const char *folder, int rows, TextTokenizer **tokenizer, Error *err);
-/* Attaches the adapter in `folder` to the layers that will be loaded. */
+/* Reads the adapter in `folder`: its low-rank pairs and their scale, or fully tuned
+ * tensors, which replace those of `params`. */
+bool lm_adapter_read(const char *folder, NnParams *params, NnParams **adapter, float *scale,
+                     Error *err);
+/* The same, and the layers that will be loaded take it. */
 bool lm_adapter_attach(const char *folder, NnParams *params, NnParams **adapter, Error *err);
 
 #endif
