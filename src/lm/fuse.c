@@ -19,34 +19,100 @@ typedef struct Fusing {
     bool failed;
 } Fusing;
 
-static bool fail(Fusing *fusing, const char *path, mlx_array weight, mlx_array a, mlx_array b) {
+/* One module that the adapter changes. */
+typedef struct Module {
+    const char *path;
+    mlx_array weight, scales, biases;
+    bool packed;
+    MxQuant quant;
+    mlx_array left, right; /* what is added: [..., out, r] times [..., r, in] */
+    mlx_array magnitude;   /* of each row, DoRA; else empty */
+} Module;
+
+static bool refuse(const Fusing *fusing, const Module *module, mlx_array a, mlx_array b) {
     mx_check(NULL);
-    base_fail(fusing->err, ERROR_INPUT, "%s: the weight is %s, the adapter's pair %s and %s", path,
-              mx_describe(weight), mx_describe(a), mx_describe(b));
+    base_fail(fusing->err, ERROR_INPUT, "%s: the weight is %s, the adapter's pair %s and %s",
+              module->path, mx_describe(module->weight), mx_describe(a), mx_describe(b));
     return base_hint(fusing->err, "Was this adapter trained on another model?");
 }
 
-/* What is added to the weight: [out, in] of a [in, r], b [r, out]; an embedding's
- * lies as a b; experts have a [E, r, in], b [E, out, r]. Empty when nothing fits. */
-static mlx_array delta_of(mlx_array weight, mlx_array a, mlx_array b, float scale) {
-    if (mx_ndim(weight) == 3 && mx_ndim(b) == 3) {
-        const int experts = mx_dim(weight, 0), in = mx_dim(weight, 2);
-        mlx_array pairs = mx_reshape(a, (const int[]){experts, -1, in}, 3);
-        return mx_matmul(mx_mul_scalar(b, (double)scale), pairs);
+/* A layer has a [in, r], b [r, out]; an embedding's pair lies the other way; experts
+ * have a [E, r, in] or [E * r, in], b [E, out, r]. False when nothing fits. */
+static bool orient(Module *module, mlx_array a, mlx_array b, float scale) {
+    mlx_array dense = module->weight;
+    const int ndim = mx_ndim(dense), rows = mx_dim(dense, -2);
+    const int columns =
+        module->packed ? mx_dim(dense, -1) * 32 / module->quant.bits : mx_dim(dense, -1);
+    if (ndim == 3 && mx_ndim(b) == 3) {
+        const int experts = mx_dim(dense, 0), rank = mx_dim(b, 2);
+        if (mx_dim(b, 0) != experts || mx_dim(b, 1) != rows ||
+            mx_size(a) != (size_t)experts * (size_t)rank * (size_t)columns)
+            return false;
+        module->left = b;
+        module->right = mx_reshape(a, (const int[]){experts, rank, columns}, 3);
+    } else if (ndim != 2 || mx_ndim(a) != 2 || mx_ndim(b) != 2 || mx_dim(a, 1) != mx_dim(b, 0)) {
+        return false;
+    } else if (mx_dim(a, 0) == columns && mx_dim(b, 1) == rows) {
+        module->left = mx_swapaxes(b, 0, 1);
+        module->right = mx_swapaxes(a, 0, 1);
+    } else if (mx_dim(a, 0) == rows && mx_dim(b, 1) == columns) {
+        module->left = a;
+        module->right = b;
+    } else {
+        return false;
     }
-    if (mx_ndim(weight) != 2 || mx_ndim(a) != 2 || mx_ndim(b) != 2 || mx_dim(a, 1) != mx_dim(b, 0))
-        return (mlx_array){0};
-    const int rows = mx_dim(weight, 0), columns = mx_dim(weight, 1);
-    if (mx_dim(a, 0) == columns && mx_dim(b, 1) == rows)
-        return mx_matmul(mx_mul_scalar(mx_swapaxes(b, 0, 1), (double)scale), mx_swapaxes(a, 0, 1));
-    if (mx_dim(a, 0) == rows && mx_dim(b, 1) == columns)
-        return mx_matmul(mx_mul_scalar(a, (double)scale), b);
-    return (mlx_array){0};
+    module->left = mx_mul_scalar(module->left, (double)scale);
+    return true;
+}
+
+/* left @ right by a product and a sum a rank, each rounded: as mlx multiplies on the
+ * CPU, so that fused weights are mlx_lm.fuse's to the byte. */
+static mlx_array product(mlx_array left, mlx_array right) {
+    mlx_array sum = {0};
+    const int ranks = mx_dim(left, -1);
+    for (int r = 0; r < ranks; r++) {
+        mlx_array term = mx_mul(mx_slice(left, -1, r, r + 1), mx_slice(right, -2, r, r + 1));
+        sum = r == 0 ? term : mx_add(sum, term);
+    }
+    return sum;
+}
+
+/* The first rows of the module as they become; *before as they are. */
+static mlx_array fused_rows(const Module *module, int rows, mlx_array *before) {
+    mlx_array weight = mx_slice(module->weight, -2, 0, rows);
+    if (module->packed) {
+        mlx_array biases = module->biases;
+        if (biases.ctx) biases = mx_slice(biases, -2, 0, rows);
+        weight =
+            mx_dequantize(weight, mx_slice(module->scales, -2, 0, rows), biases, module->quant);
+    }
+    *before = weight;
+    mlx_array delta = product(mx_slice(module->left, -2, 0, rows), module->right);
+    mlx_array fused = mx_add(weight, mx_cast(delta, mx_dtype(weight)));
+    if (!module->magnitude.ctx) return fused;
+    /* In float32, as in training; mlx_lm.fuse takes it in the weight's type. */
+    mlx_array length = mx_sqrt(mx_sum(mx_square(mx_cast(fused, MLX_FLOAT32)), -1, false));
+    mlx_array ratio = mx_div(mx_slice(module->magnitude, -1, 0, rows), length);
+    return mx_mul(mx_expand_dims(ratio, -1), fused);
 }
 
 static double sum_squares(mlx_array a) {
     const int flat[] = {-1};
     return mx_item_float(mx_sum(mx_square(mx_reshape(mx_cast(a, MLX_FLOAT32), flat, 1)), 0, false));
+}
+
+/* What packing again takes away, on rows enough to know: the weights themselves are
+ * computed only when they are written. */
+static void measure_packing(Fusing *fusing, const Module *module) {
+    enum { ROWS = 64 };
+    mx_scope scope = mx_open();
+    mlx_array before, parts[3] = {{0}, {0}, {0}};
+    mlx_array fused = fused_rows(module, BASE_MIN(ROWS, mx_dim(module->weight, -2)), &before);
+    mx_quantize(fused, module->quant, parts);
+    mlx_array again = mx_dequantize(parts[0], parts[1], parts[2], module->quant);
+    fusing->lost += sum_squares(mx_sub(again, fused));
+    fusing->gained += sum_squares(mx_sub(fused, before));
+    mx_drop(scope);
 }
 
 static void put(LmSource *source, const char *path, const char *leaf, mlx_array array) {
@@ -61,38 +127,29 @@ static void put(LmSource *source, const char *path, const char *leaf, mlx_array 
 static bool fuse_module(Fusing *fusing, const char *path, mlx_array a, mlx_array b,
                         mlx_array magnitude) {
     LmSource *source = fusing->source;
-    mlx_array weight = lm_tensors_find(&source->tensors, "%s.weight", path);
-    if (!weight.ctx) {
+    const LmTensors *tensors = &source->tensors;
+    Module module = {.path = path,
+                     .weight = lm_tensors_find(tensors, "%s.weight", path),
+                     .scales = lm_tensors_find(tensors, "%s.scales", path),
+                     .biases = lm_tensors_find(tensors, "%s.biases", path),
+                     .magnitude = magnitude};
+    if (!module.weight.ctx) {
         base_fail(fusing->err, ERROR_INPUT, "the model has no module %s, which the adapter changes",
                   path);
         return base_hint(fusing->err, "Was this adapter trained on another model?");
     }
-    MxQuant quant = {0};
-    const bool packed = lm_source_quant(source, path, &quant);
-    if (packed)
-        weight = mx_dequantize(weight, lm_tensors_find(&source->tensors, "%s.scales", path),
-                               lm_tensors_find(&source->tensors, "%s.biases", path), quant);
-    mlx_array delta = delta_of(weight, a, b, fusing->scale);
-    if (!delta.ctx || mx_failed()) return fail(fusing, path, weight, a, b);
-    mlx_array fused = mx_add(weight, mx_cast(delta, mx_dtype(weight)));
-    if (magnitude.ctx) {
-        mlx_array length = mx_sqrt(mx_sum(mx_square(fused), -1, false));
-        fused = mx_mul(mx_expand_dims(mx_div(magnitude, length), 1), fused);
-    }
-    if (mx_failed()) return fail(fusing, path, weight, a, b);
+    module.packed = lm_source_quant(source, path, &module.quant);
+    if (!orient(&module, a, b, fusing->scale)) return refuse(fusing, &module, a, b);
+    const bool pack = module.packed && !fusing->dequantize;
+    mlx_array before, fused = fused_rows(&module, mx_dim(module.weight, -2), &before);
+    if (pack) measure_packing(fusing, &module);
+    if (mx_failed()) return refuse(fusing, &module, a, b);
     put(source, path, "weight", fused);
     fusing->report->fused++;
-    if (!packed) return true;
+    if (!module.packed) return true;
     put(source, path, "scales", (mlx_array){0});
     put(source, path, "biases", (mlx_array){0});
-    if (fusing->dequantize) return true;
-    if (!lm_pack_module(source, path, quant, fusing->err)) return false;
-    mlx_array again = mx_dequantize(lm_tensors_find(&source->tensors, "%s.weight", path),
-                                    lm_tensors_find(&source->tensors, "%s.scales", path),
-                                    lm_tensors_find(&source->tensors, "%s.biases", path), quant);
-    fusing->lost += sum_squares(mx_sub(again, fused));
-    fusing->gained += sum_squares(mx_sub(fused, weight));
-    return mx_check(fusing->err);
+    return !pack || lm_pack_module(source, path, module.quant, fusing->err);
 }
 
 static void visit(void *context, const char *name, mlx_array a) {

@@ -237,7 +237,9 @@ bool lm_pack_dequantize(LmSource *source, Error *err) {
     for (size_t i = 0, n = source->tensors.count; i < n; i++) {
         char *path = module_of(source, i);
         MxQuant quant;
-        if (path && lm_source_quant(source, path, &quant)) {
+        /* A module that was unpacked before may still have its entry in the config. */
+        if (path && lm_tensors_find(&source->tensors, "%s.scales", path).ctx &&
+            lm_source_quant(source, path, &quant)) {
             char *scales = base_format("%s.scales", path), *biases = base_format("%s.biases", path);
             HubTensor *tensor = &source->tensors.items[i];
             mx_store(&tensor->array,

@@ -190,9 +190,10 @@ static void test_quantized_matmul_equals_the_dense_product(void **state) {
                 for (int i = 0; i < 2048; i++) values[i] = ((i * 29) % 97 - 48) / 64.0;
                 mlx_array parts[3], w = make(d, SHAPE(8, 256), values, 2048);
                 QUANTIZE(parts, w, all_groups[g], all_bits[b]);
-                mlx_array dense = OP(dequantize, parts[0], parts[1], parts[2], some(all_groups[g]),
-                                     some(all_bits[b]), "affine", NONE,
-                                     ((mlx_optional_dtype){MLX_FLOAT32, true}));
+                mlx_array dense =
+                    OP(dequantize, parts[0], OP(astype, parts[1], MLX_FLOAT32),
+                       OP(astype, parts[2], MLX_FLOAT32), some(all_groups[g]), some(all_bits[b]),
+                       "affine", NONE, ((mlx_optional_dtype){MLX_FLOAT32, false}));
                 mlx_array wide = OP(astype, dense, MLX_FLOAT64);
                 for (int r = 0; r < 3; r++) {
                     const int m = rows[r];

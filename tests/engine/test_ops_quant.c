@@ -30,7 +30,11 @@ static void pack(mlx_array parts[3], mlx_array w, const char *mode) {
     parts[2] = NONE;
     OPV(parts, quantize, w, usual, usual, mode, NONE);
 }
+/* The exact weights: affine arithmetic is that of the scales' type. */
 static mlx_array unpack(const mlx_array parts[3], const char *mode) {
+    if (parts[2].ctx)
+        return OP(dequantize, parts[0], OP(astype, parts[1], MLX_FLOAT32),
+                  OP(astype, parts[2], MLX_FLOAT32), usual, usual, mode, NONE, wide);
     return OP(dequantize, parts[0], parts[1], parts[2], usual, usual, mode, NONE, wide);
 }
 
@@ -69,6 +73,34 @@ static void test_fp_quantize_equals_mlx_bit_for_bit(void **state) {
             check_shape(parts[1], MLX_UINT8, SHAPE(4, 256 / modes[m + 1].group));
             if (hash_of(parts, 2) != expected[m][d])
                 fail_msg("%s of dtype %d differs", modes[m + 1].name, (int)dtypes[d]);
+        }
+}
+
+static void test_affine_dequantize_rounds_as_mlx_does(void **state) {
+    (void)state;
+    /* FNV-1a of the dense weights as bytes, by mlx[cpu] 0.31.2. */
+    static const int bits[] = {2, 3, 4, 5, 6, 8};
+    static const uint64_t expected[3][6] = {
+        {0x81c9236b3e20f9f1, 0x715f1a4dd134d6f2, 0xc98fac5f9b76b463, 0xd3344e2b247bee88,
+         0x2d31df9a5fa8ab4b, 0x79fb7dc1dbaf0bf5},
+        {0xbd3323012a8fec59, 0xc11e6da597e551ce, 0xbf30fae5dc4c8046, 0x8408b0fa91e97cf9,
+         0x94c409f4c10e6d49, 0xcaf50fb6cfc3f26e},
+        {0xacad47299c992a7f, 0xb9d255e6cd2cddff, 0x93a471d745666e69, 0x5d240d7ac56f6f41,
+         0xe61a25fff36ffd43, 0x2baca03e6ad02af}};
+    for (int d = 0; d < 3; d++)
+        for (int b = 0; b < 6; b++) {
+            const mlx_optional_int width = {bits[b], true};
+            mlx_array parts[3];
+            OPV(parts, quantize, golden_weights(dtypes[d]), usual, width, "affine", NONE);
+            mlx_array dense =
+                OP(dequantize, parts[0], parts[1], parts[2], usual, width, "affine", NONE, unsaid);
+            check_shape(dense, dtypes[d], SHAPE(4, 256));
+            if (hash_of(&dense, 1) != expected[d][b])
+                fail_msg("%d bits of dtype %d differ", bits[b], (int)dtypes[d]);
+            /* Another type of result changes nothing in the arithmetic. */
+            mlx_array wider =
+                OP(dequantize, parts[0], parts[1], parts[2], usual, width, "affine", NONE, wide);
+            check_near(wider, doubles(OP(astype, dense, MLX_FLOAT32)), 1024, 0);
         }
 }
 
@@ -438,6 +470,7 @@ static void test_products_of_one_x_are_the_same_together_and_alone(void **state)
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_fp_quantize_equals_mlx_bit_for_bit),
+        TEST(test_affine_dequantize_rounds_as_mlx_does),
         TEST(test_products_of_one_x_are_the_same_together_and_alone),
         TEST(test_a_global_scale_spreads_the_scales),
         TEST(test_fp_dequantize_defaults_to_bfloat16),

@@ -213,7 +213,9 @@ void cpu_fp_round(CpuQuantMode mode, const void *x, CpuType type, size_t rows, s
 uint8_t cpu_fp8_from_f32(float value);
 float cpu_f32_from_fp8(uint8_t code);
 
-/* out: [rows, cols] contiguous of out_type; in float32, rounded once. */
+/* out: [rows, cols] contiguous of out_type, computed in float32 and rounded once.
+ * Affine weights whose scales are float32 or of that type round the product too,
+ * which is what mlx gives on the CPU, bit for bit. */
 void cpu_dequantize(const CpuQuant *weights, CpuType out_type, void *out);
 /* `count` rows of the weights from row `first` on. */
 CpuQuant cpu_quant_rows(const CpuQuant *weights, size_t first, size_t count);

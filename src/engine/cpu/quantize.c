@@ -75,23 +75,44 @@ typedef struct Dequantize {
     void *out;
 } Dequantize;
 
+/* q * scale + bias as mlx does: the product is rounded to the type of the scales
+ * before the sum. `half` is room for a row of that type. */
+static void dequantize_affine(const CpuQuant *row, const float *scales, const float *biases,
+                              const float *zeros, void *half, float *out) {
+    const Kernels *kernels = cpu_kernels();
+    const size_t cols = row->cols, group = (size_t)row->group;
+    kernels->dequant[CPU_AFFINE](row->words, row->bits, 0, cols, row->group, scales, zeros, out);
+    if (row->type != CPU_F32) {
+        kernels->from_f32[row->type](half, out, cols);
+        kernels->to_f32[row->type](out, half, cols);
+    }
+    for (size_t g = 0; g < cols / group; g++)
+        for (size_t i = 0; i < group; i++) out[g * group + i] += biases[g];
+}
+
 static void dequantize_slice(void *context, size_t begin, size_t end, int thread) {
     const Dequantize *d = context;
     const Kernels *kernels = cpu_kernels();
     size_t cols = d->weights->cols, groups = cols / (size_t)d->weights->group;
-    float *scales = cpu_scratch_take((2 * groups + cols) * sizeof(float));
-    float *biases = scales + groups, *wide = biases + groups;
+    float *scales = cpu_scratch_take((3 * groups + cols) * sizeof(float));
+    float *biases = scales + groups, *zeros = biases + groups, *wide = zeros + groups;
     (void)thread;
+    for (size_t g = 0; g < groups; g++) zeros[g] = -0.0F; /* adds nothing, not even a sign */
     for (size_t i = begin; i < end; i++) {
         CpuQuant row = cpu_quant_rows(d->weights, d->indices ? d->indices[i] : i, 1);
         char *out = (char *)d->out + i * cols * cpu_type_size(d->out_type);
-        cpu_quant_scales(&row, 0, groups, scales, biases);
-        /* mlx takes the byte of scale to the type of the result first. */
-        if ((row.mode == CPU_MXFP4 || row.mode == CPU_MXFP8) && d->out_type == CPU_F16)
-            for (size_t g = 0; g < groups; g++)
-                scales[g] = cpu_f32_from_f16(cpu_f16_from_f32(scales[g]));
         float *target = d->out_type == CPU_F32 ? (float *)(void *)out : wide;
-        kernels->dequant[row.mode](row.words, row.bits, 0, cols, row.group, scales, biases, target);
+        cpu_quant_scales(&row, 0, groups, scales, biases);
+        if (row.mode == CPU_AFFINE && (row.type == CPU_F32 || row.type == d->out_type)) {
+            dequantize_affine(&row, scales, biases, zeros, out, target);
+        } else {
+            /* mlx takes the byte of scale to the type of the result first. */
+            if ((row.mode == CPU_MXFP4 || row.mode == CPU_MXFP8) && d->out_type == CPU_F16)
+                for (size_t g = 0; g < groups; g++)
+                    scales[g] = cpu_f32_from_f16(cpu_f16_from_f32(scales[g]));
+            kernels->dequant[row.mode](row.words, row.bits, 0, cols, row.group, scales, biases,
+                                       target);
+        }
         if (target == wide) kernels->from_f32[d->out_type](out, wide, cols);
     }
     cpu_scratch_give(scales);

@@ -111,8 +111,11 @@ Node *op_dequantize(Node *w, Node *scales, Node *biases, const QuantParam *param
     Node *inputs[4];
     int count = quant_inputs(w, scales, biases, inputs);
     if (global_scale) inputs[count++] = node_retain(global_scale);
-    Node *result = node_new_param(&dequantize_op, ops_cpu_type(dtype, &type) ? dtype : MLX_FLOAT32,
-                                  shape, w->ndim, param, sizeof *param, inputs, count);
+    /* Affine arithmetic is that of the scales' type, whatever is asked for. */
+    mlx_dtype computed = ops_cpu_type(dtype, &type) ? dtype : MLX_FLOAT32;
+    if (param->mode == CPU_AFFINE) computed = inputs[1]->dtype;
+    Node *result = node_new_param(&dequantize_op, computed, shape, w->ndim, param, sizeof *param,
+                                  inputs, count);
     quant_inputs_release(inputs, count);
     Node *cast = result ? op_astype(result, dtype) : NULL;
     node_release(result);
