@@ -11,20 +11,6 @@ enum { SHORT_PIECE = 32 };
 #define NO_RANK TEXT_NO_RANK
 #define NO_SYMBOL UINT32_MAX
 
-/* The slot of a key, or the empty one where it would go. */
-static size_t pair_slot(const TextModel *model, uint64_t key) {
-    size_t mask = model->pair_slots - 1;
-    size_t slot = (size_t)(key * 0x9E3779B97F4A7C15ull >> 32) & mask;
-    while (model->pairs[slot].key && model->pairs[slot].key != key) slot = (slot + 1) & mask;
-    return slot;
-}
-
-static const TextPair *find_pair(const TextModel *model, int32_t left, int32_t right) {
-    uint64_t key = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) + 1;
-    const TextPair *pair = &model->pairs[pair_slot(model, key)];
-    return pair->key ? pair : NULL;
-}
-
 /* What merging works on. A model without a table of pairs merges two symbols
  * when their joined text is one of its texts (tokenizer_text_bpe.c). */
 typedef struct Merging {
@@ -35,71 +21,15 @@ typedef struct Merging {
     const char *text;     /* of the piece, or NULL: the table of pairs decides */
 } Merging;
 
-/* The rank of joining two neighbours, whose product is remembered on the left. */
+/* The rank of joining two neighbours; joined by text, their product is
+ * remembered on the left. */
 static uint32_t join_rank(const Merging *m, size_t left, size_t right) {
-    struct TextSymbols *s = m->symbols;
     if (m->text) return text_bpe_join(m->model, m->work, m->text, left, right, m->ends);
-    const TextPair *pair = find_pair(m->model, s->ids[left], s->ids[right]);
-    if (!pair) return NO_RANK;
-    s->product[left] = pair->product;
-    return pair->rank;
+    return text_pair_find(m->model, m->symbols->ids[left], m->symbols->ids[right]);
 }
 
-/* ---- loading ------------------------------------------------------------ */
-
-void text_model_start_merges(TextModel *model, size_t expected) {
-    size_t slots = 64;
-    while (slots < expected * 2) slots *= 2;
-    free(model->pairs);
-    model->pairs = base_calloc(slots, sizeof *model->pairs); /* zero pages cost nothing yet */
-    model->pair_count = 0;
-    model->pair_slots = slots;
-}
-
-static void grow_pairs(TextModel *model) {
-    TextPair *old = model->pairs;
-    size_t old_slots = model->pair_slots;
-    model->pair_slots *= 2;
-    model->pairs = base_calloc(model->pair_slots, sizeof *model->pairs);
-    for (size_t i = 0; i < old_slots; i++)
-        if (old[i].key) model->pairs[pair_slot(model, old[i].key)] = old[i];
-    free(old);
-}
-
-bool text_model_add_merge(TextModel *model, const char *left, size_t left_length, const char *right,
-                          size_t right_length, uint32_t rank, Error *err) {
-    size_t prefix = model->prefix ? strlen(model->prefix) : 0;
-    int32_t a = text_vocab_find(&model->vocab, left, left_length);
-    int32_t b = text_vocab_find(&model->vocab, right, right_length);
-    if (a < 0 || b < 0)
-        return base_fail(
-            err, ERROR_INPUT, "merge %u: \"%.*s\" is not in the vocabulary", (unsigned)rank,
-            (int)BASE_MIN(a < 0 ? left_length : right_length, (size_t)60), a < 0 ? left : right);
-    if (right_length < prefix)
-        return base_fail(err, ERROR_INPUT,
-                         "merge %u: the right side lacks the prefix of continuing subwords",
-                         (unsigned)rank);
-    char small[256];
-    size_t length = left_length + right_length - prefix;
-    char *joined = length <= sizeof small ? small : base_alloc(length);
-    memcpy(joined, left, left_length);
-    memcpy(joined + left_length, right + prefix, right_length - prefix);
-    /* Trainers number products in the order of the merges: try the next id. */
-    size_t next_length;
-    const char *next = text_vocab_text(&model->vocab, model->last_product + 1, &next_length);
-    int32_t product = next && next_length == length && memcmp(next, joined, length) == 0
-                          ? model->last_product + 1
-                          : text_vocab_find(&model->vocab, joined, length);
-    model->last_product = product;
-    if (product < 0)
-        base_fail(err, ERROR_INPUT, "merge %u: its product \"%.*s\" is not in the vocabulary",
-                  (unsigned)rank, (int)BASE_MIN(length, (size_t)60), joined);
-    if (joined != small) free(joined);
-    if (product < 0) return false;
-    uint64_t key = ((uint64_t)(uint32_t)a << 32 | (uint32_t)b) + 1;
-    if (++model->pair_count * 2 > model->pair_slots) grow_pairs(model);
-    model->pairs[pair_slot(model, key)] = (TextPair){key, rank, product};
-    return true;
+static int32_t product_of(const Merging *m, size_t left) {
+    return m->text ? m->symbols->product[left] : m->model->pairs[m->symbols->rank[left]].product;
 }
 
 /* ---- symbols ------------------------------------------------------------ */
@@ -209,7 +139,7 @@ static size_t merge_short(const Merging *m, size_t count) {
         for (size_t i = 1; i + 1 < count; i++)
             if (s->rank[i] < s->rank[best]) best = i;
         if (s->rank[best] == NO_RANK) break;
-        s->ids[best] = s->product[best];
+        s->ids[best] = product_of(m, best);
         s->next[best] = s->next[best + 1];
         size_t moved = count - best - 2;
         memmove(s->ids + best + 1, s->ids + best + 2, moved * sizeof *s->ids);
@@ -217,7 +147,9 @@ static size_t merge_short(const Merging *m, size_t count) {
         memmove(s->next + best + 1, s->next + best + 2, moved * sizeof *s->next);
         if (moved) {
             memmove(s->rank + best + 1, s->rank + best + 2, (moved - 1) * sizeof *s->rank);
-            memmove(s->product + best + 1, s->product + best + 2, (moved - 1) * sizeof *s->product);
+            if (m->text)
+                memmove(s->product + best + 1, s->product + best + 2,
+                        (moved - 1) * sizeof *s->product);
         }
         count--;
         if (best + 1 < count) s->rank[best] = join_rank(m, best, best + 1);
@@ -278,7 +210,7 @@ static size_t merge_long(Merging *m, size_t count) {
         uint32_t left = (uint32_t)top;
         if (s->rank[left] != (uint32_t)(top >> 32)) continue;
         uint32_t right = s->next[left], after = s->next[right];
-        s->ids[left] = s->product[left];
+        s->ids[left] = product_of(m, left);
         ends[left] = ends[right];
         s->rank[right] = NO_RANK;
         s->next[left] = after;
@@ -331,7 +263,7 @@ bool text_bpe_piece(const TextModel *model, TextWork *work, TextView piece) {
     if (work->failed) return false;
     bool by_text = model->kind == MODEL_TEXT_BPE;
     Merging merging = {model, work, s, s->next, by_text ? piece.data : NULL};
-    if (count > 1 && (model->pair_slots || by_text))
+    if (count > 1 && (model->pair_count || by_text))
         count = count <= SHORT_PIECE ? merge_short(&merging, count) : merge_long(&merging, count);
     if (by_text && model->types) {
         text_bpe_emit(model, work, piece, count);

@@ -30,14 +30,13 @@ TextCharsmap *text_charsmap_new(const void *blob, size_t length, const char *whe
 }
 
 TextCharsmap *text_charsmap_from_base64(const char *text, const char *where, Error *err) {
-    size_t length;
-    uint8_t *blob = text_base64_decode(text, strlen(text), &length);
-    if (!blob) {
+    StrBuf blob = {0};
+    TextCharsmap *map = NULL;
+    if (text_base64_append(text, strlen(text), &blob))
+        map = text_charsmap_new(blob.data, blob.length, where, err);
+    else
         base_fail(err, ERROR_INPUT, "%s: the charsmap is not base64", where);
-        return NULL;
-    }
-    TextCharsmap *map = text_charsmap_new(blob, length, where, err);
-    free(blob);
+    base_str_free(&blob);
     return map;
 }
 
@@ -71,37 +70,4 @@ const char *text_charsmap_find(const TextCharsmap *map, const char *text, size_t
         if (!longest) break;
     }
     return found;
-}
-
-/* ---- base64 ------------------------------------------------------------- */
-
-static int base64_value(char c) {
-    if (c >= 'A' && c <= 'Z') return c - 'A';
-    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
-    if (c >= '0' && c <= '9') return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-uint8_t *text_base64_decode(const char *text, size_t length, size_t *bytes) {
-    uint8_t *out = base_alloc(length / 4 * 3 + 4);
-    uint32_t bits = 0;
-    size_t held = 0;
-    *bytes = 0;
-    while (length && text[length - 1] == '=') length--;
-    for (size_t i = 0; i < length; i++) {
-        int value = base64_value(text[i]);
-        if (value < 0) {
-            free(out);
-            return NULL;
-        }
-        bits = bits << 6 | (uint32_t)value;
-        held += 6;
-        if (held >= 8) {
-            held -= 8;
-            out[(*bytes)++] = (uint8_t)(bits >> held);
-        }
-    }
-    if (length % 4 != 1) return out;
-    free(out);
-    return NULL;
 }

@@ -158,34 +158,33 @@ bool text_merge_cut(const char *text, size_t length, size_t *space) {
 static bool merges_from_tree(const json_t *merges, TextModel *model, Error *err) {
     if (!json_is_array(merges))
         return base_fail(err, ERROR_INPUT, "model: \"merges\" must be a list");
-    size_t count = json_array_size(merges);
-    uint32_t rank = 0;
+    size_t count = json_array_size(merges), waiting = 0;
+    TextPiece texts[TEXT_BATCH];
     text_model_start_merges(model, count);
     for (size_t i = 0; i < count; i++) {
         const json_t *merge = json_array_get(merges, i);
         const char *left = json_string_value(merge ? json_array_get(merge, 0) : NULL);
         const char *right = json_string_value(merge ? json_array_get(merge, 1) : NULL);
-        size_t space, left_length, right_length;
+        size_t space, length = json_string_length(merge);
         if (json_is_string(merge)) {
             left = json_string_value(merge);
-            size_t length = json_string_length(merge);
             if (base_starts_with(left, "#version")) continue;
             if (!text_merge_cut(left, length, &space))
                 return base_fail(err, ERROR_INPUT,
                                  "model: merge %zu is not two parts with a space between", i);
-            left_length = space;
-            right = left + space + 1;
-            right_length = length - space - 1;
+            texts[waiting++] = (TextPiece){left, space};
+            texts[waiting++] = (TextPiece){left + space + 1, length - space - 1};
         } else if (left && right && json_array_size(merge) == 2) {
-            left_length = strlen(left);
-            right_length = strlen(right);
+            texts[waiting++] = (TextPiece){left, strlen(left)};
+            texts[waiting++] = (TextPiece){right, strlen(right)};
         } else {
             return base_fail(err, ERROR_INPUT, "model: merge %zu is not a pair of strings", i);
         }
-        if (!text_model_add_merge(model, left, left_length, right, right_length, rank++, err))
-            return false;
+        if (waiting < TEXT_BATCH) continue;
+        if (!text_model_add_merges(model, texts, waiting / 2, err)) return false;
+        waiting = 0;
     }
-    return true;
+    return text_model_add_merges(model, texts, waiting / 2, err);
 }
 
 /* Everything read: tables, and the ids of the added tokens. */

@@ -157,5 +157,6 @@ void text_model_free(TextModel *model) {
     free(model->prefix);
     free(model->suffix);
     free(model->pairs);
+    free(model->pair_slots);
     *model = (TextModel){0};
 }

@@ -18,6 +18,7 @@ enum {
     TEXT_MAX_STAGES = 64,         /* normalizers, pre-tokenizers or decoders in a chain */
     TEXT_MAX_DEPTH = 16,          /* nested Sequences */
     TEXT_MAX_IDS = (1 << 24) - 1, /* ids a file may use */
+    TEXT_BATCH = 64,              /* texts looked up at once */
     TEXT_CACHED_KEY = 26,         /* bytes of a piece that the cache remembers */
     TEXT_CACHED_IDS = 8,
     TEXT_CACHE_SLOTS = 1 << 15
@@ -111,6 +112,16 @@ int32_t text_vocab_find(const TextVocab *vocab, const char *text, size_t length)
 /* The same with the hash of the text known (text_hash_step over its bytes). */
 int32_t text_vocab_find_hashed(const TextVocab *vocab, const char *text, size_t length,
                                uint64_t hash);
+/* Many at once, which is faster: while memory is fetched for one text, others
+ * are asked for. At most TEXT_BATCH. find stores ids or -1. */
+typedef struct TextPiece {
+    const char *text;
+    size_t length;
+} TextPiece;
+void text_vocab_find_many(const TextVocab *vocab, const TextPiece *texts, size_t count,
+                          int32_t *ids);
+bool text_vocab_add_many(TextVocab *vocab, const TextPiece *texts, const int64_t *ids, size_t count,
+                         Error *err);
 const char *text_vocab_text(const TextVocab *vocab, int32_t id, size_t *length); /* or NULL */
 void text_vocab_free(TextVocab *vocab);
 
@@ -146,8 +157,8 @@ TextCharsmap *text_charsmap_from_base64(const char *text, const char *where, Err
 const char *text_charsmap_find(const TextCharsmap *map, const char *text, size_t length,
                                bool longest, size_t *matched);
 void text_charsmap_free(TextCharsmap *map); /* NULL ok */
-/* Caller frees; NULL when it is not base64. */
-uint8_t *text_base64_decode(const char *text, size_t length, size_t *bytes);
+/* Appends the bytes that base64 stands for; false, with *out as it was, when it is none. */
+bool text_base64_append(const char *text, size_t length, StrBuf *out);
 
 /* How SentencePiece itself normalizes. */
 typedef struct TextSpmRules {
@@ -274,10 +285,9 @@ enum {
     PIECE_BYTE = 6
 };
 
-typedef struct TextPair { /* an entry of the merge table; key 0 is empty */
-    uint64_t key;         /* left << 32 | right, plus one */
-    uint32_t rank;
-    int32_t product;
+/* A merge; its index in the list is its rank. */
+typedef struct TextPair {
+    int32_t left, right, product;
 } TextPair;
 
 typedef struct TextModel {
@@ -292,8 +302,10 @@ typedef struct TextModel {
     int32_t fallback_ids[256];
     bool raw_bytes; /* pieces come as bytes; byte_ids stand for GPT-2's alphabet */
     int32_t byte_ids[256];
-    TextPair *pairs; /* open addressing */
-    size_t pair_slots, pair_count;
+    TextPair *pairs; /* by rank */
+    size_t pair_count, pair_capacity;
+    uint32_t *pair_slots; /* open addressing: 8 bits of the hash << 24 | index + 1, or 0 */
+    size_t pair_slot_count;
     int32_t last_product; /* while merges are read */
     TextVocab continuing; /* WordPiece: texts without their prefix */
     /* Unigram, and SentencePiece's BPE */
@@ -310,10 +322,10 @@ typedef struct TextModel {
 
 /* The members of "model" except vocab and merges. */
 bool text_model_load(const json_t *json, TextModel *model, Error *err);
-/* Called with the vocabulary complete, then once a merge in order of rank. */
+/* Called with the vocabulary complete, then with all merges in order of rank, at
+ * most TEXT_BATCH / 2 at once: texts[2 i] and texts[2 i + 1] are one. */
 void text_model_start_merges(TextModel *model, size_t expected);
-bool text_model_add_merge(TextModel *model, const char *left, size_t left_length, const char *right,
-                          size_t right_length, uint32_t rank, Error *err);
+bool text_model_add_merges(TextModel *model, const TextPiece *texts, size_t count, Error *err);
 bool text_model_finish(TextModel *model, Error *err);
 void text_model_free(TextModel *model);
 /* A Unigram vocabulary: the next id's text and score. */
@@ -324,6 +336,19 @@ bool text_unigram_finish(TextModel *model, Error *err);
 /* Appends the ids of one piece to the work. False and the work's error on failure. */
 bool text_bpe_piece(const TextModel *model, TextWork *work, TextView piece);
 #define TEXT_NO_RANK UINT32_MAX
+#define TEXT_PAIR_HASH 0x9E3779B97F4A7C15ull
+/* The rank of a pair, or TEXT_NO_RANK. Only for a model with pair_count. */
+static inline uint32_t text_pair_find(const TextModel *model, int32_t left, int32_t right) {
+    uint64_t hash = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * TEXT_PAIR_HASH;
+    size_t mask = model->pair_slot_count - 1, slot = (size_t)(hash >> 32) & mask;
+    uint32_t tag = (uint32_t)(hash >> 32) & 0xFF000000, found;
+    for (; (found = model->pair_slots[slot]) != 0; slot = (slot + 1) & mask) {
+        const TextPair *pair = &model->pairs[(found & 0xFFFFFF) - 1];
+        if ((found & 0xFF000000) == tag && pair->left == left && pair->right == right)
+            return (found & 0xFFFFFF) - 1;
+    }
+    return TEXT_NO_RANK;
+}
 /* The parts of text_bpe_piece for MODEL_TEXT_BPE (tokenizer_text_bpe.c): the
  * symbols of a piece, the rank of joining two, and the ids of what came out. */
 size_t text_bpe_symbols(const TextModel *model, TextWork *work, TextView piece);
@@ -518,6 +543,23 @@ bool text_tokenizer_load_tree(TextTokenizer *tokenizer, const json_t *json, Erro
  * reference. config may be NULL; it says which ids stand around a text. */
 bool text_spm_load(TextTokenizer *tokenizer, const void *bytes, size_t length, const json_t *config,
                    json_t **names, Error *err);
+/* Tokens that are bytes in order of merging, as tiktoken and tekken list them.
+ * Start with {.model = ...}. */
+typedef struct TextByteTokens {
+    TextModel *model;
+    StrBuf bytes, shown; /* of tokens not yet in the model, and the same in GPT-2's alphabet */
+    size_t ends[TEXT_BATCH], shown_ends[TEXT_BATCH];
+    int64_t ids[TEXT_BATCH];
+    size_t count;
+} TextByteTokens;
+/* False and *err for what is no base64, empty or there already. */
+bool text_byte_tokens_add(TextByteTokens *tokens, const char *base64, size_t length, int64_t id,
+                          Error *err);
+/* Adds what waits, and frees; ok as given, unless that fails. */
+bool text_byte_tokens_end(TextByteTokens *tokens, bool ok, Error *err);
+/* All tokens are there: makes the tokenizer, whose text is cut by the pattern. */
+bool text_byte_tokens_finish(TextTokenizer *tokenizer, const char *pattern, Error *err);
+void text_byte_tokens_special(TextTokenizer *tokenizer, const char *text, int32_t id);
 /* Reads a tiktoken rank file of this name, or Mistral's tekken.json. */
 bool text_tiktoken_load(TextTokenizer *tokenizer, const char *bytes, size_t length,
                         const char *name, const json_t *config, json_t **names, Error *err);

@@ -113,6 +113,26 @@ bool text_scan_find(const char *json, size_t length, TextScan *scan) {
     return models == 1 && scan->vocab_end > scan->vocab_begin && take(&c, '}');
 }
 
+bool text_scan_find_list(const char *json, size_t length, const char *name, TextScan *scan) {
+    Cursor c = {json, 0, length};
+    size_t lists = 0;
+    *scan = (TextScan){0};
+    if (!take(&c, '{')) return false;
+    do {
+        const char *key;
+        size_t key_length;
+        if (!take_key(&c, &key, &key_length)) return false;
+        skip_space(&c);
+        size_t begin = c.at;
+        if (!skip_value(&c)) return false;
+        if (json[begin] != '[' || !is_key(key, key_length, name)) continue;
+        lists++;
+        scan->vocab_begin = begin;
+        scan->vocab_end = c.at;
+    } while (take(&c, ','));
+    return lists == 1 && take(&c, '}');
+}
+
 void text_scan_rest(const char *json, size_t length, const TextScan *scan, StrBuf *out) {
     struct {
         size_t begin, end;
@@ -216,19 +236,38 @@ static bool bad(const Cursor *c, const char *what, Error *err) {
     return base_fail(err, ERROR_INPUT, "model: byte %zu: %s", c->at, what);
 }
 
-static bool read_vocab(Cursor *c, TextModel *model, StrBuf *scratch, Error *err) {
+/* Texts read but not yet added, because many at once are faster. A text with
+ * escapes lives in the scratch of its place. */
+typedef struct Batch {
+    TextPiece texts[TEXT_BATCH];
+    int64_t ids[TEXT_BATCH]; /* a vocabulary's */
+    StrBuf scratch[TEXT_BATCH];
+    size_t count;
+} Batch;
+
+static bool read_text(Cursor *c, Batch *batch, size_t place) {
+    TextPiece *piece = &batch->texts[place];
+    return read_string(c, &batch->scratch[place], &piece->text, &piece->length);
+}
+
+static bool add_entries(TextModel *model, Batch *batch, Error *err) {
+    size_t count = batch->count;
+    batch->count = 0;
+    return text_vocab_add_many(&model->vocab, batch->texts, batch->ids, count, err);
+}
+
+static bool read_vocab(Cursor *c, TextModel *model, Batch *batch, Error *err) {
     take(c, '{');
     if (take(c, '}')) return true;
     do {
-        const char *text;
-        size_t length;
-        int64_t id;
-        if (!read_string(c, scratch, &text, &length) || !take(c, ':'))
+        if (batch->count == TEXT_BATCH && !add_entries(model, batch, err)) return false;
+        if (!read_text(c, batch, batch->count) || !take(c, ':'))
             return bad(c, "broken string in \"vocab\"", err);
-        if (!read_id(c, &id)) return bad(c, "an id in \"vocab\" is not a whole number", err);
-        if (!text_vocab_add(&model->vocab, text, length, id, err)) return false;
+        if (!read_id(c, &batch->ids[batch->count++]))
+            return bad(c, "an id in \"vocab\" is not a whole number", err);
     } while (take(c, ','));
-    return take(c, '}') || bad(c, "\"vocab\" is not an object of token to id", err);
+    return add_entries(model, batch, err) &&
+           (take(c, '}') || bad(c, "\"vocab\" is not an object of token to id", err));
 }
 
 /* A JSON number ends at a character that can follow one, so strtod stops there. */
@@ -243,24 +282,27 @@ static bool read_number(Cursor *c, double *number) {
 }
 
 /* [["token", score], ...] in the order of ids. */
-static bool read_scored(Cursor *c, TextModel *model, StrBuf *scratch, Error *err) {
+static bool read_scored(Cursor *c, TextModel *model, Batch *batch, Error *err) {
+    const TextPiece *piece = &batch->texts[0];
     take(c, '[');
     if (take(c, ']')) return true;
     do {
-        const char *text;
-        size_t length;
         double score;
-        if (!take(c, '[') || !read_string(c, scratch, &text, &length) || !take(c, ',') ||
-            !read_number(c, &score) || !take(c, ']'))
+        if (!take(c, '[') || !read_text(c, batch, 0) || !take(c, ',') || !read_number(c, &score) ||
+            !take(c, ']'))
             return bad(c, "an entry of \"vocab\" is not a token and its score", err);
-        if (!text_model_add_scored(model, text, length, score, err)) return false;
+        if (!text_model_add_scored(model, piece->text, piece->length, score, err)) return false;
     } while (take(c, ','));
     return take(c, ']') || bad(c, "\"vocab\" is not a list of tokens and scores", err);
 }
 
+static void free_batch(Batch *batch) {
+    for (size_t i = 0; i < TEXT_BATCH; i++) base_str_free(&batch->scratch[i]);
+}
+
 bool text_scan_vocab(const char *json, const TextScan *scan, TextModel *model, Error *err) {
     Cursor c = {json, scan->vocab_begin, scan->vocab_end};
-    StrBuf scratch = {0};
+    Batch batch = {.count = 0};
     /* "token": 12345, takes 13 to 25 bytes; a guess only spares growing. */
     size_t bytes = c.end - c.at;
     text_vocab_reserve(&model->vocab, bytes / 2, bytes / 16);
@@ -268,64 +310,93 @@ bool text_scan_vocab(const char *json, const TextScan *scan, TextModel *model, E
     bool ok = scored != (model->kind == MODEL_UNIGRAM)
                   ? base_fail(err, ERROR_INPUT, "model: \"vocab\" must be %s",
                               scored ? "an object of token to id" : "a list of tokens and scores")
-              : scored ? read_scored(&c, model, &scratch, err)
-                       : read_vocab(&c, model, &scratch, err);
-    base_str_free(&scratch);
+              : scored ? read_scored(&c, model, &batch, err)
+                       : read_vocab(&c, model, &batch, err);
+    free_batch(&batch);
     return ok;
 }
 
-/* Two strings, or one with a space. The left part is copied: both may need the
- * scratch. */
-static bool read_merge(Cursor *c, StrBuf *scratch, StrBuf *left, const char **right,
-                       size_t *right_length, bool *version, Error *err) {
-    const char *text;
-    size_t length, space;
-    left->length = 0;
-    *version = false;
-    if (take(c, '[')) {
-        if (!read_string(c, scratch, &text, &length) || !take(c, ','))
-            return bad(c, "a merge is not a pair of strings", err);
-        base_str_append_n(left, text, length);
-        return (read_string(c, scratch, right, right_length) && take(c, ']')) ||
+/* Two strings, or one with a space, to batch->texts[2 count]. A line that starts
+ * with "#version" is no merge. */
+static bool read_merge(Cursor *c, Batch *batch, Error *err) {
+    size_t at = 2 * batch->count, space;
+    TextPiece *left = &batch->texts[at], *right = left + 1;
+    batch->count++;
+    if (take(c, '['))
+        return (read_text(c, batch, at) && take(c, ',') && read_text(c, batch, at + 1) &&
+                take(c, ']')) ||
                bad(c, "a merge is not a pair of strings", err);
-    }
-    if (!read_string(c, scratch, &text, &length))
+    if (!read_text(c, batch, at))
         return bad(c, "a merge is neither a pair of strings nor a string", err);
-    *version = length >= 8 && memcmp(text, "#version", 8) == 0;
-    if (*version) return true;
-    if (!text_merge_cut(text, length, &space))
+    if (left->length >= 8 && memcmp(left->text, "#version", 8) == 0) {
+        batch->count--;
+        return true;
+    }
+    if (!text_merge_cut(left->text, left->length, &space))
         return bad(c, "a merge is not two parts with a space between", err);
-    base_str_append_n(left, text, space);
-    *right = text + space + 1;
-    *right_length = length - space - 1;
+    *right = (TextPiece){left->text + space + 1, left->length - space - 1};
+    left->length = space;
     return true;
 }
 
-static bool read_merges(Cursor *c, TextModel *model, StrBuf *scratch, StrBuf *left, Error *err) {
-    uint32_t rank = 0;
+static bool read_merges(Cursor *c, TextModel *model, Batch *batch, Error *err) {
     take(c, '[');
     if (take(c, ']')) return true;
     do {
-        const char *right = NULL;
-        size_t right_length = 0;
-        bool version;
-        if (!read_merge(c, scratch, left, &right, &right_length, &version, err)) return false;
-        if (!version && !text_model_add_merge(model, left->data ? left->data : "", left->length,
-                                              right, right_length, rank++, err))
-            return false;
+        if (!read_merge(c, batch, err)) return false;
+        if (batch->count < TEXT_BATCH / 2) continue;
+        if (!text_model_add_merges(model, batch->texts, batch->count, err)) return false;
+        batch->count = 0;
     } while (take(c, ','));
-    return take(c, ']') || bad(c, "\"merges\" is not a list", err);
+    return text_model_add_merges(model, batch->texts, batch->count, err) &&
+           (take(c, ']') || bad(c, "\"merges\" is not a list", err));
 }
 
 bool text_scan_merges(const char *json, const TextScan *scan, TextModel *model, Error *err) {
     Cursor c = {json, scan->merges_begin, scan->merges_end};
-    StrBuf scratch = {0}, left = {0};
+    Batch batch = {.count = 0};
     if (c.at == c.end)
         return base_fail(err, ERROR_INPUT, "model: \"merges\" is missing or not a list");
     /* A merge makes a token, so there are about as many. */
     text_model_start_merges(model, BASE_MIN(model->vocab.count, (c.end - c.at) / 4));
-    bool ok = read_merges(&c, model, &scratch, &left, err);
-    base_str_free(&scratch);
-    base_str_free(&left);
+    bool ok = read_merges(&c, model, &batch, err);
+    free_batch(&batch);
     return ok;
+}
+
+/* One object's "token_bytes". */
+static bool read_token_bytes(Cursor *c, StrBuf *scratch, TextPiece *piece) {
+    *piece = (TextPiece){NULL, 0};
+    if (!take(c, '{')) return false;
+    do {
+        const char *key;
+        size_t length;
+        if (!take_key(c, &key, &length)) return false;
+        bool wanted = is_key(key, length, "token_bytes");
+        if (wanted ? !read_string(c, scratch, &piece->text, &piece->length) : !skip_value(c))
+            return false;
+    } while (take(c, ','));
+    return take(c, '}') && piece->text;
+}
+
+bool text_scan_token_bytes(const char *json, const TextScan *scan, size_t wanted, int64_t first,
+                           TextModel *model, Error *err) {
+    Cursor c = {json, scan->vocab_begin, scan->vocab_end};
+    TextByteTokens tokens = {.model = model};
+    StrBuf scratch = {0};
+    bool ok = true;
+    size_t expected = BASE_MIN(wanted, (c.end - c.at) / 20);
+    text_vocab_reserve(&model->vocab, expected * 10, expected);
+    text_vocab_reserve(&model->texts, expected * 8, expected);
+    take(&c, '[');
+    for (size_t i = 0; i < wanted && ok; i++) {
+        TextPiece piece;
+        ok = (!i || take(&c, ',')) && read_token_bytes(&c, &scratch, &piece);
+        if (!ok)
+            base_fail(err, ERROR_INPUT, "vocab: entry %zu of %zu has no \"token_bytes\"", i,
+                      wanted);
+        ok = ok && text_byte_tokens_add(&tokens, piece.text, piece.length, first + (int64_t)i, err);
+    }
+    base_str_free(&scratch);
+    return text_byte_tokens_end(&tokens, ok, err);
 }

@@ -27,6 +27,10 @@ static bool same_text(const TextVocab *vocab, uint32_t id, const char *text, siz
     return entry->length == length && memcmp(vocab->blob + entry->offset, text, length) == 0;
 }
 
+static const uint32_t *first_slot(const TextVocab *vocab, uint64_t hash) {
+    return &vocab->slots[(size_t)finish_hash(hash) & (vocab->slot_count - 1)];
+}
+
 /* The slot of the text, or the empty one where it would go. */
 static size_t find_slot(const TextVocab *vocab, const char *text, size_t length, uint64_t hash) {
     uint64_t mixed = finish_hash(hash);
@@ -78,7 +82,8 @@ void text_vocab_reserve(TextVocab *vocab, size_t bytes, size_t tokens) {
     if (slots_for(tokens) > vocab->slot_count) rebuild_slots(vocab, slots_for(tokens));
 }
 
-bool text_vocab_add(TextVocab *vocab, const char *text, size_t length, int64_t id, Error *err) {
+static bool add_hashed(TextVocab *vocab, const char *text, size_t length, uint64_t hash, int64_t id,
+                       Error *err) {
     if (id < 0 || id >= TEXT_MAX_IDS)
         return base_fail(err, ERROR_INPUT,
                          "vocabulary: token \"%.*s\" has the id %lld, outside 0..%d",
@@ -87,7 +92,6 @@ bool text_vocab_add(TextVocab *vocab, const char *text, size_t length, int64_t i
         return base_fail(err, ERROR_MEMORY, "vocabulary: more than 4 GiB of token texts");
     if ((vocab->count + 1) * 2 > vocab->slot_count)
         rebuild_slots(vocab, slots_for((vocab->count + 1) * 2));
-    uint64_t hash = hash_text(text, length);
     size_t slot = find_slot(vocab, text, length, hash);
     if (vocab->slots[slot]) {
         uint32_t old = id_of(vocab->slots[slot]);
@@ -120,6 +124,29 @@ bool text_vocab_add(TextVocab *vocab, const char *text, size_t length, int64_t i
     return true;
 }
 
+bool text_vocab_add(TextVocab *vocab, const char *text, size_t length, int64_t id, Error *err) {
+    return add_hashed(vocab, text, length, hash_text(text, length), id, err);
+}
+
+/* Hashes of texts, and their slots asked for. */
+static void hash_many(const TextVocab *vocab, const TextPiece *texts, size_t count,
+                      uint64_t *hashes) {
+    for (size_t i = 0; i < count; i++) {
+        hashes[i] = hash_text(texts[i].text, texts[i].length);
+        if (vocab->slot_count) __builtin_prefetch(first_slot(vocab, hashes[i]));
+    }
+}
+
+bool text_vocab_add_many(TextVocab *vocab, const TextPiece *texts, const int64_t *ids, size_t count,
+                         Error *err) {
+    uint64_t hashes[TEXT_BATCH];
+    hash_many(vocab, texts, count, hashes);
+    for (size_t i = 0; i < count; i++)
+        if (!add_hashed(vocab, texts[i].text, texts[i].length, hashes[i], ids[i], err))
+            return false;
+    return true;
+}
+
 int32_t text_vocab_find_hashed(const TextVocab *vocab, const char *text, size_t length,
                                uint64_t hash) {
     if (!vocab->slot_count || length > vocab->longest) return -1;
@@ -130,6 +157,23 @@ int32_t text_vocab_find_hashed(const TextVocab *vocab, const char *text, size_t 
 int32_t text_vocab_find(const TextVocab *vocab, const char *text, size_t length) {
     if (length > vocab->longest) return -1;
     return text_vocab_find_hashed(vocab, text, length, hash_text(text, length));
+}
+
+/* First the slots, then what they lead to, last the comparing. */
+void text_vocab_find_many(const TextVocab *vocab, const TextPiece *texts, size_t count,
+                          int32_t *ids) {
+    uint64_t hashes[TEXT_BATCH];
+    hash_many(vocab, texts, count, hashes);
+    for (size_t i = 0; i < count && vocab->slot_count; i++) {
+        uint32_t slot = *first_slot(vocab, hashes[i]);
+        if (slot) __builtin_prefetch(&vocab->entries[id_of(slot)]);
+    }
+    for (size_t i = 0; i < count && vocab->slot_count; i++) {
+        uint32_t slot = *first_slot(vocab, hashes[i]);
+        if (slot) __builtin_prefetch(vocab->blob + vocab->entries[id_of(slot)].offset);
+    }
+    for (size_t i = 0; i < count; i++)
+        ids[i] = text_vocab_find_hashed(vocab, texts[i].text, texts[i].length, hashes[i]);
 }
 
 const char *text_vocab_text(const TextVocab *vocab, int32_t id, size_t *length) {
