@@ -26,18 +26,9 @@ enum { A_BYTES = 32 << 20 }; /* of the packed rows, which are fewer where k is l
 /* Up to here B is read once, unpacked: with contiguous k, with contiguous n. */
 enum { STREAM_DOT_M = 16, STREAM_SUM_M = 8 };
 
-/* A as [outer = m, inner = k], B as [outer = n, inner = k]. */
-typedef struct Side {
-    const char *data;
-    CpuType type;
-    ptrdiff_t outer, inner;
-    const CpuQuant *quant; /* instead of data */
-    bool quant_transposed; /* its rows are the outer dimension */
-} Side;
-
 typedef struct Plan {
     const CpuGemm *g;
-    Side a, b;
+    GemmSide a, b;
     bool bf16;
     size_t mr, nr, block_k;
     GemmTile tile;
@@ -52,21 +43,24 @@ static size_t depth(const Plan *plan, size_t kb) {
     return plan->bf16 ? (kb + 1) / 2 : kb;
 }
 
-/* `count` quantised outer rows from `first`, k0..k0+kb of each. The row
- * pointers move to k0, a multiple of every group. */
+void cpu_gemm_dequantize(const CpuQuant *q, size_t first, size_t count, size_t k0, size_t kb,
+                         float *out) {
+    const size_t group = (size_t)q->group, groups = q->cols / group;
+    float scales[QUANT_K / 16], biases[QUANT_K / 16];
+    for (size_t i = 0; i < count; i++) {
+        cpu_quant_scales(q, (first + i) * groups + k0 / group, (kb + group - 1) / group, scales,
+                         biases);
+        const uint32_t *row = q->words + ((first + i) * q->cols + k0) * (size_t)q->bits / 32;
+        cpu_kernels()->dequant[q->mode](row, q->bits, 0, kb, q->group, scales, biases,
+                                        out + i * kb);
+    }
+}
+
 static void pack_quant_rows(const CpuQuant *q, size_t first, size_t count, size_t k0, size_t kb,
                             size_t width, float *out) {
-    const Kernels *kernels = cpu_kernels();
-    size_t groups = q->cols / (size_t)q->group,
-           used = (kb + (size_t)q->group - 1) / (size_t)q->group;
-    float scales[QUANT_K / 16], biases[QUANT_K / 16];
     float *rows = cpu_scratch_take(width * kb * sizeof(float));
-    for (size_t i = 0; i < count; i++) {
-        cpu_quant_scales(q, (first + i) * groups + k0 / (size_t)q->group, used, scales, biases);
-        const uint32_t *row = q->words + ((first + i) * q->cols + k0) * (size_t)q->bits / 32;
-        kernels->dequant[q->mode](row, q->bits, 0, kb, q->group, scales, biases, rows + i * kb);
-    }
-    kernels->pack_rows(out, width, rows, (ptrdiff_t)(kb * sizeof(float)), count, kb);
+    cpu_gemm_dequantize(q, first, count, k0, kb, rows);
+    cpu_kernels()->pack_rows(out, width, rows, (ptrdiff_t)(kb * sizeof(float)), count, kb);
     cpu_scratch_give(rows);
 }
 
@@ -88,8 +82,21 @@ static void pack_quant_columns(const CpuQuant *q, size_t first, size_t count, si
     }
 }
 
-static void pack_f32(const Side *side, size_t first, size_t count, size_t k0, size_t kb,
-                     size_t width, float *out) {
+GemmSide cpu_gemm_a(const CpuGemm *g) {
+    return (GemmSide){.data = g->a, .type = g->a_type, .outer = g->a_row, .inner = g->a_col};
+}
+
+GemmSide cpu_gemm_b(const CpuGemm *g) {
+    return (GemmSide){.data = g->b,
+                      .type = g->b_type,
+                      .outer = g->b_col,
+                      .inner = g->b_row,
+                      .quant = g->quant,
+                      .quant_transposed = g->quant_transposed};
+}
+
+void cpu_gemm_pack(const GemmSide *side, size_t first, size_t count, size_t k0, size_t kb,
+                   size_t width, float *out) {
     const Kernels *kernels = cpu_kernels();
     size_t size = cpu_type_size(side->type);
     if (side->quant && side->quant_transposed) {
@@ -128,7 +135,7 @@ static void pack_f32(const Side *side, size_t first, size_t count, size_t k0, si
 }
 
 /* Pairs of neighbouring k as 32-bit items; an odd last k pairs with zero. */
-static void pack_bf16(const Side *side, size_t first, size_t count, size_t k0, size_t kb,
+static void pack_bf16(const GemmSide *side, size_t first, size_t count, size_t k0, size_t kb,
                       size_t width, uint16_t *out) {
     const uint16_t *start = (const uint16_t *)(const void *)side->data +
                             (ptrdiff_t)first * side->outer + (ptrdiff_t)k0 * side->inner;
@@ -148,12 +155,12 @@ static void pack_bf16(const Side *side, size_t first, size_t count, size_t k0, s
 }
 
 /* One panel: `count` of A's rows or B's columns from `first`, `width` wide. */
-static void pack_panel(const Plan *plan, const Side *side, size_t first, size_t count, size_t k0,
-                       size_t kb, size_t width, char *out) {
+static void pack_panel(const Plan *plan, const GemmSide *side, size_t first, size_t count,
+                       size_t k0, size_t kb, size_t width, char *out) {
     if (plan->bf16)
         pack_bf16(side, first, count, k0, kb, width, (uint16_t *)(void *)out);
     else
-        pack_f32(side, first, count, k0, kb, width, (float *)(void *)out);
+        cpu_gemm_pack(side, first, count, k0, kb, width, (float *)(void *)out);
 }
 
 static size_t panels(size_t count, size_t width) {
@@ -313,13 +320,8 @@ static void share_out(Plan *plan) {
 static void run_packed(const CpuGemm *g) {
     const Kernels *kernels = cpu_kernels();
     Plan plan = {.g = g,
-                 .a = {.data = g->a, .type = g->a_type, .outer = g->a_row, .inner = g->a_col},
-                 .b = {.data = g->b,
-                       .type = g->b_type,
-                       .outer = g->b_col,
-                       .inner = g->b_row,
-                       .quant = g->quant,
-                       .quant_transposed = g->quant_transposed},
+                 .a = cpu_gemm_a(g),
+                 .b = cpu_gemm_b(g),
                  .mr = kernels->mr,
                  .nr = kernels->nr,
                  .tile = kernels->tile};
@@ -432,7 +434,7 @@ void cpu_gemm(const CpuGemm *g) {
         return;
     else if (streams(g))
         run_streamed(g);
-    else
+    else if (!cpu_gemm_split(g))
         run_packed(g);
 }
 

@@ -8,6 +8,31 @@
  * when this processor or this size is better served by dequantised panels. */
 bool cpu_quant_product(const CpuGemm *product);
 
+/* One operand of a product: A with outer = m, B with outer = n; inner is k. */
+typedef struct GemmSide {
+    const char *data;
+    CpuType type;
+    ptrdiff_t outer, inner;
+    const CpuQuant *quant; /* instead of data */
+    bool quant_transposed; /* its rows are the outer dimension */
+} GemmSide;
+GemmSide cpu_gemm_a(const CpuGemm *product);
+GemmSide cpu_gemm_b(const CpuGemm *product);
+
+/* Items first.. (`count` of the outer dimension), k0..k0+kb, as float32 panel
+ * [kb][width]; from `count` on zero. kb is at most 256 where quantised. */
+void cpu_gemm_pack(const GemmSide *side, size_t first, size_t count, size_t k0, size_t kb,
+                   size_t width, float *out);
+
+/* Rows first.. (`count`) of quantised weights, elements k0..k0+kb of each, as
+ * float32 [count, kb]. k0 is a multiple of every group; kb is at most 256. */
+void cpu_gemm_dequantize(const CpuQuant *weights, size_t first, size_t count, size_t k0, size_t kb,
+                         float *out);
+
+/* Runs a product by the matrix unit; false when there is none, when it does not
+ * pay, or when a number is too large for it: C may then be partly written. */
+bool cpu_gemm_split(const CpuGemm *product);
+
 /* Rows of A [m, k] as contiguous float32. */
 void cpu_gemm_widen(const CpuGemm *product, float *out);
 

@@ -261,6 +261,7 @@ static bool run_int(const CpuGemm *g) {
 
 bool cpu_quant_product(const CpuGemm *g) {
     if (g->m <= CPU_STREAMED_ROWS) return run_gemv(g, 1);
+    if (cpu_gemm_split(g)) return true;
     return cpu_kernels()->int_tile && (g->quant->bits == 4 || g->quant->bits == 8) &&
            g->quant->mode == CPU_AFFINE && g->a_type != CPU_F32 && run_int(g);
 }

@@ -7,6 +7,13 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+#endif
 
 typedef struct Level {
     const char *name;
@@ -39,6 +46,18 @@ static bool has_avx512bf16(void) {
     return has_avx512vnni() && __builtin_cpu_supports("avx512bf16") &&
            (__builtin_cpu_is("amd") || (asked && strcmp(asked, "avx512bf16") == 0));
 }
+/* The system gives the tile registers to a process that asks for them. */
+static bool has_amx(void) {
+#if defined(__linux__)
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18, TILES_AND_BF16 = 1 << 24 | 1 << 22 };
+    unsigned a, b, c, d;
+    return has_avx512vnni() && __get_cpuid_count(7, 0, &a, &b, &c, &d) &&
+           (d & TILES_AND_BF16) == TILES_AND_BF16 &&
+           syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#else
+    return false;
+#endif
+}
 #endif
 
 static const Level levels[] = {
@@ -62,6 +81,7 @@ static const Level levels[] = {
      has_avx512vnni,
      {cpu_fill_quant_avx512vnni, cpu_fill_digit_avx512vnni, cpu_fill_int_avx512vnni}},
     {"avx512bf16", has_avx512bf16, {cpu_fill_gemm_avx512bf16}},
+    {"amx", has_amx, {cpu_fill_split_amx}},
 #endif
 };
 
@@ -70,7 +90,8 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void fill_table(void) {
     const char *limit = getenv("MLX_RAG_CPU");
-    for (size_t i = 0; i < BASE_COUNT(levels) && levels[i].available(); i++) {
+    for (size_t i = 0; i < BASE_COUNT(levels); i++) {
+        if (!levels[i].available()) continue;
         for (size_t j = 0; j < BASE_COUNT(levels[i].fill) && levels[i].fill[j]; j++)
             levels[i].fill[j](&table);
         table.name = levels[i].name;

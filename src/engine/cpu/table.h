@@ -50,6 +50,8 @@ static inline int cpu_quant_kind(const CpuQuant *weights) {
 typedef void (*GemmTile)(size_t k, const void *a, const void *b, float *c, ptrdiff_t c_row,
                          bool accumulate);
 
+enum { SPLIT_WIDTH = 32, SPLIT_DEPTH = 32 };
+
 /* A tile of the integer product: rows of 16-bit activations times a panel of
  * columns, both with a float32 scale a group. */
 typedef struct IntTile {
@@ -139,6 +141,18 @@ typedef struct Kernels {
     size_t bf16_mr, bf16_nr; /* 0: no bf16 dot product */
     GemmTile bf16_tile;
 
+    /* A matrix unit of bf16 (NULL: none): tiles of SPLIT_WIDTH by SPLIT_WIDTH from
+     * panels in parts, [parts of A - 1][parts of B - 1], where k counts blocks of
+     * SPLIT_DEPTH. A thread is between begin and end when it calls a tile. */
+    GemmTile split_tile[3][3];
+    void (*split_begin)(void), (*split_end)(void);
+    /* Blocks of the parts of A [0] or B [1] from `count` rows of k items, stride
+     * bytes apart, or from a panel [k][SPLIT_WIDTH] of floats. float16 has two
+     * parts and bfloat16 one. False when a number has no parts. */
+    bool (*split_rows[2])(const void *in, ptrdiff_t stride, CpuType type, size_t count, size_t k,
+                          int parts, uint16_t *out);
+    bool (*split_lines[2])(const float *in, size_t k, int parts, uint16_t *out);
+
     size_t int_mr, int_nr; /* 0: no integer product */
     void (*int_tile)(const IntTile *tile);
     /* 8 columns of a panel: `count` elements of each of `rows` weight rows,
@@ -166,6 +180,7 @@ void cpu_fill_conv_scalar(Kernels *table);
 void cpu_fill_vector_neon(Kernels *table);
 void cpu_fill_gemm_neon(Kernels *table);
 void cpu_fill_conv_neon(Kernels *table);
+void cpu_fill_split_amx(Kernels *table);
 void cpu_fill_conv_avx2(Kernels *table);
 void cpu_fill_conv_avx512(Kernels *table);
 void cpu_fill_pack_avx2(Kernels *table);

@@ -1,0 +1,192 @@
+/* The blocked product on a matrix unit that multiplies bf16: every operand is a
+ * sum of bf16 parts, and as many products of parts are added as its type needs.
+ *
+ *   bf16                1 part, exact
+ *   f16                 2 parts, exact: 4 products with another
+ *   quantised weights   2 parts with f16 and bf16, to 2^-17; 3 with f32
+ *   f32                 3 parts, to 2^-24: 6 products with another
+ *
+ * The loops are those of gemm.c. Numbers that have no parts (infinity, NaN,
+ * above 2^127) make it give up, and the float32 product takes its place. */
+#include "base/base.h"
+#include "cpu/matmul.h"
+
+#include <stdatomic.h>
+
+enum { BLOCK_M = 1024, STRIP_N = 256, CHUNK_M = 128, C_PADDING = 16 };
+enum { A_BYTES = 32 << 20 }; /* of the packed rows, which are fewer where k is long */
+enum { LEAST_M = 12, LEAST_N = 16, LEAST_K = 32 };
+enum { WIDTH = SPLIT_WIDTH, DEPTH = SPLIT_DEPTH };
+
+typedef struct Split {
+    const CpuGemm *g;
+    GemmSide a, b;
+    int a_parts, b_parts;
+    GemmTile tile;
+    size_t block_k, m0, mb;
+    uint16_t *a_panels; /* [blocks of k][panels][k / DEPTH][parts][WIDTH * DEPTH] */
+    size_t strip_n, strips, part_m, parts;
+    _Atomic size_t next_task;
+    _Atomic bool beyond;
+} Split;
+
+static size_t pieces(size_t count, size_t size) {
+    return (count + size - 1) / size;
+}
+
+static size_t panel_items(size_t kb, int parts) {
+    return pieces(kb, DEPTH) * DEPTH * WIDTH * (size_t)parts;
+}
+
+/* Where the panels of a block of k begin; all blocks before it are whole. */
+static uint16_t *a_block(const Split *s, size_t k0) {
+    return s->a_panels + pieces(s->mb, WIDTH) * panel_items(k0, s->a_parts);
+}
+
+/* One panel of A (side 0) or B (side 1); wide: [block_k, WIDTH]. */
+static bool pack_panel(const Split *s, int side, size_t first, size_t count, size_t k0, size_t kb,
+                       float *wide, uint16_t *out) {
+    const GemmSide *from = side ? &s->b : &s->a;
+    const int parts = side ? s->b_parts : s->a_parts;
+    const Kernels *kernels = cpu_kernels();
+    bool good;
+    if (from->quant && from->quant_transposed) {
+        cpu_gemm_dequantize(from->quant, first, count, k0, kb, wide);
+        good = kernels->split_rows[side](wide, (ptrdiff_t)(kb * sizeof(float)), CPU_F32, count, kb,
+                                         parts, out);
+    } else if (!from->quant && from->inner == 1) {
+        const ptrdiff_t size = (ptrdiff_t)cpu_type_size(from->type);
+        good = kernels->split_rows[side](
+            from->data + ((ptrdiff_t)first * from->outer + (ptrdiff_t)k0) * size,
+            from->outer * size, from->type, count, kb, parts, out);
+    } else {
+        cpu_gemm_pack(from, first, count, k0, kb, WIDTH, wide);
+        good = kernels->split_lines[side](wide, kb, parts, out);
+    }
+    return good || s->a_parts + s->b_parts == 2; /* single parts multiply like numbers */
+}
+
+static void pack_slice(void *context, size_t begin, size_t end, int thread) {
+    Split *s = context;
+    const size_t count = pieces(s->mb, WIDTH);
+    float *wide = cpu_scratch_take(s->block_k * WIDTH * sizeof(float));
+    (void)thread;
+    for (size_t i = begin; i < end; i++) {
+        const size_t k0 = i / count * s->block_k, panel = i % count, row = panel * WIDTH;
+        const size_t kb = BASE_MIN(s->block_k, s->g->k - k0);
+        if (!pack_panel(s, 0, s->m0 + row, BASE_MIN((size_t)WIDTH, s->mb - row), k0, kb, wide,
+                        a_block(s, k0) + panel * panel_items(kb, s->a_parts)))
+            atomic_store_explicit(&s->beyond, true, memory_order_relaxed);
+    }
+    cpu_scratch_give(wide);
+}
+
+typedef struct Strip {
+    size_t m, rows, n, columns;
+    float *wide, *c; /* [block_k, WIDTH]; [rows to WIDTH, c_row] */
+    uint16_t *b_panels;
+    size_t c_row;
+} Strip;
+
+/* The strip += its rows of A times its columns of B for one block of k. A chunk
+ * of A meets every panel of B; meanwhile the chunk after it, which lies behind
+ * it (of the next block of k at the end), comes into the second-level cache. */
+static void run_tiles(const Split *s, const Strip *strip, size_t k0, size_t kb) {
+    const size_t a_items = panel_items(kb, s->a_parts), b_items = panel_items(kb, s->b_parts);
+    const uint16_t *a = a_block(s, k0) + strip->m / WIDTH * a_items;
+    const size_t panels = CHUNK_M / WIDTH;
+    const size_t share = a_items / pieces(strip->columns, WIDTH) + 1;
+    for (size_t first = 0; first < strip->rows; first += CHUNK_M)
+        for (size_t j = 0; j < strip->columns; j += WIDTH)
+            for (size_t i = first; i < BASE_MIN(first + CHUNK_M, strip->rows); i += WIDTH) {
+                const uint16_t *panel = a + i / WIDTH * a_items;
+                const uintptr_t later =
+                    (uintptr_t)panel + 2 * (panels * a_items + j / WIDTH * share);
+                for (size_t at = 0; at < 2 * share; at += 64)
+                    __builtin_prefetch((const void *)(later + at), 0, 2);
+                s->tile(pieces(kb, DEPTH), panel, strip->b_panels + j / WIDTH * b_items,
+                        strip->c + i * strip->c_row + j, (ptrdiff_t)strip->c_row, k0 > 0);
+            }
+}
+
+static bool run_strip(const Split *s, const Strip *strip) {
+    bool good = true;
+    for (size_t k0 = 0; good && k0 < s->g->k; k0 += s->block_k) {
+        const size_t kb = BASE_MIN(s->block_k, s->g->k - k0);
+        for (size_t j = 0; j < strip->columns; j += WIDTH)
+            good &=
+                pack_panel(s, 1, strip->n + j, BASE_MIN((size_t)WIDTH, strip->columns - j), k0, kb,
+                           strip->wide, strip->b_panels + j / WIDTH * panel_items(kb, s->b_parts));
+        run_tiles(s, strip, k0, kb);
+    }
+    for (size_t i = 0; good && i < strip->rows; i++)
+        cpu_gemm_finish_row(s->g, s->m0 + strip->m + i, strip->n, strip->columns,
+                            strip->c + i * strip->c_row);
+    return good;
+}
+
+static void task_slice(void *context, size_t begin, size_t end, int thread) {
+    Split *s = context;
+    const size_t width = pieces(s->strip_n, WIDTH) * WIDTH;
+    Strip strip = {.c_row = width + C_PADDING};
+    (void)begin;
+    (void)end;
+    (void)thread;
+    strip.wide = cpu_scratch_take(s->block_k * WIDTH * sizeof(float));
+    strip.b_panels =
+        cpu_scratch_take(width / WIDTH * panel_items(s->block_k, s->b_parts) * sizeof(uint16_t));
+    strip.c = cpu_scratch_take(s->part_m * strip.c_row * sizeof(float));
+    cpu_kernels()->split_begin();
+    while (!atomic_load_explicit(&s->beyond, memory_order_relaxed)) {
+        const size_t task = atomic_fetch_add_explicit(&s->next_task, 1, memory_order_relaxed);
+        if (task >= s->strips * s->parts) break;
+        strip.m = task % s->parts * s->part_m;
+        strip.n = task / s->parts * s->strip_n;
+        strip.rows = BASE_MIN(s->part_m, s->mb - strip.m);
+        strip.columns = BASE_MIN(s->strip_n, s->g->n - strip.n);
+        if (!run_strip(s, &strip)) atomic_store_explicit(&s->beyond, true, memory_order_relaxed);
+    }
+    cpu_kernels()->split_end();
+    cpu_scratch_give(strip.wide);
+    cpu_scratch_give(strip.b_panels);
+    cpu_scratch_give(strip.c);
+}
+
+/* Strips narrow enough, and if those are few parts of the rows small enough, that
+ * every thread has some. */
+static void share_out(Split *s) {
+    const size_t wanted = 3 * (size_t)base_threads(), n = s->g->n;
+    s->strip_n = BASE_MIN(pieces(pieces(n, wanted), WIDTH) * WIDTH, (size_t)STRIP_N);
+    s->strips = pieces(n, s->strip_n);
+    const size_t parts = base_threads() > 1 ? pieces(wanted, s->strips) : 1;
+    s->part_m = pieces(pieces(s->mb, parts), WIDTH) * WIDTH;
+    s->parts = pieces(s->mb, s->part_m);
+}
+
+static int parts_of(CpuType type) {
+    return type == CPU_BF16 ? 1 : type == CPU_F16 ? 2 : 3;
+}
+
+bool cpu_gemm_split(const CpuGemm *g) {
+    if (!cpu_kernels()->split_begin || g->m < LEAST_M || g->n < LEAST_N || g->k < LEAST_K)
+        return false;
+    if (g->add && g->add == g->c) return false; /* giving up must leave D whole */
+    Split s = {.g = g, .a = cpu_gemm_a(g), .b = cpu_gemm_b(g), .a_parts = parts_of(g->a_type)};
+    s.b_parts = !g->quant ? parts_of(g->b_type) : g->a_type == CPU_F32 ? 3 : 2;
+    s.tile = cpu_kernels()->split_tile[s.a_parts - 1][s.b_parts - 1];
+    s.block_k = s.a_parts + s.b_parts > 4 && !g->quant ? 64 : s.a_parts + s.b_parts > 2 ? 128 : 256;
+    const size_t row_bytes = panel_items(g->k, s.a_parts) / WIDTH * sizeof(uint16_t);
+    size_t block_m =
+        BASE_MIN(BASE_MAX((size_t)A_BYTES / row_bytes, (size_t)WIDTH), (size_t)BLOCK_M);
+    block_m = BASE_MIN(pieces(g->m, WIDTH), block_m / WIDTH) * WIDTH;
+    s.a_panels = cpu_scratch_take(block_m * row_bytes);
+    for (s.m0 = 0; s.m0 < g->m && !s.beyond; s.m0 += block_m) {
+        s.mb = BASE_MIN(block_m, g->m - s.m0);
+        base_parallel_for(pieces(s.mb, WIDTH) * pieces(g->k, s.block_k), 1, pack_slice, &s);
+        share_out(&s);
+        atomic_store(&s.next_task, 0);
+        base_parallel_for(BASE_MIN((size_t)base_threads(), s.strips * s.parts), 1, task_slice, &s);
+    }
+    cpu_scratch_give(s.a_panels);
+    return !s.beyond;
+}
