@@ -313,7 +313,7 @@ typedef struct TextModel {
     size_t score_room; /* capacity of scores */
     uint8_t *types;    /* [vocab.size] PIECE_..., NULL for a tokenizer.json */
     uint8_t *matched;  /* [vocab.size] pieces that text may match; NULL: all */
-    double unk_score, max_score;
+    double unk_score;
     TextPrefixes prefixes; /* Unigram: all that may match; BPE: user-defined symbols */
     /* BPE by texts */
     TextVocab texts; /* what may come out of a merge, as the pieces spell it */

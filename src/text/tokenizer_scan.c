@@ -270,15 +270,38 @@ static bool read_vocab(Cursor *c, TextModel *model, Batch *batch, Error *err) {
            (take(c, '}') || bad(c, "\"vocab\" is not an object of token to id", err));
 }
 
+/* A plain decimal as serde_json reads it (src/de.rs): all digits as one whole
+ * number, rounded, over a power of ten, rounded again. Scores that tie in the
+ * Python package must tie here, to the last bit. */
+static double rounded_twice(const char *text, const char *end, double value) {
+    static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                    1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+                                    1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+    const char *point = memchr(text, '.', (size_t)(end - text));
+    size_t places = point ? (size_t)(end - point) - 1 : 0;
+    uint64_t digits = 0;
+    if (places >= BASE_COUNT(powers)) return value;
+    for (const char *at = text + (*text == '-'); at < end; at++) {
+        if (at == point) continue;
+        uint64_t digit = (uint64_t)(*at - '0');
+        if (digit > 9 || digits > (UINT64_MAX - digit) / 10) return value;
+        digits = digits * 10 + digit;
+    }
+    double size = (double)digits / powers[places];
+    return *text == '-' ? -size : size;
+}
+
 /* A JSON number ends at a character that can follow one, so strtod stops there. */
 static bool read_number(Cursor *c, double *number) {
     skip_space(c);
     const char *start = c->text + c->at;
     if (c->at >= c->end || !(*start == '-' || (*start >= '0' && *start <= '9'))) return false;
     char *end;
-    *number = strtod(start, &end);
+    double value = strtod(start, &end);
     c->at += (size_t)(end - start);
-    return c->at <= c->end && end > start && isfinite(*number);
+    if (c->at > c->end || end == start || !isfinite(value)) return false;
+    *number = rounded_twice(start, end, value);
+    return true;
 }
 
 /* [["token", score], ...] in the order of ids. */

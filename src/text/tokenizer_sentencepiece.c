@@ -105,7 +105,6 @@ static bool read_file(Proto proto, TextModel *model, Settings *settings, Error *
 
 static bool check_pieces(TextModel *model, Error *err) {
     size_t unknown = 0;
-    float highest = -INFINITY;
     model->unk_id = -1;
     for (size_t id = 0; id < model->vocab.size; id++) {
         int type = model->types[id];
@@ -115,13 +114,11 @@ static bool check_pieces(TextModel *model, Error *err) {
             unknown++;
             model->unk_id = (int32_t)id;
         }
-        if (type == PIECE_NORMAL) highest = fmaxf(highest, (float)model->scores[id]);
         if (type == PIECE_BYTE && (length != 6 || memcmp(text, "<0x", 3) != 0))
             return base_fail(err, ERROR_INPUT, "byte piece %zu is not written <0x..>", id);
     }
     if (unknown != 1)
         return base_fail(err, ERROR_INPUT, "%zu unknown pieces; a model has exactly one", unknown);
-    model->max_score = (double)highest;
     text_model_find_fallback_bytes(model);
     return !model->byte_fallback || model->all_fallback_bytes ||
            base_fail(err, ERROR_INPUT,

@@ -1,10 +1,16 @@
 /* The unigram language model (Kudo, 2018): of all ways to cut a piece into
- * tokens, the one whose scores add up to most (Viterbi, in float64 as Hugging
- * Face does it), the earlier start on ties. SentencePiece rounds its sums to
- * float32, so a near tie may fall the other way there. */
+ * tokens, the one whose scores add up to most (Viterbi), the earlier start on
+ * ties. Near ties fall as in the tool that a file comes from: Hugging Face sums
+ * in float64, SentencePiece (0.2.3, unigram_model.cc) in float32. */
 #include "text/tokenizer_parts.h"
 
-enum { UNKNOWN_PENALTY = 10 };
+#include <math.h>
+
+enum { UNKNOWN_PENALTY = 10, LARGE_SUM = 100000 };
+
+static double add_scores(const TextModel *model, double a, double b) {
+    return model->types ? (double)((float)a + (float)b) : a + b;
+}
 
 bool text_unigram_finish(TextModel *model, Error *err) {
     if (!model->vocab.size) return base_fail(err, ERROR_INPUT, "model Unigram: no vocabulary");
@@ -12,7 +18,7 @@ bool text_unigram_finish(TextModel *model, Error *err) {
     for (size_t i = 0; i < model->vocab.size; i++)
         if (!model->types || model->types[i] == PIECE_NORMAL)
             lowest = BASE_MIN(lowest, model->scores[i]);
-    model->unk_score = lowest - UNKNOWN_PENALTY;
+    model->unk_score = add_scores(model, lowest, -UNKNOWN_PENALTY);
     text_prefixes_build(&model->prefixes, &model->vocab, model->matched);
     return true;
 }
@@ -24,21 +30,30 @@ static void reserve_paths(TextWork *work, size_t length) {
     work->paths = base_alloc(work->path_capacity * sizeof *work->paths);
 }
 
-static void offer(TextPath *paths, size_t from, size_t to, double score, int32_t id) {
-    double candidate = score + paths[from].score;
+static void offer(const TextModel *model, TextPath *paths, size_t from, size_t to, double score,
+                  int32_t id) {
+    double candidate = add_scores(model, score, paths[from].score);
     if (paths[to].start != UINT32_MAX && !(candidate > paths[to].score)) return;
     paths[to].score = candidate;
     paths[to].start = (uint32_t)from;
     paths[to].id = id;
 }
 
+/* float32 sums that have grown large start again from zero: only what lies
+ * ahead, up to `reached`, is still compared. */
+static void restart_sums(TextPath *paths, size_t from, size_t reached) {
+    float offset = (float)paths[from].score;
+    for (size_t i = from; i <= reached; i++)
+        paths[i].score = (double)((float)paths[i].score - offset);
+}
+
 /* The best way to each position; false where a character needs an unk token
  * that the model lacks. */
 static bool find_paths(const TextModel *model, TextPath *paths, TextView piece) {
-    for (size_t i = 0; i <= piece.length; i++) paths[i].start = UINT32_MAX;
-    paths[0].score = 0;
-    for (size_t from = 0, step; from < piece.length; from += step) {
+    for (size_t i = 0; i <= piece.length; i++) paths[i] = (TextPath){.start = UINT32_MAX};
+    for (size_t from = 0, step, reached = 0; from < piece.length; from += step) {
         text_decode((const uint8_t *)piece.data + from, &step);
+        if (model->types && fabs(paths[from].score) > LARGE_SUM) restart_sums(paths, from, reached);
         bool single = false;
         uint32_t node = 0;
         for (size_t at = from; at < piece.length;) {
@@ -48,13 +63,15 @@ static bool find_paths(const TextModel *model, TextPath *paths, TextView piece) 
             if (id < 0) continue;
             double score = model->scores[id];
             if (model->types && model->types[id] == PIECE_USER)
-                score = (float)(at - from) * (float)model->max_score - 0.1;
-            offer(paths, from, at, score, id);
+                score = (float)(0.1 * (double)(at - from - 1));
+            offer(model, paths, from, at, score, id);
             single |= at - from == step;
+            reached = BASE_MAX(reached, at);
         }
         if (single) continue;
         if (model->unk_id < 0) return false;
-        offer(paths, from, from + step, model->unk_score, model->unk_id);
+        offer(model, paths, from, from + step, model->unk_score, model->unk_id);
+        reached = BASE_MAX(reached, from + step);
     }
     return true;
 }
