@@ -41,6 +41,7 @@ const Command *const all_commands[] = {&generate_command,
                                        &cache_prompt_command,
                                        &perplexity_command,
                                        &benchmark_command,
+                                       &evaluate_command,
                                        &commands_command,
                                        NULL};
 

@@ -36,6 +36,29 @@ bool lm_perplexity_data(LmModel *model, const char *path, const LmPerplexityOpti
 bool lm_perplexity(LmModel *model, const int *ids, size_t samples,
                    const LmPerplexityOptions *options, LmPerplexity *result, Error *err);
 
+/* ---- tasks ------------------------------------------------------------------- */
+
+typedef struct LmTaskOptions {
+    int num_shots;                  /* examples before each question */
+    int max_tokens;                 /* of a context with its answer; 8192 */
+    int limit;                      /* questions at most; 0: all */
+    uint64_t seed;                  /* of the examples' choice; 123 */
+    bool templated;                 /* through the chat template */
+    bool multiturn;                 /* examples as turns of their own; only with templated */
+    const json_t *template_options; /* object of more variables for the template, or NULL */
+    LmProgress progress;            /* in questions */
+    void *context;
+} LmTaskOptions;
+
+/* The name of the task at a path: the file's or the folder's; caller frees. */
+char *lm_task_name(const char *path);
+/* Asks the questions of one task, a jsonl file, or a folder with test.jsonl (or
+ * validation.jsonl, valid.jsonl) and perhaps train.jsonl (or dev.jsonl) to draw
+ * examples from. The result is the harness' object: alias, sample_len, "acc,none",
+ * "acc_stderr,none", and "acc_norm,none" or "perplexity,none" where those are usual.
+ * NULL on failure; caller json_decref's. */
+json_t *lm_evaluate(LmModel *model, const char *path, const LmTaskOptions *options, Error *err);
+
 /* ---- speed ------------------------------------------------------------------- */
 
 typedef struct LmBenchmarkOptions {
