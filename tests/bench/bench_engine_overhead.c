@@ -66,6 +66,50 @@ static void single(void *context) {
     }
 }
 
+/* A chain whose end is read by a logsumexp, as a sampler's logits are. */
+static void chain_read(void *context) {
+    const Small *small = context;
+    mlx_array x = mlx_array_new();
+    mlx_array_set(&x, small->a);
+    for (int i = 0; i < small->ops; i++) mlx_add(&x, x, small->b, cpu);
+    mlx_logsumexp(&x, x, false, cpu);
+    mlx_array_eval(x);
+    mlx_array_free(x);
+}
+
+/* Residuals and norms as in a decoder: x += h, then h = norm(x). */
+static void residual(void *context) {
+    const Small *small = context;
+    mlx_array x = mlx_array_new(), h = mlx_array_new();
+    mlx_array_set(&x, small->a);
+    mlx_array_set(&h, small->a);
+    for (int i = 0; i < small->ops; i++) {
+        mlx_add(&x, x, h, cpu);
+        mlx_fast_rms_norm(&h, x, small->b, 1e-5f, cpu);
+    }
+    mlx_add(&x, x, h, cpu);
+    mlx_array_eval(x);
+    mlx_array_free(x);
+    mlx_array_free(h);
+}
+
+static mlx_array ones(int rows, int n, mlx_dtype dtype) {
+    mlx_array x = mlx_array_new();
+    mlx_ones(&x, (int[]){rows, n}, 2, dtype, cpu);
+    if (rows == 0) mlx_ones(&x, &n, 1, dtype, cpu);
+    mlx_array_eval(x);
+    return x;
+}
+
+static void show_residual(int rows, int n, mlx_dtype dtype, const char *name) {
+    char text[80];
+    Small small = {.a = ones(rows, n, dtype), .b = ones(0, n, dtype), .ops = 20};
+    snprintf(text, sizeof text, "sum and norm of %d x %d %s", rows, n, name);
+    printf("%-52s %8.2f us a pair\n", text, best_time(residual, &small) / small.ops * 1e6);
+    mlx_array_free(small.a);
+    mlx_array_free(small.b);
+}
+
 static void show_small(const char *name, void (*run)(void *), Small small) {
     printf("%-52s %8.0f ns an operation\n", name, best_time(run, &small) / small.ops * 1e9);
 }
@@ -142,10 +186,17 @@ int main(void) {
                    .ops = 1000};
     show_small("1000 additions of 4 numbers in a chain", chain, small);
     show_small("the same, every value held", separate, small);
+    show_small("the chain, read by a logsumexp", chain_read, small);
     small.ops = 100;
     show_small("one addition an evaluation", single, small);
     mlx_array_free(small.a);
     mlx_array_free(small.b);
+    show_residual(1, 576, MLX_FLOAT32, "float32");
+    show_residual(1, 576, MLX_BFLOAT16, "bfloat16");
+    show_residual(1, 4096, MLX_BFLOAT16, "bfloat16");
+    show_residual(512, 576, MLX_FLOAT32, "float32");
+    show_residual(512, 4096, MLX_FLOAT32, "float32");
+    show_residual(512, 4096, MLX_BFLOAT16, "bfloat16");
 
     float *data[3];
     for (int i = 0; i < 3; i++) {

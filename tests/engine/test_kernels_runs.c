@@ -292,9 +292,9 @@ static void test_norms_match_float64(void **state) {
                 CpuRows work = {type, rows, n, in, out, (ptrdiff_t)n, (ptrdiff_t)n};
                 for (int layer = 0; layer < 2; layer++) {
                     if (layer)
-                        cpu_layer_norm(&work, w, b, type, 1e-5f);
+                        cpu_norm(&work, w, b, type, 1e-5f, true);
                     else
-                        cpu_rms_norm(&work, w, type, 1e-5f);
+                        cpu_norm(&work, w, NULL, type, 1e-5f, false);
                     for (size_t r = 0; r < rows; r++) {
                         double mean = 0, squares = 0;
                         for (size_t i = 0; layer && i < n; i++)

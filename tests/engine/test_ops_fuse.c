@@ -313,6 +313,108 @@ static void test_long_and_wide_graphs_are_cut(void **state) {
     check(keep(total), -1225, -1274, -1323);
 }
 
+/* Numbers that differ from row to row, of a layout: row major, transposed in memory,
+ * or one row for all. */
+static mlx_array many(int rows, int n, mlx_dtype dtype, int layout, float scale) {
+    mlx_array x = mlx_array_new(), factor = mlx_array_new_float(scale);
+    const int dims[2] = {layout == 1 ? n : rows, layout == 1 ? rows : n};
+    mlx_arange(&x, 0, layout == 2 ? n : (double)rows * n, 1, MLX_FLOAT32, cpu);
+    mlx_multiply(&x, x, factor, cpu);
+    mlx_sin(&x, x, cpu);
+    if (layout < 2) mlx_reshape(&x, x, dims, 2, cpu);
+    mlx_astype(&x, x, dtype, cpu);
+    if (layout == 1) mlx_transpose(&x, x, cpu);
+    mlx_array_eval(x);
+    mlx_array_free(factor);
+    return x;
+}
+
+/* What becomes of x, a sum of large arrays, and of its norm. */
+typedef struct NormCase {
+    int rows, n;
+    mlx_dtype dtype, weight;
+    int layout; /* of the right operand */
+    bool layer; /* layer norm */
+    bool keep;  /* the sum is needed afterwards */
+    bool late;  /* the weight is not ready when the sum is made */
+    bool two;   /* the sum is made of two steps */
+} NormCase;
+
+/* The results of the case: the norm, and the sum or nothing. */
+static void sum_and_norm(const NormCase *c, mlx_array *norm, mlx_array *sum) {
+    mlx_array a = many(c->rows, c->n, c->dtype, 0, 0.37f);
+    mlx_array b = many(c->rows, c->n, c->dtype, c->layout, 1.1f);
+    mlx_array w = many(1, c->n, c->weight, 2, 0.7f), v = mlx_array_new(), x = mlx_array_new();
+    mlx_array_set(&v, w);
+    if (c->late) mlx_square(&w, w, cpu);
+    mlx_add(&x, a, b, cpu);
+    if (c->two) mlx_tanh(&x, x, cpu);
+    mlx_array_free(a);
+    mlx_array_free(b);
+    *norm = mlx_array_new();
+    *sum = mlx_array_new();
+    if (c->layer)
+        mlx_fast_layer_norm(norm, x, w, v, 1e-5f, cpu);
+    else
+        mlx_fast_rms_norm(norm, x, w, 1e-5f, cpu);
+    if (c->keep) mlx_array_set(sum, x);
+    mlx_array_free(x);
+    mlx_array_free(w);
+    mlx_array_free(v);
+    assert_int_equal(mlx_array_eval(*norm), 0);
+}
+
+static void test_a_norm_computed_with_what_it_reads_is_the_same(void **state) {
+    (void)state;
+    static const NormCase cases[] = {
+        {.rows = 600, .n = 1025, .dtype = MLX_FLOAT32, .weight = MLX_FLOAT32, .keep = true},
+        {.rows = 600, .n = 1025, .dtype = MLX_FLOAT32, .weight = MLX_FLOAT32},
+        {.rows = 1100, .n = 1031, .dtype = MLX_BFLOAT16, .weight = MLX_BFLOAT16, .keep = true},
+        {.rows = 1100, .n = 1031, .dtype = MLX_FLOAT16, .weight = MLX_FLOAT16, .layer = true},
+        {.rows = 1100, .n = 1031, .dtype = MLX_BFLOAT16, .weight = MLX_BFLOAT16, .layer = true},
+        {.rows = 1, .n = 700001, .dtype = MLX_FLOAT32, .weight = MLX_FLOAT32, .keep = true},
+        {.rows = 200003, .n = 3, .dtype = MLX_FLOAT32, .weight = MLX_FLOAT32, .layer = true},
+        {.rows = 600, .n = 1025, .dtype = MLX_FLOAT32, .weight = MLX_FLOAT32, .layout = 1},
+        {.rows = 600, .n = 1025, .dtype = MLX_FLOAT32, .weight = MLX_FLOAT32, .layout = 2},
+        {.rows = 600, .n = 1025, .dtype = MLX_FLOAT32, .weight = MLX_FLOAT32, .late = true},
+        {.rows = 1100, .n = 1031, .dtype = MLX_BFLOAT16, .weight = MLX_BFLOAT16, .two = true},
+        {.rows = 300, .n = 1025, .dtype = MLX_FLOAT64, .weight = MLX_FLOAT64, .two = true}};
+    for (uint32_t i = 0; i < BASE_COUNT(cases); i++) {
+        mlx_array norm[2], sum[2];
+        const bool before = fuse_set(false);
+        sum_and_norm(&cases[i], &norm[0], &sum[0]);
+        fuse_set(true);
+        sum_and_norm(&cases[i], &norm[1], &sum[1]);
+        fuse_set(before);
+        assert_same(i, norm[1], norm[0]);
+        if (cases[i].keep) assert_same(i, sum[1], sum[0]);
+        for (int k = 0; k < 2; k++) {
+            mlx_array_free(norm[k]);
+            mlx_array_free(sum[k]);
+        }
+    }
+}
+
+/* The norm of a sum that is needed no longer lies where the sum was. */
+static void test_a_norm_takes_the_memory_of_a_sum_that_dies(void **state) {
+    (void)state;
+    enum { ROWS = 600, N = 1024 };
+    const bool before = fuse_set(true);
+    mlx_array a = many(ROWS, N, MLX_FLOAT32, 0, 1), x = mlx_array_new(), none = {NULL};
+    size_t active, peak;
+    mlx_clear_cache();
+    mlx_get_active_memory(&active);
+    mlx_reset_peak_memory();
+    mlx_add(&x, a, a, cpu);
+    mlx_fast_rms_norm(&x, x, none, 1e-5f, cpu);
+    mlx_array_eval(x);
+    mlx_get_peak_memory(&peak);
+    assert_true(peak <= active + ROWS * N * 4 + 8192);
+    mlx_array_free(x);
+    mlx_array_free(a);
+    fuse_set(before);
+}
+
 static void *evaluate_in_thread(void *seed_pointer) {
     const uint32_t seed = *(uint32_t *)seed_pointer;
     mlx_stream stream = mlx_default_cpu_stream_new();
@@ -354,6 +456,8 @@ int main(void) {
         TEST(test_a_gated_unit_needs_no_memory_between),
         TEST(test_a_value_that_is_held_is_there_afterwards),
         TEST(test_long_and_wide_graphs_are_cut),
+        TEST(test_a_norm_computed_with_what_it_reads_is_the_same),
+        TEST(test_a_norm_takes_the_memory_of_a_sum_that_dies),
         TEST(test_threads_fuse_at_once),
     };
     return cmocka_run_group_tests(tests, start, finish);

@@ -132,13 +132,27 @@ void cpu_softmax(const CpuRows *rows);
 /* out: [rows], one element a row, out_stride apart. A row of -infinity gives
  * -infinity. */
 void cpu_logsumexp(const CpuRows *rows);
-/* x * rsqrt(mean(x^2) + eps) * weight. weight: [n] of weight_type or NULL. The
- * normalised value is rounded to `type` before the weight multiplies it, as
- * mlx does. */
-void cpu_rms_norm(const CpuRows *rows, const void *weight, CpuType weight_type, float eps);
-/* (x - mean) * rsqrt(variance + eps) * weight + bias; either may be NULL. */
-void cpu_layer_norm(const CpuRows *rows, const void *weight, const void *bias, CpuType weight_type,
-                    float eps);
+/* (x - mean) * rsqrt(variance + eps) * weight + bias (centred: layer norm), or
+ * x * rsqrt(mean(x^2) + eps) * weight + bias. weight, bias: [n] of vector_type, or
+ * NULL. The normalised value is rounded to the rows' type before the weight
+ * multiplies it, and the product before the bias, as mlx does. */
+void cpu_norm(const CpuRows *rows, const void *weight, const void *bias, CpuType vector_type,
+              float eps, bool centred);
+
+/* The same in pieces, for a parallel loop of the caller whose bodies have just made
+ * rows: fill the first part, begin, do every row, end. */
+typedef struct CpuNorm {
+    CpuRows rows;
+    const void *weight, *bias;
+    CpuType vector_type;
+    float eps;
+    bool centred;
+    const float *scale, *shift; /* from here on cpu_norm_begin's */
+    float *scratch;
+} CpuNorm;
+void cpu_norm_begin(CpuNorm *norm);
+void cpu_norm_rows(const CpuNorm *norm, size_t begin, size_t end);
+void cpu_norm_end(CpuNorm *norm);
 
 /* Gradients of the two: x, g, dx [rows, n] contiguous of `type`; weight, dweight,
  * dbias [n] of weight_type. Any result may be NULL: not wanted. */

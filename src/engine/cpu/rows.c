@@ -9,8 +9,6 @@
 typedef struct RowsWork {
     const CpuRows *rows;
     float *scratch; /* [threads, n]: the row in float32 */
-    const float *weight, *bias;
-    float eps;
 } RowsWork;
 
 static const char *row_in(const CpuRows *rows, size_t r) {
@@ -29,13 +27,16 @@ static const float *widen(const CpuRows *rows, size_t r, float *scratch) {
     return scratch;
 }
 
+static size_t row_grain(const CpuRows *rows) {
+    return BASE_MAX((size_t)1, (size_t)8192 / BASE_MAX(rows->n, (size_t)1));
+}
+
 /* One run over rows: `body` a slice, with a float32 row of scratch a thread. */
 static void run_rows(const CpuRows *rows, RowsWork *work, ParallelBody body) {
     if (rows->rows == 0) return;
-    size_t grain = BASE_MAX((size_t)1, (size_t)8192 / BASE_MAX(rows->n, (size_t)1));
     work->rows = rows;
     work->scratch = cpu_scratch_take((size_t)base_threads() * (rows->n + 16) * sizeof(float));
-    base_parallel_for(rows->rows, grain, body, work);
+    base_parallel_for(rows->rows, row_grain(rows), body, work);
     cpu_scratch_give(work->scratch);
 }
 
@@ -80,88 +81,57 @@ void cpu_logsumexp(const CpuRows *rows) {
     run_rows(rows, &work, logsumexp_slice);
 }
 
-/* Rounds x [n] to `type` and back: the weight multiplies what mlx would hold. */
-static void round_to(CpuType type, float *x, size_t n) {
+/* ---- norms ---- */
+
+/* The vector as float32: itself, or a copy of it at *next, which moves on. */
+static const float *norm_vector(const void *vector, CpuType type, size_t n, float **next) {
+    if (!vector || type == CPU_F32) return vector;
+    float *out = *next;
+    cpu_kernels()->to_f32[type](out, vector, n);
+    *next += n;
+    return out;
+}
+
+void cpu_norm_begin(CpuNorm *norm) {
+    const size_t n = norm->rows.n;
+    const bool wide = norm->vector_type == CPU_F32 || !(norm->weight || norm->bias);
+    float *next = norm->scratch = wide ? NULL : cpu_scratch_take(2 * n * sizeof(float));
+    norm->scale = norm_vector(norm->weight, norm->vector_type, n, &next);
+    norm->shift = norm_vector(norm->bias, norm->vector_type, n, &next);
+}
+
+void cpu_norm_end(CpuNorm *norm) {
+    cpu_scratch_give(norm->scratch);
+}
+
+void cpu_norm_rows(const CpuNorm *norm, size_t begin, size_t end) {
+    const CpuRows *rows = &norm->rows;
     const Kernels *kernels = cpu_kernels();
-    uint16_t tile[512];
-    if (type == CPU_F32) return;
-    for (size_t i = 0; i < n; i += BASE_COUNT(tile)) {
-        size_t count = BASE_MIN(BASE_COUNT(tile), n - i);
-        kernels->from_f32[type](tile, x + i, count);
-        kernels->to_f32[type](x + i, tile, count);
-    }
+    for (size_t r = begin; r < end; r++)
+        kernels->norm_row[rows->type](row_out(rows, r), row_in(rows, r), rows->n, norm->eps,
+                                      norm->centred, norm->scale, norm->shift);
 }
 
-/* (x - mean) * factor, then * weight + bias, into the row's place. */
-static void finish_norm(const RowsWork *work, size_t r, const float *x, float mean, float factor,
-                        float *scratch) {
-    const CpuRows *rows = work->rows;
-    const Kernels *kernels = cpu_kernels();
-    float *y = rows->type == CPU_F32 ? (float *)(void *)row_out(rows, r) : scratch;
-    kernels->scale_shift(y, x, mean, factor, rows->n);
-    if (work->weight || work->bias) round_to(rows->type, y, rows->n);
-    if (work->weight) kernels->binary[CPU_MULTIPLY](y, y, 1, work->weight, 1, rows->n);
-    if (work->bias) {
-        if (work->weight) round_to(rows->type, y, rows->n);
-        kernels->binary[CPU_ADD](y, y, 1, work->bias, 1, rows->n);
-    }
-    if (y == scratch) kernels->from_f32[rows->type](row_out(rows, r), y, rows->n);
+static void norm_slice(void *context, size_t begin, size_t end, int thread) {
+    (void)thread;
+    cpu_norm_rows(context, begin, end);
 }
 
-static void rms_slice(void *context, size_t begin, size_t end, int thread) {
-    const RowsWork *work = context;
-    const CpuRows *rows = work->rows;
-    const Kernels *kernels = cpu_kernels();
-    float *scratch = scratch_of(work, thread);
-    for (size_t r = begin; r < end; r++) {
-        const float *x = widen(rows, r, scratch);
-        float mean = kernels->sum_squares(x, 0.0f, rows->n) / (float)rows->n;
-        finish_norm(work, r, x, 0.0f, 1.0f / sqrtf(mean + work->eps), scratch);
-    }
+void cpu_norm(const CpuRows *rows, const void *weight, const void *bias, CpuType vector_type,
+              float eps, bool centred) {
+    CpuNorm norm = {.rows = *rows,
+                    .weight = weight,
+                    .bias = bias,
+                    .vector_type = vector_type,
+                    .eps = eps,
+                    .centred = centred};
+    if (rows->rows == 0) return;
+    cpu_norm_begin(&norm);
+    base_parallel_for(rows->rows, row_grain(rows), norm_slice, &norm);
+    cpu_norm_end(&norm);
 }
 
-static void layer_slice(void *context, size_t begin, size_t end, int thread) {
-    const RowsWork *work = context;
-    const CpuRows *rows = work->rows;
-    const Kernels *kernels = cpu_kernels();
-    float *scratch = scratch_of(work, thread);
-    for (size_t r = begin; r < end; r++) {
-        const float *x = widen(rows, r, scratch);
-        float mean = kernels->sum(x, rows->n) / (float)rows->n;
-        float variance = kernels->sum_squares(x, mean, rows->n) / (float)rows->n;
-        finish_norm(work, r, x, mean, 1.0f / sqrtf(variance + work->eps), scratch);
-    }
-}
-
-/* The weight and bias as float32, in `buffer` when they are stored narrower. */
-static void run_norm(const CpuRows *rows, const void *weight, const void *bias, CpuType type,
-                     float eps, ParallelBody body) {
-    const Kernels *kernels = cpu_kernels();
-    RowsWork work = {.eps = eps, .weight = weight, .bias = bias};
-    float *buffer = NULL;
-    if (type != CPU_F32 && (weight || bias)) {
-        buffer = cpu_scratch_take(2 * rows->n * sizeof(float));
-        if (weight) {
-            kernels->to_f32[type](buffer, weight, rows->n);
-            work.weight = buffer;
-        }
-        if (bias) {
-            kernels->to_f32[type](buffer + rows->n, bias, rows->n);
-            work.bias = buffer + rows->n;
-        }
-    }
-    run_rows(rows, &work, body);
-    cpu_scratch_give(buffer);
-}
-
-void cpu_rms_norm(const CpuRows *rows, const void *weight, CpuType weight_type, float eps) {
-    run_norm(rows, weight, NULL, weight_type, eps, rms_slice);
-}
-
-void cpu_layer_norm(const CpuRows *rows, const void *weight, const void *bias, CpuType weight_type,
-                    float eps) {
-    run_norm(rows, weight, bias, weight_type, eps, layer_slice);
-}
+/* ---- rotary positions ---- */
 
 void cpu_rope_table(float *cosine, float *sine, const float *inv_freq, size_t half, size_t length,
                     float offset, float scale) {

@@ -262,6 +262,29 @@ MATRIX_ROWS(f32, CPU_F32)
 MATRIX_ROWS(f16, CPU_F16)
 MATRIX_ROWS(bf16, CPU_BF16)
 
+/* Rounded where mlx would hold the value in the row's type. */
+#define NORM_ROW(name, type)                                                                  \
+    static void norm_row_##name(void *out, const void *in, size_t n, float eps, bool centred, \
+                                const float *scale, const float *shift) {                     \
+        float parts[PARTS] = {0}, squares[PARTS] = {0};                                       \
+        for (size_t i = 0; i < n && centred; i++) parts[i % PARTS] += load(in, type, i);      \
+        const float mean = total(parts) / (float)n;                                           \
+        for (size_t i = 0; i < n; i++) {                                                      \
+            const float x = load(in, type, i) - mean;                                         \
+            squares[i % PARTS] += x * x;                                                      \
+        }                                                                                     \
+        const float factor = 1.0f / sqrtf(total(squares) / (float)n + eps);                   \
+        for (size_t i = 0; i < n; i++) {                                                      \
+            float x = (load(in, type, i) - mean) * factor;                                    \
+            if (scale) name##_round(&x, &x, 1), x *= scale[i];                                \
+            if (shift) name##_round(&x, &x, 1), x += shift[i];                                \
+            cpu_store(out, type, i, x);                                                       \
+        }                                                                                     \
+    }
+NORM_ROW(f32, CPU_F32)
+NORM_ROW(f16, CPU_F16)
+NORM_ROW(bf16, CPU_BF16)
+
 void cpu_fill_scalar(Kernels *t) {
     *t = (Kernels){
         .to_f32 = {f32_copy, f16_to_f32, bf16_to_f32},
@@ -310,6 +333,7 @@ void cpu_fill_scalar(Kernels *t) {
         .scale_shift = scale_shift_run,
         .sum = sum_run,
         .sum_squares = sum_squares_run,
+        .norm_row = {norm_row_f32, norm_row_f16, norm_row_bf16},
         .max = max_run,
         .min = min_run,
         .exp_sum = exp_sum_run,

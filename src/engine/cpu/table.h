@@ -84,6 +84,9 @@ typedef struct Kernels {
 
     float (*sum)(const float *in, size_t n);
     float (*sum_squares)(const float *in, float center, size_t n); /* sum of (x - center)^2 */
+    /* The norm of one row as cpu_norm has it; scale and shift may be NULL, out may be in. */
+    void (*norm_row[CPU_TYPES])(void *out, const void *in, size_t n, float eps, bool centred,
+                                const float *scale, const float *shift);
     float (*max)(const float *in, size_t n);
     float (*min)(const float *in, size_t n);
     /* out[i] = exp(in[i] - shift); returns their sum. out may be in. */

@@ -156,6 +156,88 @@ static float sum_squares_run(const float *in, float center, size_t n) {
     return v_sum(v_add(a, b)) + tail;
 }
 
+/* Norm of a row, of any storage type: its moments, then one pass that rounds where
+ * mlx would. The sums add up in the order of sum_run and sum_squares_run. */
+static inline __attribute__((always_inline)) V row_at(const void *in, size_t i, size_t n,
+                                                      CpuType type) {
+    return i + LANES <= n ? v_load_type(in, i, type) : v_load_type_n(in, i, n - i, type);
+}
+static inline __attribute__((always_inline)) V row_round(V x, CpuType type) {
+    return type == CPU_F32 ? x : type == CPU_F16 ? v_round_f16(x) : v_round_bf16(x);
+}
+static inline __attribute__((always_inline)) void row_put(void *out, size_t i, size_t n, V x,
+                                                          CpuType type) {
+    uint16_t part[LANES], *half = (uint16_t *)out + i;
+    if (type == CPU_F32) {
+        if (i + LANES <= n)
+            v_store((float *)out + i, x);
+        else
+            v_store_n((float *)out + i, x, n - i);
+        return;
+    }
+    uint16_t *target = i + LANES <= n ? half : part;
+    if (type == CPU_F16)
+        v_store_f16(target, x);
+    else
+        v_store_bf16(target, x);
+    if (target == part) __builtin_memcpy(half, part, (n - i) * 2);
+}
+
+static inline __attribute__((always_inline)) float row_mean(const void *in, size_t n,
+                                                            CpuType type) {
+    V a = v_set(0), b = a, c = a, d = a;
+    size_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES) {
+        a = v_add(a, v_load_type(in, i, type));
+        b = v_add(b, v_load_type(in, i + LANES, type));
+        c = v_add(c, v_load_type(in, i + 2 * LANES, type));
+        d = v_add(d, v_load_type(in, i + 3 * LANES, type));
+    }
+    for (; i + LANES <= n; i += LANES) a = v_add(a, v_load_type(in, i, type));
+    if (i < n) b = v_add(b, v_load_type_n(in, i, n - i, type));
+    return v_sum(v_add(v_add(a, b), v_add(c, d))) / (float)n;
+}
+
+static inline __attribute__((always_inline)) float row_variance(const void *in, float mean,
+                                                                size_t n, CpuType type) {
+    V a = v_set(0), b = a, shift = v_set(mean);
+    size_t i = 0;
+    for (; i + 2 * LANES <= n; i += 2 * LANES) {
+        V x = v_sub(v_load_type(in, i, type), shift);
+        V y = v_sub(v_load_type(in, i + LANES, type), shift);
+        a = v_fma(x, x, a);
+        b = v_fma(y, y, b);
+    }
+    float part[2 * LANES], tail = 0;
+    if (i + LANES <= n) v_store(part, v_load_type(in, i, type));
+    if (i + LANES < n) v_store(part + LANES, v_load_type_n(in, i + LANES, n - i - LANES, type));
+    if (i < n && i + LANES > n) v_store(part, v_load_type_n(in, i, n - i, type));
+    for (size_t j = 0; i + j < n; j++) tail = __builtin_fmaf(part[j] - mean, part[j] - mean, tail);
+    return (v_sum(v_add(a, b)) + tail) / (float)n;
+}
+
+static inline __attribute__((always_inline)) void norm_row(void *out, const void *in, size_t n,
+                                                           float eps, bool centred,
+                                                           const float *scale, const float *shift,
+                                                           CpuType type) {
+    const float mean = centred ? row_mean(in, n, type) : 0.0f;
+    const V from = v_set(mean), by = v_set(1.0f / sqrtf(row_variance(in, mean, n, type) + eps));
+    for (size_t i = 0; i < n; i += LANES) {
+        V x = v_mul(v_sub(row_at(in, i, n, type), from), by);
+        if (scale) x = v_mul(row_round(x, type), row_at(scale, i, n, CPU_F32));
+        if (shift) x = v_add(row_round(x, type), row_at(shift, i, n, CPU_F32));
+        row_put(out, i, n, x, type);
+    }
+}
+#define NORM_ROW(name, type)                                                                  \
+    static void norm_row_##name(void *out, const void *in, size_t n, float eps, bool centred, \
+                                const float *scale, const float *shift) {                     \
+        norm_row(out, in, n, eps, centred, scale, shift, type);                               \
+    }
+NORM_ROW(f32, CPU_F32)
+NORM_ROW(f16, CPU_F16)
+NORM_ROW(bf16, CPU_BF16)
+
 static float max_run(const float *in, size_t n) {
     V a = v_set(-INFINITY), nan = v_set(0);
     size_t i = 0;
@@ -269,6 +351,9 @@ void VECTOR(cpu_fill_vector)(Kernels *t) {
     t->scale_shift = scale_shift_run;
     t->sum = sum_run;
     t->sum_squares = sum_squares_run;
+    t->norm_row[CPU_F32] = norm_row_f32;
+    t->norm_row[CPU_F16] = norm_row_f16;
+    t->norm_row[CPU_BF16] = norm_row_bf16;
     t->max = max_run;
     t->min = min_run;
     t->exp_sum = exp_sum_run;

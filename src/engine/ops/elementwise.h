@@ -26,6 +26,19 @@ bool binary_eval(Node *node, Error *err);
 bool where_eval(Node *node, Error *err);
 bool astype_eval(Node *node, Error *err);
 
+/* A norm that is computed row by row while what it reads is made (ops/norm.c). */
+typedef struct NormRows {
+    CpuNorm job;
+    bool found;
+} NormRows;
+/* Is node a norm that waits for its evaluation? */
+bool norm_wants(const Node *node);
+/* Gives such a norm of a row-major node, whose memory is there and whose items are
+ * not, memory of its own (or x's, when x dies in it) and begins the job. The rows
+ * are the caller's to do, cpu_norm_end too; the norm's own evaluation then finds
+ * its buffer filled. Not found: it needs values that are not ready yet. */
+bool norm_begin(NormRows *norm, Node *node, Error *err);
+
 /* The dtype of items in a tile. */
 static inline mlx_dtype tile_dtype(mlx_dtype dtype) {
     return ops_is_half(dtype) ? MLX_FLOAT32 : dtype;

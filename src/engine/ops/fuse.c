@@ -6,7 +6,10 @@
  * program over tiles that stay in the first-level cache: a leaf is read where it lies (16-bit
  * floats are widened, strided items gathered), each step writes a register of one tile, the last
  * one the result. Every step is the family's own function and 16-bit floats are rounded after each,
- * so values, layout and the reuse of dying inputs are what step-by-step evaluation gives. */
+ * so values, layout and the reuse of dying inputs are what step-by-step evaluation gives.
+ *
+ * A norm of a large result is computed with it: its rows are normalised while they are in the
+ * cache. */
 #include "engine/ops/elementwise.h"
 
 #include "engine/core/internal.h"
@@ -23,7 +26,11 @@ enum {
     /* Arrays of more bytes: at most so many leaves that wait for the group in
      * memory of their own. */
     LARGE_BYTES = 1 << 16,
-    MAX_LARGE = 4
+    MAX_LARGE = 4,
+    /* Norms of arrays of more bytes are computed with them, so many at a time. */
+    NORM_BYTES = 1 << 21,
+    NORM_BLOCK = 1 << 13,
+    LOOK_AHEAD = 8 /* nodes of the order in which a norm is sought */
 };
 
 static const struct {
@@ -107,7 +114,15 @@ static void group_meet(Group *group, Node *root, Node *x) {
     group->members[group->n_members++] = x;
 }
 
+/* What a norm reads is made by fuse_eval, which finds the norm and does both. */
+static void meet_norm(const Node *norm) {
+    Node *x = norm->inputs[0];
+    if (x->state == NODE_QUEUED && x->size * x->itemsize > NORM_BYTES && tile_of(x) && fuse_is_on())
+        x->fused = true;
+}
+
 void fuse_absorb(Node *node) {
+    if (norm_wants(node)) meet_norm(node);
     if (!tile_of(node) || node_traced(node)) return;
     uint32_t candidates = 0;
     for (uint32_t i = 0; i < node->n_inputs; i++) candidates += may_absorb(node, node->inputs[i]);
@@ -121,7 +136,7 @@ void fuse_absorb(Node *node) {
     for (int i = 0; i < group.n_members; i++)
         for (uint32_t k = 0; k < group.members[i]->n_inputs; k++)
             group_meet(&group, node, group.members[i]->inputs[k]);
-    node->fused = group.n_members > 1;
+    node->fused |= group.n_members > 1;
 }
 
 void fuse_undo(Node *node) {
@@ -158,8 +173,9 @@ typedef struct Program {
     uint8_t *out;
     const uint8_t *data[MAX_LEAVES];
     int64_t stride[MAX_LEAVES]; /* bytes from an item to the next along the inner axis */
-    Walk walk;                  /* of result and leaves, where they do not share a layout */
-    size_t tiles;               /* of a row of the walk */
+    bool walks;                 /* result and leaves do not share a layout */
+    Walk walk;
+    NormRows norm;
 } Program;
 
 static int value_add(Program *program, const Node *node) {
@@ -348,11 +364,9 @@ static void run_tile(const Program *program, Register *registers, uint8_t *out,
     }
 }
 
-static void run_line(void *context, size_t begin, size_t end, int thread) {
-    const Program *program = context;
-    Register registers[MAX_VALUES];
+/* Items [begin, end) of the line. */
+static void run_line(const Program *program, Register *registers, size_t begin, size_t end) {
     const uint8_t *leaves[MAX_LEAVES];
-    (void)thread;
     for (size_t i = begin; i < end; i += program->tile) {
         for (int k = 0; k < program->leaves; k++)
             leaves[k] = program->data[k] + (int64_t)i * program->stride[k];
@@ -361,19 +375,15 @@ static void run_line(void *context, size_t begin, size_t end, int thread) {
     }
 }
 
-/* Units are tiles of rows. */
-static void run_rows(void *context, size_t begin, size_t end, int thread) {
-    const Program *program = context;
-    Register registers[MAX_VALUES];
+/* Items [begin, end) in row-major order. */
+static void run_walk(const Program *program, Register *registers, size_t begin, size_t end) {
     const uint8_t *leaves[MAX_LEAVES];
-    (void)thread;
     Walk walk = program->walk;
     const size_t length = (size_t)walk.count;
-    size_t row = begin / program->tiles;
-    if (row) walk_seek(&walk, row);
-    for (size_t unit = begin; unit < end; unit++) {
-        for (; row < unit / program->tiles; row++) walk_next(&walk);
-        const size_t first = unit % program->tiles * program->tile;
+    size_t first = begin % length;
+    if (begin >= length) walk_seek(&walk, begin / length);
+    for (size_t n; begin < end; begin += n) {
+        n = BASE_MIN(BASE_MIN(program->tile, length - first), end - begin);
         for (int i = 0; i < program->count; i++) {
             const Value *value = &program->values[i];
             if (value->run) continue;
@@ -382,9 +392,50 @@ static void run_rows(void *context, size_t begin, size_t end, int thread) {
                         (int64_t)first * program->stride[k];
         }
         run_tile(program, registers,
-                 program->out + ((size_t)walk.at[0] + first) * program->node->itemsize, leaves,
-                 BASE_MIN(program->tile, length - first));
+                 program->out + ((size_t)walk.at[0] + first) * program->node->itemsize, leaves, n);
+        first += n;
+        if (first < length) continue;
+        first = 0;
+        walk_next(&walk);
     }
+}
+
+static void run_items(void *context, size_t begin, size_t end, int thread) {
+    const Program *program = context;
+    Register registers[MAX_VALUES];
+    (void)thread;
+    (program->walks ? run_walk : run_line)(program, registers, begin, end);
+}
+
+/* Units are rows of the norm. */
+static void run_norm(void *context, size_t begin, size_t end, int thread) {
+    const Program *program = context;
+    const CpuNorm *norm = &program->norm.job;
+    const size_t n = norm->rows.n;
+    const size_t block = BASE_MAX((size_t)1, NORM_BLOCK / (n * program->node->itemsize));
+    for (size_t row = begin; row < end; row += block) {
+        const size_t next = BASE_MIN(row + block, end);
+        run_items(context, row * n, next * n, thread);
+        cpu_norm_rows(norm, row, next);
+    }
+}
+
+/* Everything is laid out; the norm that reads the result comes along. */
+static bool run(Program *program, Error *err) {
+    Node *node = program->node;
+    NormRows *norm = &program->norm;
+    int left = node->row_contiguous && node->size * node->itemsize > NORM_BYTES ? LOOK_AHEAD : 0;
+    for (Node *next = node->link; next && left-- > 0 && !norm->found; next = next->link)
+        if (norm_wants(next) && next->inputs[0] == node && !norm_begin(norm, next, err))
+            return false;
+    const size_t steps = (size_t)program->steps;
+    if (norm->found) {
+        ops_parallel(norm->job.rows.rows, node->size * (steps + 2), run_norm, program);
+        cpu_norm_end(&norm->job);
+    } else {
+        ops_parallel(node->data_size, node->data_size * steps, run_items, program);
+    }
+    return true;
 }
 
 /* Fixes what depends on the steps of the leaves. */
@@ -397,11 +448,12 @@ static void program_finish(Program *program) {
         if (!value->run) program->stride[value->leaf] = value->step * value->node->itemsize;
         widest = BASE_MAX(widest, value->size);
     }
-    program->tile = TILE_BYTES / BASE_MAX(widest, sizeof(float));
     assign_registers(program);
+    program->tile =
+        program->registers ? TILE_BYTES / BASE_MAX(widest, sizeof(float)) : program->node->size;
 }
 
-static bool run_common(Program *program, const Node *like, Error *err) {
+static bool lay_common(Program *program, const Node *like, Error *err) {
     Node *node = program->node;
     const Node *donor = dying_leaf(program, like);
     if (donor)
@@ -412,11 +464,10 @@ static bool run_common(Program *program, const Node *like, Error *err) {
         program->values[i].step = !program->values[i].run && program->values[i].node->data_size > 1;
     program_finish(program);
     program->out = node_data(node);
-    ops_parallel(node->data_size, node->data_size * (size_t)program->steps, run_line, program);
     return true;
 }
 
-static bool run_walk(Program *program, Error *err) {
+static bool lay_walk(Program *program, Error *err) {
     Node *node = program->node;
     const Node *donor = dying_leaf(program, NULL);
     if (donor)
@@ -439,9 +490,7 @@ static bool run_walk(Program *program, Error *err) {
     }
     program_finish(program);
     program->out = node_data(node);
-    program->tiles = ((size_t)walk->count + program->tile - 1) / program->tile;
-    ops_parallel(walk->rows * program->tiles, node->size * (size_t)program->steps, run_rows,
-                 program);
+    program->walks = true;
     return true;
 }
 
@@ -449,12 +498,12 @@ bool fuse_eval(Node *node, Error *err) {
     if (node->size == 0) return node_alloc(node, err);
     Program program;
     program.count = program.leaves = program.steps = program.registers = 0;
-    program.selects = false;
+    program.selects = program.walks = program.norm.found = false;
     program.node = node;
     step_value(&program, node);
     for (int i = 0; i < program.count; i++)
         if (!program.values[i].run)
             program.data[program.values[i].leaf] = node_data(program.values[i].node);
     const Node *like = common_layout(&program);
-    return like ? run_common(&program, like, err) : run_walk(&program, err);
+    return (like ? lay_common(&program, like, err) : lay_walk(&program, err)) && run(&program, err);
 }

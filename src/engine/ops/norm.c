@@ -1,5 +1,7 @@
 /* fast.rms_norm and fast.layer_norm over the last axis, in float32 inside
  * (float64 for float64). */
+#include "engine/core/internal.h"
+#include "engine/ops/elementwise.h"
 #include "engine/ops/rule.h"
 #include "mlx/c/fast.h"
 
@@ -28,6 +30,7 @@ static void norm_f64(const NormParam *param, size_t rows, size_t n, const double
 static bool norm_eval(Node *node, Error *err) {
     const NormParam *param = node->param;
     const Node *x = node->inputs[0];
+    if (node->buffer) return true; /* computed with x */
     if (node->size == 0) return node_alloc(node, err);
     Node *weight = NULL, *bias = NULL;
     if (param->has_weight && !(weight = ready_row_contiguous(node->inputs[1], err))) return false;
@@ -55,16 +58,51 @@ static bool norm_eval(Node *node, Error *err) {
         const Node *any = weight ? weight : bias;
         if (any) ops_cpu_type(any->dtype, &weight_type);
         const CpuRows job = {type, rows, n, in, node_data(node), (ptrdiff_t)n, (ptrdiff_t)n};
-        if (param->centred)
-            cpu_layer_norm(&job, w, b, weight_type, param->eps);
-        else
-            cpu_rms_norm(&job, w, weight_type, param->eps);
+        cpu_norm(&job, w, b, weight_type, param->eps, param->centred);
     } else if (ok) {
         norm_f64(param, rows, n, in, node_data(node), w, b);
     }
     node_release(weight);
     node_release(bias);
     return ok;
+}
+
+/* ---- together with x ---- */
+
+bool norm_wants(const Node *node) {
+    return node->op->eval == norm_eval && !node->buffer;
+}
+
+bool norm_begin(NormRows *norm, Node *node, Error *err) {
+    const NormParam *param = node->param;
+    Node *x = node->inputs[0];
+    const Node *vectors[2] = {NULL, NULL}; /* weight, bias */
+    CpuType type, vector_type = CPU_F32;
+    if (!ops_cpu_type(node->dtype, &type)) return true;
+    for (uint32_t i = 1; i < node->n_inputs; i++) {
+        const Node *vector = node->inputs[i];
+        if (vector->state != NODE_READY || !vector->row_contiguous) return true;
+        ops_cpu_type(vector->dtype, &vector_type);
+        vectors[i > 1 || !param->has_weight] = vector;
+    }
+    /* Over x itself if the norm, which is next, alone needs it. */
+    const bool over = x->link == node && !node_traced(node) &&
+                      atomic_load_explicit(&x->refs, memory_order_acquire) == 1;
+    if (over)
+        node_take(node, x);
+    else if (!node_alloc(node, err))
+        return false;
+    const size_t n = (size_t)node->shape[node->ndim - 1];
+    norm->job = (CpuNorm){.rows = {type, node->size / n, n, node_data(x), node_data(node),
+                                   (ptrdiff_t)n, (ptrdiff_t)n},
+                          .weight = vectors[0] ? node_data(vectors[0]) : NULL,
+                          .bias = vectors[1] ? node_data(vectors[1]) : NULL,
+                          .vector_type = vector_type,
+                          .eps = param->eps,
+                          .centred = param->centred};
+    cpu_norm_begin(&norm->job);
+    norm->found = true;
+    return true;
 }
 
 /* ---- the gradient ------------------------------------------------------------- */

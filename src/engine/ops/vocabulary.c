@@ -241,7 +241,8 @@ static bool is_product(const Node *node) {
 }
 
 bool vocabulary_reads(const Node *node) {
-    return node->op == &logsumexp_op || node->op == &take_along_op;
+    return (node->op == &logsumexp_op || node->op == &take_along_op) &&
+           node->inputs[0]->size >= LARGE_PRODUCT;
 }
 
 static uint32_t references(const Node *node) {
