@@ -8,7 +8,7 @@
 #include "text/text.h"
 
 extern const Command generate_command, chat_command, tokenize_command, template_command,
-    inspect_logits_command, convert_command, fuse_command, model_fuse_command,
+    inspect_logits_command, convert_command, fuse_command, model_fuse_command, model_export_command,
     model_convert_command, model_quantize_command, model_dequantize_command, model_info_command,
     model_download_command, model_list_command, model_verify_command, model_remove_command,
     manage_command, embed_command, rerank_command, ingest_command, search_command, ask_command,
@@ -115,6 +115,14 @@ typedef struct SamplingArguments {
                "tokens back that it looks"),                                                  \
         OPTION("logit-bias", NULL, TEXT, sampling.logit_bias, NULL, "JSON",                   \
                "object of token id to what is added to its logit")
+
+/* ---- what model export and fuse --export-gguf say (model_export.c) ----------------- */
+
+#define GGUF_TYPES "f32|f16|bf16|q8_0|q4_0|q4_1"
+#define GGUF_TYPE_HELP "of matrices; absent: packed ones keep their values, others are f16"
+struct LmExportReport;
+json_t *export_report_json(const char *path, const struct LmExportReport *report);
+void export_report_text(const char *path, const struct LmExportReport *report);
 
 /* Checks the ranges and fills the sampling of a generation. The biases are
  * allocated: free with sampling_free. */

@@ -151,54 +151,6 @@ bool hub_gguf_number(HubGguf *gguf, const char *key, double *value) {
 
 /* ---- tensors ----------------------------------------------------------------- */
 
-enum { PLAIN = 0, PERMUTE_HEADS = 1, PERMUTE_KV_HEADS = 2, NORM = 4, TABLE = 8 };
-
-typedef struct Rename {
-    const char *gguf, *model; /* module names, without .weight and the like */
-    unsigned archs;
-    unsigned flags;
-    bool required;
-} Rename;
-
-static const Rename globals[] = {
-    {"token_embd", "model.embed_tokens", GGUF_DECODERS, TABLE, true},
-    {"output_norm", "model.norm", GGUF_DECODERS, NORM, true},
-    {"output", "lm_head", GGUF_DECODERS, PLAIN, false},
-    {"token_embd", "embeddings.word_embeddings", GGUF_BERT, TABLE, true},
-    {"position_embd", "embeddings.position_embeddings", GGUF_BERT, TABLE, true},
-    {"token_types", "embeddings.token_type_embeddings", GGUF_BERT, TABLE, true},
-    {"token_embd_norm", "embeddings.LayerNorm", GGUF_BERT, NORM, true},
-};
-
-static const Rename layers[] = {
-    {"attn_norm", "input_layernorm", GGUF_DECODERS, NORM, true},
-    {"attn_q", "self_attn.q_proj", GGUF_LLAMA, PERMUTE_HEADS, true},
-    {"attn_k", "self_attn.k_proj", GGUF_LLAMA, PERMUTE_KV_HEADS, true},
-    {"attn_q", "self_attn.q_proj", GGUF_QWEN2 | GGUF_QWEN3 | GGUF_GEMMAS, PLAIN, true},
-    {"attn_k", "self_attn.k_proj", GGUF_QWEN2 | GGUF_QWEN3 | GGUF_GEMMAS, PLAIN, true},
-    {"attn_v", "self_attn.v_proj", GGUF_DECODERS & ~GGUF_PHI3, PLAIN, true},
-    {"attn_qkv", "self_attn.qkv_proj", GGUF_PHI3, PLAIN, true},
-    {"attn_output", "self_attn.o_proj", GGUF_DECODERS, PLAIN, true},
-    {"attn_q_norm", "self_attn.q_norm", GGUF_QWEN3, NORM, true},
-    {"attn_k_norm", "self_attn.k_norm", GGUF_QWEN3, NORM, true},
-    {"ffn_norm", "post_attention_layernorm", GGUF_DECODERS & ~GGUF_GEMMA2, NORM, true},
-    {"post_attention_norm", "post_attention_layernorm", GGUF_GEMMA2, NORM, true},
-    {"ffn_norm", "pre_feedforward_layernorm", GGUF_GEMMA2, NORM, true},
-    {"post_ffw_norm", "post_feedforward_layernorm", GGUF_GEMMA2, NORM, true},
-    {"ffn_gate", "mlp.gate_proj", GGUF_DECODERS & ~GGUF_PHI3, PLAIN, true},
-    {"ffn_up", "mlp.up_proj", GGUF_DECODERS & ~GGUF_PHI3, PLAIN, true},
-    {"ffn_up", "mlp.gate_up_proj", GGUF_PHI3, PLAIN, true},
-    {"ffn_down", "mlp.down_proj", GGUF_DECODERS, PLAIN, true},
-    {"attn_q", "attention.self.query", GGUF_BERT, PLAIN, true},
-    {"attn_k", "attention.self.key", GGUF_BERT, PLAIN, true},
-    {"attn_v", "attention.self.value", GGUF_BERT, PLAIN, true},
-    {"attn_output", "attention.output.dense", GGUF_BERT, PLAIN, true},
-    {"attn_output_norm", "attention.output.LayerNorm", GGUF_BERT, NORM, true},
-    {"ffn_up", "intermediate.dense", GGUF_BERT, PLAIN, true},
-    {"ffn_down", "output.dense", GGUF_BERT, PLAIN, true},
-    {"layer_output_norm", "output.LayerNorm", GGUF_BERT, NORM, true},
-};
-
 /* Tensors that become settings of the config. */
 static const char *const settings[] = {"rope_freqs.weight", "rope_factors_long.weight",
                                        "rope_factors_short.weight"};
@@ -209,35 +161,24 @@ static int64_t setting_of(const HubGguf *gguf, const char *key) {
     return json_integer_value(json_object_get(gguf->config, key));
 }
 
-/* GGUF keeps the two halves of each rotary head interleaved: its row 2j + p of
- * a head is row p D/2 + j of the model. a: [heads D, ...] of any dtype. */
-static mlx_array uninterleave(mlx_array a, int heads) {
-    int shape[8] = {heads, mx_dim(a, 0) / heads / 2, 2};
-    int row = mx_dim(a, 0), width = mx_ndim(a) > 1 ? mx_dim(a, 1) : 1;
-    shape[3] = width;
-    mlx_array split = mx_swapaxes(mx_reshape(a, shape, 4), 1, 2);
-    return mx_ndim(a) > 1 ? mx_reshape(split, MX_SHAPE(row, width))
-                          : mx_reshape(split, MX_SHAPE(row));
-}
-
 /* The array as the model keeps it; owned by the open scope. */
-static mlx_array adapt(const HubGguf *gguf, const Rename *rename, mlx_array a) {
-    if (rename->flags & (PERMUTE_HEADS | PERMUTE_KV_HEADS)) {
-        bool all = (rename->flags & PERMUTE_HEADS) != 0;
+static mlx_array adapt(const HubGguf *gguf, const GgufName *rename, mlx_array a) {
+    if (rename->flags & (GGUF_PERMUTE_HEADS | GGUF_PERMUTE_KV_HEADS)) {
+        bool all = (rename->flags & GGUF_PERMUTE_HEADS) != 0;
         int heads = (int)setting_of(gguf, all ? "num_attention_heads" : "num_key_value_heads");
         if (mx_ndim(a) > 2 || mx_dim(a, 0) % (2 * heads) != 0)
             return mx_fail("its %d rows are not of %d heads", mx_dim(a, 0), heads);
-        a = uninterleave(a, heads);
+        a = gguf_swap_halves(a, heads, false);
     }
-    if ((rename->flags & NORM) && (gguf->arch->bit & GGUF_GEMMAS))
+    if ((rename->flags & GGUF_NORM) && (gguf->arch->bit & GGUF_GEMMAS))
         a = mx_add_scalar(mx_cast(a, MLX_FLOAT32), -1);
-    if ((rename->flags & TABLE) && mx_ndim(a) == 1) a = mx_expand_dims(a, 0);
+    if ((rename->flags & GGUF_TABLE) && mx_ndim(a) == 1) a = mx_expand_dims(a, 0);
     return mx_is_float(mx_dtype(a)) ? mx_cast(a, gguf->dtype) : a;
 }
 
 /* Adds the parts of one module that the file has. Sets *found when it has a
  * weight. */
-static bool add_module(HubGguf *gguf, const Rename *rename, const char *from, const char *to,
+static bool add_module(HubGguf *gguf, const GgufName *rename, const char *from, const char *to,
                        bool *found, Error *err) {
     *found = false;
     for (size_t i = 0; i < BASE_COUNT(leaves); i++) {
@@ -263,10 +204,14 @@ static bool add_module(HubGguf *gguf, const Rename *rename, const char *from, co
     return true;
 }
 
-static bool add_rows(HubGguf *gguf, const Rename *rows, size_t count, int layer, Error *err) {
+/* The modules of a layer, or those outside of layers (-1). */
+static bool add_rows(HubGguf *gguf, int layer, Error *err) {
+    const char *stem = gguf_layer_stem(gguf->arch);
+    const unsigned other = gguf_has_experts(gguf->config) ? GGUF_FEED_FORWARD : GGUF_EXPERTS;
+    size_t count;
+    const GgufName *rows = gguf_names(layer >= 0, &count);
     for (size_t i = 0; i < count; i++) {
-        if (!(rows[i].archs & gguf->arch->bit)) continue;
-        const char *stem = gguf->arch->bit == GGUF_BERT ? "encoder.layer" : "model.layers";
+        if (!(rows[i].archs & gguf->arch->bit) || (rows[i].flags & other)) continue;
         char *from =
             layer < 0 ? base_strdup(rows[i].gguf) : base_format("blk.%d.%s", layer, rows[i].gguf);
         char *to = layer < 0 ? base_strdup(rows[i].model)
@@ -288,23 +233,24 @@ static bool is_known(const HubGguf *gguf, const char *name) {
     for (size_t i = 0; i < BASE_COUNT(settings); i++)
         if (strcmp(settings[i], name) == 0) return true;
     const char *module = name;
-    const Rename *rows = globals;
-    size_t count = BASE_COUNT(globals);
+    size_t count;
+    const GgufName *rows = gguf_names(false, &count);
     if (base_starts_with(name, "blk.")) {
         char *end = NULL;
         long layer = strtol(name + 4, &end, 10);
         if (layer < 0 || layer >= setting_of(gguf, "num_hidden_layers") || *end != '.')
             return false;
         module = end + 1;
-        rows = layers;
-        count = BASE_COUNT(layers);
+        rows = gguf_names(true, &count);
     }
+    const unsigned other = gguf_has_experts(gguf->config) ? GGUF_FEED_FORWARD : GGUF_EXPERTS;
     const char *dot = strrchr(module, '.');
     if (!dot) return false;
     bool leaf = false;
     for (size_t i = 0; i < BASE_COUNT(leaves); i++) leaf |= strcmp(dot + 1, leaves[i]) == 0;
     for (size_t i = 0; i < count && leaf; i++)
-        if ((rows[i].archs & gguf->arch->bit) && strlen(rows[i].gguf) == (size_t)(dot - module) &&
+        if ((rows[i].archs & gguf->arch->bit) && !(rows[i].flags & other) &&
+            strlen(rows[i].gguf) == (size_t)(dot - module) &&
             strncmp(rows[i].gguf, module, (size_t)(dot - module)) == 0)
             return true;
     return false;
@@ -350,7 +296,7 @@ static mlx_dtype natural_dtype(const HubGguf *gguf, const mlx_vector_string keys
 static int width_of(const HubGguf *gguf, size_t i, char **path) {
     const char *name = gguf->tensors[i].name;
     mlx_array weight = gguf->tensors[i].array;
-    if (!base_ends_with(name, ".weight") || mlx_array_ndim(weight) != 2) return 0;
+    if (!base_ends_with(name, ".weight") || mlx_array_ndim(weight) < 2) return 0;
     *path = base_strndup(name, strlen(name) - strlen(".weight"));
     char *scales_name = base_format("%s.scales", *path);
     mlx_array scales = find(gguf, scales_name);
@@ -482,10 +428,10 @@ static bool read_config(HubGguf *gguf, Error *err) {
 
 static bool read_tensors(HubGguf *gguf, mlx_vector_string keys, Error *err) {
     if (!check_known(gguf, keys, err)) return false;
-    if (!add_rows(gguf, globals, BASE_COUNT(globals), -1, err)) return false;
+    if (!add_rows(gguf, -1, err)) return false;
     int64_t count = setting_of(gguf, "num_hidden_layers");
     for (int layer = 0; layer < count; layer++)
-        if (!add_rows(gguf, layers, BASE_COUNT(layers), layer, err)) return false;
+        if (!add_rows(gguf, layer, err)) return false;
     return finish_config(gguf, err);
 }
 

@@ -14,8 +14,11 @@ enum {
     GGUF_GEMMA = 16, /* norm weights stored plus one */
     GGUF_GEMMA2 = 32,
     GGUF_BERT = 64,
+    GGUF_QWEN3_MOE = 128,
     GGUF_GEMMAS = GGUF_GEMMA | GGUF_GEMMA2,
-    GGUF_DECODERS = GGUF_LLAMA | GGUF_QWEN2 | GGUF_QWEN3 | GGUF_PHI3 | GGUF_GEMMAS
+    GGUF_QWENS = GGUF_QWEN2 | GGUF_QWEN3 | GGUF_QWEN3_MOE,
+    GGUF_DECODERS = GGUF_LLAMA | GGUF_QWENS | GGUF_PHI3 | GGUF_GEMMAS,
+    GGUF_DENSE = GGUF_DECODERS & ~GGUF_QWEN3_MOE
 };
 
 typedef struct GgufArch {
@@ -26,6 +29,55 @@ typedef struct GgufArch {
     const char *activation;
 } GgufArch;
 
+/* ---- names (gguf_names.c) ------------------------------------------------------ */
+
+/* What becomes of a module on its way between the file and the model. */
+enum {
+    GGUF_PLAIN = 0,
+    GGUF_PERMUTE_HEADS = 1, /* rows as gguf_swap_halves says */
+    GGUF_PERMUTE_KV_HEADS = 2,
+    GGUF_NORM = 4,
+    GGUF_TABLE = 8,         /* of vectors by id: a single one is a matrix of one row */
+    GGUF_FEED_FORWARD = 16, /* there when the model has no experts */
+    GGUF_EXPERTS = 32,      /* there when it has */
+    GGUF_FLOAT = 64         /* float32 in the file, however the rest is packed */
+};
+
+typedef struct GgufName {
+    const char *gguf, *model; /* module names, without .weight and the like */
+    unsigned archs;
+    unsigned flags;
+    bool required;
+} GgufName;
+
+const GgufName *gguf_names(bool of_layer, size_t *count);
+const char *gguf_layer_stem(const GgufArch *arch); /* "model.layers" */
+/* The row of a module of the model, and its layer or -1; NULL when the file format
+ * has no place for it. */
+const GgufName *gguf_name_of_module(const GgufArch *arch, const char *path, int *layer);
+/* GGUF keeps the two halves of each rotary head interleaved: its row 2j + p of a
+ * head is row p D/2 + j of the model. a: [heads D, ...] of any dtype. */
+mlx_array gguf_swap_halves(mlx_array a, int heads, bool to_gguf);
+/* Whether config says that the feed-forward is made of experts. */
+bool gguf_has_experts(const json_t *config);
+
+/* ---- settings (gguf_config.c) ---------------------------------------------------- */
+
+/* A number of the config beside its key in the file, "<architecture>.<key>". */
+typedef enum { KEY_SIZE, KEY_FLOAT } GgufKeyKind;
+typedef struct GgufKey {
+    const char *key, *config;
+    unsigned archs;
+    GgufKeyKind kind;
+    bool required;
+} GgufKey;
+const GgufKey *gguf_keys(size_t *count);
+/* The divisors of the rotary frequencies by Llama 3.1's rule, [count]. */
+void gguf_llama3_factors(double base, double factor, double low, double high, double original,
+                         float *factors, size_t count);
+
+/* By model_type; NULL when none fits. */
+const GgufArch *gguf_arch_for(const char *model_type);
 /* NULL and *err when the file's architecture is not known. */
 const GgufArch *gguf_arch_find(HubGguf *gguf, Error *err);
 /* Everything of config.json that metadata says; sizes are checked against each

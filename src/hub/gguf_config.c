@@ -8,22 +8,18 @@
 
 static const GgufArch architectures[] = {
     {GGUF_LLAMA, "llama", "llama", "LlamaForCausalLM", "silu"},
+    {GGUF_LLAMA, "llama", "mistral", "MistralForCausalLM", "silu"},
+    {GGUF_LLAMA, "llama", "mixtral", "MixtralForCausalLM", "silu"},
     {GGUF_QWEN2, "qwen2", "qwen2", "Qwen2ForCausalLM", "silu"},
     {GGUF_QWEN3, "qwen3", "qwen3", "Qwen3ForCausalLM", "silu"},
+    {GGUF_QWEN3_MOE, "qwen3moe", "qwen3_moe", "Qwen3MoeForCausalLM", "silu"},
     {GGUF_PHI3, "phi3", "phi3", "Phi3ForCausalLM", "silu"},
     {GGUF_GEMMA, "gemma", "gemma", "GemmaForCausalLM", "gelu_pytorch_tanh"},
     {GGUF_GEMMA2, "gemma2", "gemma2", "Gemma2ForCausalLM", "gelu_pytorch_tanh"},
     {GGUF_BERT, "bert", "bert", "BertModel", "gelu"},
 };
 
-typedef enum { KEY_SIZE, KEY_FLOAT } KeyKind;
-
-static const struct {
-    const char *key, *config;
-    unsigned archs;
-    KeyKind kind;
-    bool required;
-} keys[] = {
+static const GgufKey keys[] = {
     {"block_count", "num_hidden_layers", ~0u, KEY_SIZE, true},
     {"embedding_length", "hidden_size", ~0u, KEY_SIZE, true},
     {"feed_forward_length", "intermediate_size", ~0u, KEY_SIZE, true},
@@ -39,10 +35,31 @@ static const struct {
     {"final_logit_softcapping", "final_logit_softcapping", GGUF_GEMMA2, KEY_FLOAT, false},
     {"rope.scaling.original_context_length", "original_max_position_embeddings", GGUF_PHI3,
      KEY_SIZE, false},
+    {"expert_count", "num_local_experts", GGUF_LLAMA, KEY_SIZE, false},
+    {"expert_count", "num_experts", GGUF_QWEN3_MOE, KEY_SIZE, true},
+    {"expert_used_count", "num_experts_per_tok", GGUF_LLAMA, KEY_SIZE, false},
+    {"expert_used_count", "num_experts_per_tok", GGUF_QWEN3_MOE, KEY_SIZE, true},
+    {"expert_feed_forward_length", "moe_intermediate_size", GGUF_QWEN3_MOE, KEY_SIZE, true},
 };
 
 /* Sizes past this are a broken file, and would overflow products below. */
 enum { SIZE_LIMIT = 1 << 28, LAYER_LIMIT = 4096 };
+
+const GgufKey *gguf_keys(size_t *count) {
+    *count = BASE_COUNT(keys);
+    return keys;
+}
+
+bool gguf_has_experts(const json_t *config) {
+    return json_integer_value(json_object_get(config, "num_local_experts")) > 0 ||
+           json_integer_value(json_object_get(config, "num_experts")) > 0;
+}
+
+const GgufArch *gguf_arch_for(const char *model_type) {
+    for (size_t i = 0; i < BASE_COUNT(architectures); i++)
+        if (strcmp(architectures[i].model_type, model_type) == 0) return &architectures[i];
+    return NULL;
+}
 
 const GgufArch *gguf_arch_find(HubGguf *gguf, Error *err) {
     const char *name = hub_gguf_string(gguf, "general.architecture");
@@ -55,7 +72,8 @@ const GgufArch *gguf_arch_find(HubGguf *gguf, Error *err) {
     base_fail(err, ERROR_UNSUPPORTED, "architecture \"%.64s\" is not known", name);
     StrBuf list = {0};
     for (size_t i = 0; i < BASE_COUNT(architectures); i++)
-        base_str_appendf(&list, "%s%s", i ? ", " : "Known: ", architectures[i].name);
+        if (i == 0 || strcmp(architectures[i].name, architectures[i - 1].name) != 0)
+            base_str_appendf(&list, "%s%s", i ? ", " : "Known: ", architectures[i].name);
     base_hint(err, "%s.", list.data);
     base_str_free(&list);
     return NULL;
@@ -176,6 +194,19 @@ static void token_id(HubGguf *gguf, const char *name, json_t *config, const char
         json_object_set_new(config, key, json_integer((json_int_t)value));
 }
 
+/* Mixtral is a Llama whose feed-forward is made of experts. */
+static void describe_experts(const GgufArch *arch, json_t *config) {
+    if (!gguf_has_experts(config)) return;
+    if (arch->bit == GGUF_LLAMA) {
+        json_object_set_new(config, "model_type", json_string("mixtral"));
+        json_object_set_new(config, "architectures", json_pack("[s]", "MixtralForCausalLM"));
+        return;
+    }
+    json_object_set_new(config, "norm_topk_prob", json_true());
+    json_object_set_new(config, "decoder_sparse_step", json_integer(1));
+    json_object_set_new(config, "mlp_only_layers", json_array());
+}
+
 json_t *gguf_config_make(HubGguf *gguf, const GgufArch *arch, Error *err) {
     json_t *config = json_pack("{s:[s],s:s,s:s}", "architectures", arch->class_name, "model_type",
                                arch->model_type, "hidden_act", arch->activation);
@@ -192,6 +223,7 @@ json_t *gguf_config_make(HubGguf *gguf, const GgufArch *arch, Error *err) {
     }
     if (arch->bit & GGUF_GEMMAS)
         json_object_set_new(config, "hidden_activation", json_string(arch->activation));
+    describe_experts(arch, config);
     const char *vocabulary = hub_gguf_string(gguf, "tokenizer.ggml.model");
     bool sentencepiece = vocabulary && strcmp(vocabulary, "llama") == 0;
     token_id(gguf, "bos_token_id", config, "bos_token_id", sentencepiece ? 1 : -1);
@@ -210,6 +242,13 @@ static double llama3_factor(double wavelength, double factor, double low, double
     if (wavelength > original / low) return factor;
     double smooth = (original / wavelength - low) / (high - low);
     return 1 / ((1 - smooth) / factor + smooth);
+}
+
+void gguf_llama3_factors(double base, double factor, double low, double high, double original,
+                         float *factors, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        factors[i] = (float)llama3_factor(2 * M_PI * pow(base, (double)i / (double)count), factor,
+                                          low, high, original);
 }
 
 bool gguf_rope_llama3(json_t *config, const float *factors, size_t count, Error *err) {

@@ -287,10 +287,14 @@ void lm_pack_measure(const LmSource *source, LmConvertReport *report) {
         report->parameters ? (double)report->bytes * 8 / (double)report->parameters : 0;
 }
 
-/* Better before an hour of work than after it. */
-static bool check_space(const char *folder, uint64_t bytes, Error *err) {
+bool lm_pack_space(const char *path, uint64_t bytes, Error *err) {
     struct statvfs disk;
-    if (statvfs(folder, &disk) != 0) return true;
+    char *folder = base_is_dir(path) || !strrchr(path, '/')
+                       ? base_strdup(base_is_dir(path) ? path : ".")
+                       : base_strndup(path, (size_t)(strrchr(path, '/') - path) + 1);
+    const bool known = statvfs(folder, &disk) == 0;
+    free(folder);
+    if (!known) return true;
     const uint64_t room = (uint64_t)disk.f_bavail * disk.f_frsize;
     if (room >= bytes) return true;
     base_fail(err, ERROR_IO, "the model takes %.1f GB and the disk has room for %.1f GB",
@@ -309,7 +313,7 @@ bool lm_pack_write(LmSource *source, const char *output, const LmConvertOptions 
     progress.quiet = options->quiet;
     progress.json = options->json;
     HubSave how = {.shard_bytes = options->shard_bytes, .release = true, .progress = &progress};
-    bool good = check_space(path, report.bytes, err) && lm_source_copy_files(source, path, err) &&
+    bool good = lm_pack_space(path, report.bytes, err) && lm_source_copy_files(source, path, err) &&
                 hub_config_save(path, source->config, err) &&
                 hub_weights_stream(path, source->tensors.items, source->tensors.count,
                                    source->config, &how, err);

@@ -20,6 +20,9 @@ void lm_pack_measure(const LmSource *source, LmConvertReport *report);
  * tensors. */
 bool lm_pack_write(LmSource *source, const char *output, const LmConvertOptions *options,
                    Error *err);
+/* Whether the disk of a folder, or of a file to be made, has room: better known
+ * before an hour of work than after it. */
+bool lm_pack_space(const char *path, uint64_t bytes, Error *err);
 /* Replaces the weight of a dense module by its packed form. */
 bool lm_pack_module(LmSource *source, const char *path, MxQuant quant, Error *err);
 

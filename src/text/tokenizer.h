@@ -231,4 +231,10 @@ typedef struct TextGgufVocab {
  * for a kind of vocabulary that is not known or contradicts itself. */
 json_t *text_tokenizer_json_from_gguf(const TextGgufVocab *vocab, json_t **config, Error *err);
 
+/* The way back: what a GGUF says of the tokenizer in a model folder, filled up to the
+ * rows of the model's embedding. *arena owns everything in *vocab: free it with
+ * base_arena_free. Fails when llama.cpp has no tokenizer that gives the same ids. */
+bool text_gguf_vocab_open(const char *folder, size_t rows, TextGgufVocab *vocab, Arena **arena,
+                          Error *err);
+
 #endif

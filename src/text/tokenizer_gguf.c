@@ -2,24 +2,14 @@
  * tokenizer.json that gives the same ids. Three kinds: "gpt2" (byte-level BPE,
  * its pre-tokenizer chosen by the name in `pre`), "llama" (SentencePiece BPE,
  * whose merges are worked out from the scores) and "bert" (WordPiece). */
-#include "text/tokenizer_parts.h"
-#include "text/tokenizer_patterns.h"
-
-enum {
-    TYPE_NORMAL = 1,
-    TYPE_UNKNOWN = 2,
-    TYPE_CONTROL = 3,
-    TYPE_USER = 4,
-    TYPE_UNUSED = 5,
-    TYPE_BYTE = 6
-};
+#include "text/tokenizer_gguf.h"
 
 #define SPIECE_SPACE "\xE2\x96\x81"
 
 /* ---- checks ------------------------------------------------------------- */
 
 static int token_type(const TextGgufVocab *vocab, size_t id) {
-    return vocab->types ? vocab->types[id] : TYPE_NORMAL;
+    return vocab->types ? vocab->types[id] : PIECE_NORMAL;
 }
 
 static bool check_vocab(const TextGgufVocab *vocab, Error *err) {
@@ -60,20 +50,6 @@ static char *token_text(const TextGgufVocab *vocab, size_t id) {
     return *vocab->tokens[id] ? base_strdup(vocab->tokens[id]) : base_format("[EMPTY_%zu]", id);
 }
 
-static json_t *regex_split(const char *regex) {
-    return json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "Regex", regex,
-                     "behavior", "Isolated", "invert", 0);
-}
-
-static json_t *digits(bool individual) {
-    return json_pack("{s:s, s:b}", "type", "Digits", "individual_digits", individual);
-}
-
-static json_t *byte_level(bool use_regex) {
-    return json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0,
-                     "trim_offsets", 1, "use_regex", use_regex);
-}
-
 static json_t *added_token(size_t id, const char *content, bool special, bool lstrip, bool rstrip) {
     return json_pack("{s:I, s:s, s:b, s:b, s:b, s:b, s:b}", "id", (json_int_t)id, "content",
                      content, "single_word", 0, "lstrip", lstrip, "rstrip", rstrip, "normalized", 0,
@@ -85,10 +61,10 @@ static json_t *added_tokens(const TextGgufVocab *vocab, bool strip_mask) {
     json_t *list = json_array();
     for (size_t i = 0; i < vocab->size; i++) {
         int type = token_type(vocab, i);
-        if (type != TYPE_CONTROL && type != TYPE_USER && type != TYPE_UNKNOWN) continue;
+        if (type != PIECE_CONTROL && type != PIECE_USER && type != PIECE_UNKNOWN) continue;
         char *text = token_text(vocab, i);
         bool lstrip = strip_mask && strcmp(text, "<mask>") == 0;
-        json_array_append_new(list, added_token(i, text, type != TYPE_USER, lstrip, false));
+        json_array_append_new(list, added_token(i, text, type != PIECE_USER, lstrip, false));
         free(text);
     }
     return list;
@@ -163,77 +139,6 @@ static json_t *vocab_tree(const TextGgufVocab *vocab, Error *err) {
 
 /* ---- gpt2 --------------------------------------------------------------- */
 
-/* A pre-tokenizer is a list of steps: "#" digits one by one, "#+" runs of
- * digits, "!" runs of punctuation, "B" the byte level with GPT-2's pattern, "b"
- * without; anything else is the pattern of a Split. */
-typedef struct PreGroup {
-    const char *const *steps; /* ends with NULL */
-    bool ignore_merges, add_bos;
-    const char *names; /* separated and enclosed by spaces */
-} PreGroup;
-
-static const char *const steps_gpt2[] = {"B", NULL};
-static const char *const steps_starcoder[] = {"#", "B", NULL};
-static const char *const steps_llama3[] = {LLAMA3, "b", NULL};
-static const char *const steps_qwen2[] = {QWEN2, "b", NULL};
-static const char *const steps_qwen35[] = {QWEN35, "b", NULL};
-static const char *const steps_o200k[] = {O200K, "b", NULL};
-static const char *const steps_tekken[] = {TEKKEN, "b", NULL};
-static const char *const steps_kimi[] = {KIMI, "b", NULL};
-static const char *const steps_bailing[] = {BAILING, "b", NULL};
-static const char *const steps_seed_coder[] = {SEED_CODER, "b", NULL};
-static const char *const steps_dsv3[] = {"\\p{N}{1,3}", CJK_KANA, DSV3_WORDS, "b", NULL};
-static const char *const steps_dscoder[] = {"[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", CODER_CJK,
-                                            "#",        "b",           NULL};
-static const char *const steps_falcon[] = {"!", "B", "#+", "[0-9][0-9][0-9]", NULL};
-
-static const PreGroup pre_groups[] = {
-    {steps_llama3, true, true,
-     " llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano "},
-    {steps_llama3, false, false, " dbrx smaug-bpe glm4 chatglm-bpe "},
-    {steps_qwen2, false, false,
-     " qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2 "},
-    {steps_qwen35, false, false, " qwen35 "},
-    {steps_o200k, false, false, " gpt-4o llama4 kanana2 talkie minimax-m2 "},
-    {steps_tekken, true, true, " tekken "},
-    {steps_kimi, false, false, " kimi-k2 "},
-    {steps_gpt2, false, false,
-     " gpt-2 phi-2 jina-es jina-de jina-v2-es jina-v2-de gigachat a.x-4.0 mellum modern-bert mpt "
-     "olmo jais trillion "
-     "granite-docling exaone4 jina-v1-en jina-v2-code roberta-bpe "},
-    {steps_starcoder, false, false,
-     " starcoder refact command-r smollm codeshell exaone minerva-7b mellum2 "},
-    {steps_dsv3, false, false, " deepseek-v3 hunyuan-dense joyai-llm "},
-    {steps_dscoder, false, false, " deepseek-coder "},
-    {steps_falcon, false, false, " falcon "},
-    {steps_bailing, false, false, " bailingmoe bailingmoe2 llada-moe "},
-    {steps_seed_coder, false, false, " seed-coder "},
-};
-
-static const PreGroup *find_pre_group(const char *pre) {
-    char *wanted = base_format(" %s ", pre);
-    const PreGroup *found = NULL;
-    for (size_t i = 0; i < BASE_COUNT(pre_groups) && !found; i++)
-        if (!strchr(pre, ' ') && strstr(pre_groups[i].names, wanted)) found = &pre_groups[i];
-    free(wanted);
-    return found;
-}
-
-static json_t *pre_step(const char *step) {
-    if (strcmp(step, "#") == 0 || strcmp(step, "#+") == 0) return digits(step[1] == '\0');
-    if (strcmp(step, "!") == 0)
-        return json_pack("{s:s, s:s}", "type", "Punctuation", "behavior", "Contiguous");
-    if (strcmp(step, "B") == 0 || strcmp(step, "b") == 0) return byte_level(step[0] == 'B');
-    return regex_split(step);
-}
-
-static json_t *pre_tokenizer_of(const PreGroup *group) {
-    json_t *list = json_array();
-    for (const char *const *step = group->steps; *step; step++)
-        json_array_append_new(list, pre_step(*step));
-    return json_pack("{s:s, s:o}", "type", "Sequence", "pretokenizers", list);
-}
-
 /* "a b", cut at the first space from index 1: a token may itself be a space
  * only in front. As one string where that can be read again, which takes half
  * the file and half the time of a pair. */
@@ -284,7 +189,7 @@ static json_t *gpt2_model(const TextGgufVocab *vocab, bool ignore_merges, Error 
 
 static json_t *from_gpt2(const TextGgufVocab *vocab, Error *err) {
     const char *pre = vocab->pre ? vocab->pre : "gpt-2";
-    const PreGroup *group = find_pre_group(pre);
+    const TextGgufPre *group = text_gguf_pre_find(pre);
     if (!vocab->pre)
         base_log(LOG_WARNING,
                  "the GGUF names no pre-tokenizer (tokenizer.ggml.pre); GPT-2's is taken");
@@ -301,9 +206,9 @@ static json_t *from_gpt2(const TextGgufVocab *vocab, Error *err) {
                     : (vocab->add_sep >= 0 ? vocab->add_sep : add_sep) ? vocab->sep_id
                                                                        : -1;
     json_t *post = template_of(vocab, add_bos ? vocab->bos_id : -1, after, 1, after < 0);
-    if (json_is_null(post)) post = byte_level(true);
-    return whole(added_tokens(vocab, true), json_null(), pre_tokenizer_of(group), post,
-                 byte_level(true), model);
+    if (json_is_null(post)) post = text_gguf_byte_level(true);
+    return whole(added_tokens(vocab, true), json_null(), text_gguf_pre_tokenizer(group), post,
+                 text_gguf_byte_level(true), model);
 }
 
 /* ---- llama: SentencePiece BPE ------------------------------------------- */
@@ -337,7 +242,7 @@ static uint32_t count_characters(const char *text, size_t length) {
 
 /* Pieces that take no part in merging. */
 static bool stands_apart(int type) {
-    return type == TYPE_UNKNOWN || type == TYPE_CONTROL || type == TYPE_BYTE;
+    return type == PIECE_UNKNOWN || type == PIECE_CONTROL || type == PIECE_BYTE;
 }
 
 /* Every split of every piece into two pieces, in SentencePiece's order. */
@@ -445,7 +350,8 @@ static char *bert_text(const TextGgufVocab *vocab, size_t id) {
     if (base_starts_with(text, SPIECE_SPACE)) return base_strdup(text + strlen(SPIECE_SPACE));
     bool bracketed = length > 2 && text[0] == '[' && text[length - 1] == ']';
     int type = token_type(vocab, id);
-    if (!length || bracketed || type == TYPE_CONTROL || type == TYPE_UNKNOWN || type == TYPE_USER)
+    if (!length || bracketed || type == PIECE_CONTROL || type == PIECE_UNKNOWN ||
+        type == PIECE_USER)
         return token_text(vocab, id);
     return base_format("##%s", text);
 }
@@ -465,7 +371,8 @@ static json_t *from_bert(const TextGgufVocab *vocab, Error *err) {
         else
             json_object_set_new(texts, text, json_integer((json_int_t)i));
         /* An uncased vocabulary has no capital in any word. */
-        for (const char *c = text; *c && text[0] != '[' && token_type(vocab, i) == TYPE_NORMAL; c++)
+        for (const char *c = text; *c && text[0] != '[' && token_type(vocab, i) == PIECE_NORMAL;
+             c++)
             lowercase &= *c < 'A' || *c > 'Z';
         free(text);
         if (twice) {
@@ -487,7 +394,7 @@ static json_t *from_bert(const TextGgufVocab *vocab, Error *err) {
         bool named = false;
         for (size_t i = 0; i < BASE_COUNT(ids); i++) named |= ids[i] == (int32_t)id;
         char *text = bert_text(vocab, id);
-        if (named || token_type(vocab, id) == TYPE_USER)
+        if (named || token_type(vocab, id) == PIECE_USER)
             json_array_append_new(added, added_token(id, text, named, false, false));
         free(text);
     }
