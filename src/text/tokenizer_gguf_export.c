@@ -57,36 +57,18 @@ static void make_tokens(Making *making, size_t rows, bool byte_tokens) {
 
 /* ---- merges ------------------------------------------------------------------ */
 
-static int by_rank(const void *a, const void *b) {
-    const TextPair *x = a, *y = b;
-    return (x->rank > y->rank) - (x->rank < y->rank);
-}
-
-/* The pairs in their order; caller frees. */
-static TextPair *ordered_pairs(const TextModel *model, size_t *count) {
-    TextPair *pairs = base_calloc(model->pair_count + 1, sizeof *pairs);
-    *count = 0;
-    for (size_t i = 0; i < model->pair_slots; i++)
-        if (model->pairs[i].key) pairs[(*count)++] = model->pairs[i];
-    qsort(pairs, *count, sizeof *pairs, by_rank);
-    return pairs;
-}
-
 static void make_merges(Making *making) {
     const TextModel *model = &making->tokenizer->model;
-    size_t count;
-    TextPair *pairs = ordered_pairs(model, &count);
+    const size_t count = model->pair_count;
     const char **merges = base_arena_alloc(making->arena, (count + 1) * sizeof *merges);
     StrBuf line = {0};
     for (size_t i = 0; i < count; i++) {
-        const uint64_t key = pairs[i].key - 1;
         line.length = 0;
-        base_str_appendf(&line, "%s %s", text_vocab_text(&model->vocab, (int32_t)(key >> 32), NULL),
-                         text_vocab_text(&model->vocab, (int32_t)(key & 0xffffffff), NULL));
+        base_str_appendf(&line, "%s %s", text_vocab_text(&model->vocab, model->pairs[i].left, NULL),
+                         text_vocab_text(&model->vocab, model->pairs[i].right, NULL));
         merges[i] = base_arena_strndup(making->arena, line.data, line.length);
     }
     base_str_free(&line);
-    free(pairs);
     making->vocab->merges = merges;
     making->vocab->merge_count = count;
 }
@@ -96,16 +78,15 @@ static void make_scores(Making *making) {
     const TextModel *model = &making->tokenizer->model;
     TextGgufVocab *vocab = making->vocab;
     float *scores = base_arena_alloc(making->arena, vocab->size * sizeof *scores);
-    size_t count = 0;
-    TextPair *pairs = model->scores ? NULL : ordered_pairs(model, &count);
+    const size_t count = model->scores ? 0 : model->pair_count;
     for (size_t id = 0; id < vocab->size; id++) {
         const bool known = model->scores && id < model->vocab.size;
         scores[id] = known ? (float)model->scores[id] : -(float)(count + 1);
         if (vocab->types[id] != PIECE_NORMAL && !known) scores[id] = 0;
     }
     for (size_t i = count; i-- > 0;)
-        if (vocab->types[pairs[i].product] == PIECE_NORMAL) scores[pairs[i].product] = -(float)i;
-    free(pairs);
+        if (vocab->types[model->pairs[i].product] == PIECE_NORMAL)
+            scores[model->pairs[i].product] = -(float)i;
     vocab->scores = scores;
     vocab->score_count = vocab->size;
 }
