@@ -17,6 +17,17 @@ extern const Command generate_command, chat_command, tokenize_command, template_
 /* All of them, in the order of the help; NULL ends the list. */
 extern const Command *const all_commands[];
 
+/* ---- other names of the program (links.c) ------------------------------------- */
+
+typedef struct CommandLink {
+    const char *name, *command, *only;
+} CommandLink;
+/* By argv[0]; NULL: no such link. */
+const CommandLink *command_link(const char *called);
+const CommandLink *command_link_at(size_t index); /* NULL past the end */
+/* Whether a link offers a command; NULL, the program itself, offers all. */
+bool command_link_has(const CommandLink *link, const char *command);
+
 /* An option's row, so that a table reads as a table. `type` is the tail of an
  * OptionType; `member` is of the struct named by ARGUMENTS. */
 #define OPTION(name_, letters_, type_, member_, fallback_, value_, help_)              \

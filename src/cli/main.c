@@ -56,12 +56,13 @@ static void complain(const Error *err) {
     fputc('\n', stderr);
 }
 
-static void help(FILE *out) {
-    fputs("usage: mlx-rag COMMAND [options]\n\n"
-          "Language models and answers from your own documents, on this machine.\n\ncommands:\n",
-          out);
+static void help(const CommandLink *link, FILE *out) {
+    fprintf(out,
+            "usage: %s COMMAND [options]\n\n"
+            "Language models and answers from your own documents, on this machine.\n\ncommands:\n",
+            link ? link->name : "mlx-rag");
     for (size_t i = 0; all_commands[i]; i++)
-        if (!all_commands[i]->hidden)
+        if (!all_commands[i]->hidden && command_link_has(link, all_commands[i]->name))
             fprintf(out, "  %-16s %s\n", all_commands[i]->name, all_commands[i]->summary);
     fputs("\n  mlx-rag COMMAND --help   options of a command\n"
           "  mlx-rag --version        version of the program\n\n"
@@ -166,30 +167,52 @@ static int run(const Command *command, int count, char **words) {
     return status;
 }
 
-int main(int count, char **words) {
-    setlocale(LC_CTYPE, "");
-    /* A reader that goes away ends the program quietly, whatever our parent set. */
-    signal(SIGPIPE, SIG_DFL);
+/* A link that stands for a command: its name goes before the other words. New list,
+ * NULL when the program was called by a name that needs none. */
+static char **linked_words(const CommandLink *link, int *count, char **words) {
+    if (!link || !link->command) return NULL;
+    char **more = base_calloc((size_t)*count + 2, sizeof *more);
+    more[0] = words[0];
+    more[1] = (char *)(uintptr_t)link->command;
+    for (int i = 1; i < *count; i++) more[i + 1] = words[i];
+    (*count)++;
+    return more;
+}
+
+static int dispatch(const CommandLink *link, int count, char **words) {
     if (count < 2) {
-        help(stderr);
+        help(link, stderr);
         return 2;
     }
-    const char *first = words[1];
-    if (strcmp(first, "--version") == 0 || strcmp(first, "-V") == 0) {
+    const char *first = words[1], *last = words[count - 1];
+    if (strcmp(first, "--version") == 0 || strcmp(first, "-V") == 0 ||
+        (link && link->command && count == 3 && strcmp(last, "--version") == 0)) {
         puts("mlx-rag " MLX_RAG_VERSION);
         return 0;
     }
     bool asks = strcmp(first, "help") == 0;
     if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0 || (asks && count == 2)) {
-        help(stdout);
+        help(link, stdout);
         return 0;
     }
     int skip = asks ? 2 : 1, used = 0;
     const Command *command = find_command(count - skip, words + skip, &used);
+    if (command && !command_link_has(link, command->name)) command = NULL;
     if (asks && command) {
         options_help(command, stdout);
         return 0;
     }
     if (!command) return unknown(count - skip, words + skip);
     return run(command, count - skip - used, words + skip + used);
+}
+
+int main(int count, char **words) {
+    setlocale(LC_CTYPE, "");
+    /* A reader that goes away ends the program quietly, whatever our parent set. */
+    signal(SIGPIPE, SIG_DFL);
+    const CommandLink *link = count > 0 ? command_link(words[0]) : NULL;
+    char **more = linked_words(link, &count, words);
+    const int status = dispatch(link, count, more ? more : words);
+    free(more);
+    return status;
 }

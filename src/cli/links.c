@@ -1,0 +1,42 @@
+/* The names under which the program may also be called: links to it, installed beside
+ * it, that stand for a command or for a group of them. */
+#include "cli/commands.h"
+
+#include <string.h>
+
+/* With `command` the link is that command, or begins its name: "model". Without, it
+ * takes a command's name, of those in `only` when that is given. */
+static const CommandLink links[] = {
+    {"model-cli", "model", NULL},
+    {"rag-cli", NULL, "ingest search ask embed rerank"},
+    {"mlx_lm", NULL, NULL},
+    {"mlx_lm.benchmark", "benchmark", NULL},
+    {"mlx_lm.cache_prompt", "cache-prompt", NULL},
+    {"mlx_lm.chat", "chat", NULL},
+    {"mlx_lm.convert", "convert", NULL},
+    {"mlx_lm.evaluate", "evaluate", NULL},
+    {"mlx_lm.fuse", "fuse", NULL},
+    {"mlx_lm.generate", "generate", NULL},
+    {"mlx_lm.manage", "manage", NULL},
+    {"mlx_lm.perplexity", "perplexity", NULL},
+};
+
+const CommandLink *command_link(const char *called) {
+    const char *name = base_path_name(called);
+    for (size_t i = 0; i < BASE_COUNT(links); i++)
+        if (strcmp(links[i].name, name) == 0) return &links[i];
+    return NULL;
+}
+
+const CommandLink *command_link_at(size_t index) {
+    return index < BASE_COUNT(links) ? &links[index] : NULL;
+}
+
+bool command_link_has(const CommandLink *link, const char *command) {
+    if (!link || !link->only) return true;
+    const size_t length = strlen(command);
+    for (const char *at = link->only; (at = strstr(at, command)) != NULL; at += length)
+        if ((at == link->only || at[-1] == ' ') && (at[length] == ' ' || at[length] == '\0'))
+            return true;
+    return false;
+}
