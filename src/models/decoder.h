@@ -77,7 +77,7 @@ typedef enum {
 typedef enum {
     POSITION_ROPE = 1,
     POSITION_ROPE_SOME,    /* no_rope_layers / no_rope_layer_interval */
-    POSITION_ROPE_SLIDING, /* only sliding layers rotate, if there are any */
+    POSITION_ROPE_SLIDING, /* only sliding layers rotate, if the model has a window */
     POSITION_ROPE_LOCAL,   /* only sliding or chunked layers rotate */
     POSITION_LEARNED       /* a table, added to the embedding */
 } PositionRule;
@@ -129,9 +129,8 @@ typedef struct MoeArch {
     Flag correction_if;
     const char *experts; /* the three (or two) stacked matrices */
     Flag expert_bias;
-    Flag two_layer;  /* fc1, fc2 */
-    Flag listed;     /* mlx_lm keeps a module an expert */
-    Flag lone_keeps; /* the weight of a single active expert is not normalised */
+    Flag two_layer; /* fc1, fc2 */
+    Flag listed;    /* mlx_lm keeps a module an expert */
     MoeScore score;
     const char *score_key; /* "softmax", "sigmoid", ...: overrides score */
     Flag normalise;        /* weights of a token sum to 1 */
@@ -229,6 +228,8 @@ typedef struct DecoderArch {
     Scalar attention_scale; /* multiplier itself; 0: from the next */
     Scalar attention_dim;   /* scale = dim^-1/2; 0: head_dim */
     Scalar attention_softcap;
+    Flag attention_scaled;   /* no: by 1 */
+    Flag attention_by_layer; /* and divided by the layer's number, from 1 */
     InFloat32 in_float32;
     Temperature temperature;
     Flag shares_kv; /* layers between each cla_share_factor'th use its keys */
@@ -269,7 +270,6 @@ typedef struct DecoderArch {
     const SanitizeRule *rules;
     const char *eight_bits;  /* end of the path that converting keeps at 8 bits */
     const char *keeps_dtype; /* part of the names that converting leaves alone */
-    const char *refused;     /* a config flag this family's row cannot honour */
 } DecoderArch;
 
 /* The family's row with all that it leaves out filled in; false: unknown. */

@@ -6,10 +6,13 @@
 
 #define TIE_NO \
     { .key = "tie_word_embeddings", .value = false }
+#define TIE_YES \
+    { .key = "tie_word_embeddings", .value = true }
 
 /* From the second generation on: the tanh form, whatever hidden_act says. */
-#define GEMMA \
-    .norm = NORM_RMS_PLUS_ONE, .activation = NN_GELU_APPROX, .embed_rule = EMBED_SQRT_HIDDEN
+#define GEMMA                                                                      \
+    .norm = NORM_RMS_PLUS_ONE, .activation = NN_GELU_APPROX, .activation_key = "", \
+    .embed_rule = EMBED_SQRT_HIDDEN
 
 #define SANDWICH                                                                        \
     .attention_out = "post_attention_layernorm", .ffn_in = "pre_feedforward_layernorm", \
@@ -50,6 +53,7 @@ static const DecoderArch rows[] = {
      .qk_norm_if = FLAG_YES,
      .gate_kind = GATE_NONE,
      .gate_if = FLAG_YES,
+     .attention_scaled = FLAG_YES,
      .in_float32 = IN_FLOAT32_NEVER,
      .temperature = TEMPERATURE_NONE,
      .rope_theta = 10000,
@@ -64,6 +68,7 @@ static const DecoderArch rows[] = {
      .up = "up_proj",
      .down = "down_proj",
      .ffn_bias = {.key = "mlp_bias"},
+     .activation_key = "hidden_act",
      .pair = PAIR_PLAIN,
      .width = WIDTH_FROM_KEY,
      .tied = {.key = "tie_word_embeddings", .value = true},
@@ -191,13 +196,12 @@ static const DecoderArch rows[] = {
      .sizes = {.head_dim = 256},
      .embed_rule = EMBED_SQRT_HIDDEN,
      .activation = NN_GELU,
-     .activation_key = "hidden_act",
-     .tied = FLAG_YES},
+     .tied = TIE_YES},
     {.model_type = "gemma2",
      GEMMA,
      SANDWICH,
      .sizes = {.head_dim = 256},
-     .tied = FLAG_YES,
+     .tied = TIE_YES,
      .window = WINDOW_ALTERNATING,
      .default_window = 4096,
      .attention_dim = {"query_pre_attn_scalar", 256},
@@ -236,7 +240,7 @@ static const DecoderArch rows[] = {
      .parallel = FLAG_YES,
      .qk_norm = QK_NORM_EACH,
      .qk_norm_if = {.key = "use_qk_norm"},
-     .tied = FLAG_YES,
+     .tied = TIE_YES,
      .logit_scale = {"logit_scale", 0.0625},
      .rope_theta = 8e6,
      .rope_traditional = FLAG_YES,
@@ -251,7 +255,7 @@ static const DecoderArch rows[] = {
      .window = WINDOW_PATTERN,
      .default_window = 4096,
      .default_pattern = 4,
-     .position = POSITION_ROPE_SLIDING},
+     .position = POSITION_ROPE_LOCAL},
     {.model_type = "olmo", /* as ai2-olmo writes it */
      .with_key = "d_model",
      .embed = "model.transformer.wte",
@@ -308,7 +312,6 @@ static const DecoderArch rows[] = {
      .down = "fc2",
      .ffn_bias = FLAG_YES,
      .activation = NN_GELU_APPROX,
-     .activation_key = "hidden_act",
      .tied = FLAG_NO,
      .head_bias = FLAG_YES,
      .rope_partial = 0.4,
@@ -350,7 +353,6 @@ static const DecoderArch rows[] = {
      .up = "c_fc",
      .down = "c_proj",
      .activation = NN_GELU,
-     .activation_key = "hidden_act",
      .rope_theta = 1e5,
      .rope_types = "",
      .window = WINDOW_ALL},
@@ -370,6 +372,8 @@ static const DecoderArch rows[] = {
      .qkv_bias = FLAG_YES,
      .o_bias = FLAG_YES,
      .kv = KV_ONE_A_HEAD,
+     .attention_scaled = {.key = "scale_attn_weights", .value = true},
+     .attention_by_layer = {.key = "scale_attn_by_inverse_layer_idx"},
      .position = POSITION_LEARNED,
      .ffn = FFN_TWO_LAYER,
      .up = "c_fc",
@@ -378,8 +382,7 @@ static const DecoderArch rows[] = {
      .activation = NN_GELU_APPROX,
      .activation_key = "activation_function",
      .width = WIDTH_FOUR_HIDDEN,
-     .tied = FLAG_YES,
-     .refused = "scale_attn_by_inverse_layer_idx",
+     .tied = TIE_YES,
      .rules = RULES(DROP(".attn.masked_bias"), SPECIAL(model_special_turn_gpt2))},
     {.model_type = "gpt_bigcode",
      TRANSFORMER_H,
@@ -393,6 +396,7 @@ static const DecoderArch rows[] = {
      .qkv_bias = {.key = "attention_bias", .value = true},
      .o_bias = {.key = "attention_bias", .value = true},
      .kv = KV_MULTI_QUERY,
+     .attention_scaled = {.key = "scale_attn_weights", .value = true},
      .position = POSITION_LEARNED,
      .ffn = FFN_TWO_LAYER,
      .up = "c_fc",
@@ -425,9 +429,8 @@ static const DecoderArch rows[] = {
      .down = "dense_4h_to_h",
      .ffn_bias = FLAG_YES,
      .activation = NN_GELU_APPROX,
-     .activation_key = "hidden_act",
      .width = WIDTH_FOUR_HIDDEN,
-     .tied = FLAG_NO,
+     .tied = TIE_NO,
      .rules =
          RULES(DROP(".attention.bias"), DROP(".attention.masked_bias"),
                RENAME("gpt_neox.layers.", "model.h."), RENAME("gpt_neox.", "model."),
@@ -446,7 +449,6 @@ static const DecoderArch rows[] = {
      .norm_eps = {"rms_norm_eps", 1e-5},
      .mixer = MIXER_BLOCKS,
      .rope_theta = 5e5,
-     .activation_key = "hidden_act",
      .width = WIDTH_BLOCKS,
      .tied = TIE_NO},
     {.model_type = "apertus",
@@ -456,6 +458,7 @@ static const DecoderArch rows[] = {
      .qkv_bias = FLAG_NO,
      .o_bias = FLAG_NO,
      .ffn = FFN_TWO_LAYER,
+     .activation_key = "",
      .xielu = FLAG_YES,
      .tied = TIE_NO,
      .rules = RULES(SPECIAL(model_special_squeeze))},

@@ -10,13 +10,12 @@
 #define SPARSE_BLOCK_RULES RENAME(".mlp.gate.weight", ".block_sparse_moe.gate.weight")
 
 /* DeepSeek V3's router: sigmoid, a bias on the choice, groups, a shared expert. */
-#define CORRECTED                                                                  \
-    .router = "mlp.gate", .correction = "mlp.gate.e_score_correction_bias",        \
-    .experts = "mlp.switch_mlp", .score = SCORE_SIGMOID,                           \
-    .normalise = {.key = "norm_topk_prob", .value = true}, .lone_keeps = FLAG_YES, \
-    .scale = {"routed_scaling_factor", 1}, .layers = MOE_AFTER_DENSE,              \
-    .layers_key = "first_k_dense_replace", .shared = "mlp.shared_experts",         \
-    .shared_count_key = "n_shared_experts"
+#define CORRECTED                                                                                 \
+    .router = "mlp.gate", .correction = "mlp.gate.e_score_correction_bias",                       \
+    .experts = "mlp.switch_mlp", .score = SCORE_SIGMOID,                                          \
+    .normalise = {.key = "norm_topk_prob", .value = true}, .scale = {"routed_scaling_factor", 1}, \
+    .layers = MOE_AFTER_DENSE, .layers_key = "first_k_dense_replace",                             \
+    .shared = "mlp.shared_experts", .shared_count_key = "n_shared_experts"
 
 static const DecoderArch rows[] = {
     {.model_type = "(corrected)", .moe = {CORRECTED}}, /* no family: a parent for some */
@@ -92,6 +91,7 @@ static const DecoderArch rows[] = {
     {.model_type = "phi-msft", .like = "phixtral"},
     {.model_type = "qwen2_moe",
      .like = "qwen2",
+     .qkv_bias = {.key = "qkv_bias", .value = true},
      .rope_types = "",
      .tied = TIE_NO,
      .moe = {.router = "mlp.gate",
@@ -165,6 +165,7 @@ static const DecoderArch rows[] = {
     {.model_type = "deepseek_v3",
      .like = "deepseek_v2",
      .mixer = MIXER_LATENT,
+     .rope_traditional = {.key = "rope_interleave", .value = true},
      .moe = {CORRECTED, .groups = GROUP_BEST_TWO, .groups_if = ""},
      .rules = RULES(DROP_LAYERS, SPECIAL(model_special_latent)),
      .keeps_dtype = "e_score_correction_bias"},
@@ -319,8 +320,8 @@ static const DecoderArch rows[] = {
                .head_dim = 64,
                .vocab = 201088},
      .norm_eps = {"rms_norm_eps", 1e-5},
-     .qkv_bias = FLAG_YES,
-     .o_bias = FLAG_YES,
+     .qkv_bias = {.key = "attention_bias", .value = true},
+     .o_bias = {.key = "attention_bias", .value = true},
      .sinks = "self_attn.sinks",
      .full_sinks = FLAG_YES,
      .sliding_sinks = FLAG_YES,

@@ -254,7 +254,10 @@ Mixer model_attention_load(const Loading *l, const Decoder *d, int i) {
                      .softcap = (float)model_scalar(l, arch->attention_softcap)};
     double dim = model_scalar(l, arch->attention_dim);
     double direct = model_scalar(l, arch->attention_scale);
-    a->scale = (float)(direct != 0 ? direct : 1 / sqrt(dim > 0 ? dim : a->head_dim));
+    double scale = direct != 0 ? direct : 1 / sqrt(dim > 0 ? dim : a->head_dim);
+    if (!model_flag(l, arch->attention_scaled)) scale = 1;
+    if (model_flag(l, arch->attention_by_layer)) scale /= i + 1;
+    a->scale = (float)scale;
     if (model_flag(l, arch->shares_kv)) {
         int shared = nn_config_int(l->params, l->config, "cla_share_factor", 2);
         a->borrows_kv = shared > 1 && i % shared != 0;

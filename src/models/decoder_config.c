@@ -345,11 +345,11 @@ static bool layer_slides(const Loading *l, const Decoder *d, int i) {
     return false;
 }
 
-static bool layer_rotates(const Loading *l, const Decoder *d, int i, bool any_sliding) {
+static bool layer_rotates(const Loading *l, const Decoder *d, int i) {
     const DecoderLayer *layer = &d->layers[i];
     switch (l->arch.position) {
     case POSITION_LEARNED: return false;
-    case POSITION_ROPE_SLIDING: return !any_sliding || layer->sliding;
+    case POSITION_ROPE_SLIDING: return d->window <= 0 || layer->sliding;
     case POSITION_ROPE_LOCAL: return layer->sliding || layer->chunked;
     case POSITION_ROPE_SOME: {
         const json_t *list = model_present(l->config, "no_rope_layers"); /* 1: rotates */
@@ -463,12 +463,10 @@ void model_read_layers(const Loading *l, Decoder *d) {
         nn_params_fail(l->params, ERROR_INPUT, "config.json: layer_types must list %d layers",
                        d->n_layers);
     }
-    bool any_sliding = false;
     for (int i = 0; i < d->n_layers; i++) {
         DecoderLayer *layer = &d->layers[i];
         layer->sliding = layer_slides(l, d, i);
         layer->chunked = a->window == WINDOW_CHUNKS && (i + 1) % 4 != 0;
-        any_sliding = any_sliding || layer->sliding;
         read_heads(l, d, i);
     }
     LoadedRope *ropes = nn_params_alloc(l->params, (size_t)d->n_layers, sizeof *ropes);
@@ -476,7 +474,7 @@ void model_read_layers(const Loading *l, Decoder *d) {
     d->first_full = d->first_sliding = -1;
     for (int i = 0; i < d->n_layers && !nn_params_failed(l->params); i++) {
         DecoderLayer *layer = &d->layers[i];
-        layer->rotates = layer_rotates(l, d, i, any_sliding);
+        layer->rotates = layer_rotates(l, d, i);
         if (layer->rotates && layer->attention == SUB_PRESENT) {
             int dims;
             RopeConfig from = layer_rope(l, layer, i, &dims);

@@ -59,16 +59,12 @@ static void read_flags(Loading *l, Decoder *d) {
     d->two_norms = model_flag(l, a->two_norms);
     d->clip_residual = model_flag(l, a->clip_residual);
     l->activation = a->activation;
-    if (a->activation_key) {
+    if (a->activation_key[0] != '\0') {
         const char *name = nn_config_string(l->params, l->config, a->activation_key, NULL);
         if (name && !nn_activation_parse(name, &l->activation)) {
             nn_params_fail(l->params, ERROR_UNSUPPORTED,
                            "config.json: activation \"%s\" is not supported", name);
         }
-    }
-    if (a->refused && nn_config_bool(l->params, l->config, a->refused, false)) {
-        nn_params_fail(l->params, ERROR_UNSUPPORTED, "config.json: %s is not supported for %s",
-                       a->refused, a->model_type);
     }
     bool biased = model_flag(l, a->norm_bias);
     for (size_t i = 0; i < BASE_COUNT(norm_kinds); i++) {

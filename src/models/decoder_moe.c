@@ -194,8 +194,7 @@ static void load_choice(const Loading *l, const Decoder *d, int i, Moe *moe) {
             nn_params_take_exact(p, &moe->experts, 1, "%s", model_path(l, i, a->correction));
     moe->score = score_of(l);
     moe->router_float32 = model_flag(l, a->router_float32);
-    moe->normalise =
-        model_flag(l, a->normalise) && (moe->active > 1 || !model_flag(l, a->lone_keeps));
+    moe->normalise = model_flag(l, a->normalise);
     moe->scale = model_present(l->config, a->scale.key) || !a->scale.key ? model_scalar(l, a->scale)
                                                                          : a->scale.value;
     moe->softcap = model_scalar(l, a->softcap);

@@ -251,8 +251,10 @@ void model_special_norm_head(Sanitizer *s) {
 static void turn_gpt2(Sanitizer *s, const char *name) {
     static const char *const turned[] = {".attn.c_attn.weight", ".attn.c_proj.weight",
                                          ".mlp.c_fc.weight", ".mlp.c_proj.weight"};
-    if (base_starts_with(name, "model.")) return;
-    if (base_ends_with(name, ".attn.bias") || base_starts_with(name, "lm_head.")) {
+    bool head = base_starts_with(name, "lm_head."),
+         tied = model_flag(s->loading, s->loading->arch.tied);
+    if (base_starts_with(name, "model.") || (head && !tied)) return;
+    if (base_ends_with(name, ".attn.bias") || head) {
         nn_params_remove(s->params, name);
         return;
     }

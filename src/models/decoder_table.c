@@ -67,6 +67,8 @@ static const struct {
     FIELD(attention_scale),
     FIELD(attention_dim),
     FIELD(attention_softcap),
+    FIELD(attention_scaled),
+    FIELD(attention_by_layer),
     FIELD(in_float32),
     FIELD(temperature),
     FIELD(shares_kv),
@@ -120,7 +122,6 @@ static const struct {
     FIELD(moe.shared_width_key),
     FIELD(moe.softcap),
     FIELD(moe.listed),
-    FIELD(moe.lone_keeps),
     FIELD(xielu),
     FIELD(ternary),
     FIELD(tied),
@@ -137,7 +138,6 @@ static const struct {
     FIELD(rules),
     FIELD(eight_bits),
     FIELD(keeps_dtype),
-    FIELD(refused),
 };
 enum { LARGEST_FIELD = 32, DEEPEST = 6 };
 

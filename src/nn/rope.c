@@ -130,8 +130,9 @@ static void use_yarn(RopeSetup *setup) {
     low = fmax(low, 0);
     high = fmin(high, setup->rope->dims - 1);
     if (low == high) high += 0.001;
-    setup->rope->multiplier = (float)(yarn_gain(factor, setting(setup, "mscale", 1)) /
-                                      yarn_gain(factor, setting(setup, "mscale_all_dim", 0)));
+    double gain = yarn_gain(factor, setting(setup, "mscale", 1)) /
+                  yarn_gain(factor, setting(setup, "mscale_all_dim", 0));
+    setup->rope->multiplier = (float)setting(setup, "attention_factor", gain);
     for (int i = 0; i < setup->rope->dims / 2; i++) {
         double keep = 1 - fmin(fmax((i - low) / (high - low), 0), 1);
         double plain = period(setup, i), stretched = factor * plain;

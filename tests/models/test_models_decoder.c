@@ -1,5 +1,5 @@
-/* Decoders against transformers 5.17 in float32: logits, greedy continuation,
- * and the same logits when read through caches in pieces. */
+/* Decoders against transformers (about.json names the version) in float32: logits, greedy
+ * continuation, and the same logits when read through caches in pieces. */
 #include "golden.h"
 
 static const double tolerance = 1e-4;
@@ -123,8 +123,9 @@ static void expect_folder(const char *path, const char *name) {
     if (!(difference < tolerance))
         fail_msg("%s: logits differ by %g standard deviations", name, difference);
     print_message("%s: %.2e of a standard deviation\n", name, difference);
-    /* transformers 5.17 forgets its context where LongRoPE changes factors; mlx_lm,
-     * and so this decoder, use the long ones at every length. */
+    /* transformers takes LongRoPE's short factors up to the original length; 5.17 then
+     * forgets its context (5.24 reads it again). mlx_lm, and so this decoder, use the
+     * long factors at every length. */
     if (!has_longrope(hub_model_config(golden.folder)))
         expect_greedy(decoder, golden_get(&golden, "greedy_ids"));
     expect_pieces(decoder, ids, expected);
