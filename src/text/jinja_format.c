@@ -27,6 +27,27 @@ static Value padded(Render *r, Value text, const Layout *layout, char default_al
     return jinja_pad(r, text.as.string, left, missing - left, layout->fill ? layout->fill : ' ');
 }
 
+/* Python's repr(), or its ascii(). */
+static Value representation(Render *r, Value value, bool ascii) {
+    size_t mark = jinja_mark(r);
+    jinja_write_repr(r, value);
+    Value text = jinja_take(r, mark);
+    const Str *s = text.as.string;
+    for (size_t i = 0; ascii && i < s->length;) {
+        uint32_t point;
+        char escape[12];
+        i += base_utf8_decode(s->data + i, s->length - i, &point, NULL);
+        snprintf(escape, sizeof escape,
+                 point < 0x80      ? "%c"
+                 : point < 0x100   ? "\\x%02x"
+                 : point < 0x10000 ? "\\u%04x"
+                                   : "\\U%08x",
+                 (unsigned)point);
+        jinja_puts(r, escape);
+    }
+    return ascii ? jinja_take(r, mark) : text;
+}
+
 /* Sign, prefix and digits, with zeros or fill between them for align '='. */
 static Value number_text(Render *r, const Layout *layout, bool negative, const char *prefix,
                          const char *digits) {
@@ -214,6 +235,7 @@ static Value printf_number(Render *r, Layout *layout, Value value, char type) {
         bool signed_text = i < 0 || layout->sign == '+' || layout->sign == ' ';
         digits.width =
             layout->precision + signed_text + (layout->alternate && layout->type != 'd' ? 2 : 0);
+        if (layout->align == '=') digits.width = BASE_MAX(digits.width, layout->width);
         Value text = int_text(r, &digits, i);
         return padded(r, text, layout, '>');
     }
@@ -225,9 +247,7 @@ static Value printf_text(Render *r, const Printf *p, const Layout *layout, Value
     if (type == 's') {
         text = p->markup ? jinja_escape(r, value) : jinja_str(r, value);
     } else {
-        size_t mark = jinja_mark(r);
-        jinja_write_repr(r, value);
-        text = jinja_take(r, mark);
+        text = representation(r, value, type == 'a');
         if (p->markup) text = jinja_escape(r, text);
     }
     if (layout->precision >= 0 && (int64_t)jinja_points(text.as.string) > layout->precision)
@@ -482,11 +502,7 @@ static void format_field(Render *r, Format *f, const Str *text, size_t from, siz
         spec = jinja_take(r, mark).as.string;
     }
     if (conversion == 's') value = jinja_str(r, value);
-    if (conversion == 'r' || conversion == 'a') {
-        size_t mark = jinja_mark(r);
-        jinja_write_repr(r, value);
-        value = jinja_take(r, mark);
-    }
+    if (conversion == 'r' || conversion == 'a') value = representation(r, value, conversion == 'a');
     Value formatted = format_value(r, value, spec);
     if (f->markup) formatted = jinja_escape(r, formatted);
     jinja_write_str(r, formatted);

@@ -227,6 +227,8 @@ static const Row percent_formats_as_printf[] = {
      "    é|'x'     |+3| 4|1.234568e+04|1e+10|1E-10|abc|x|A|10|0xff|3", NULL},
     {"{{ '%.2f%%' % 12.345 }}", "12.35%", NULL},
     {"{{ '%s-%s'|format('a',1) }}", "a-1", NULL},
+    {"{{ '%a|%+08.3d' % ('aé😀',-7) }}", "'a\\xe9\\U0001f600'|-0000007", NULL},
+    {"{{ '{!a}'.format(['ß','ﬁ']) }}", "['\\xdf', '\\ufb01']", NULL},
     {"{{ '%(x)s'|format(x=1) }}", "1", NULL},
     {"{{ strftime_now('%d %b %Y') }}", "26 Jul 2024", NULL},
     {"{{ '%s' % [1] }}", "[1]", NULL},
