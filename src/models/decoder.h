@@ -238,7 +238,6 @@ typedef struct DecoderArch {
     double rope_theta, rope_partial;
     const char *rotary_dim; /* key */
     Flag rope_traditional;
-    const char *rope_types; /* which of rope_scaling's types count; NULL: all, "": none */
     RopeBase rope_base;
     double local_theta;
     const char *local_theta_key;

@@ -252,6 +252,7 @@ Mixer model_attention_load(const Loading *l, const Decoder *d, int i) {
                      .in_float32 = arch->in_float32,
                      .clip = model_scalar(l, arch->clip_qkv),
                      .softcap = (float)model_scalar(l, arch->attention_softcap)};
+    if (arch->kv == KV_MULTI_QUERY && a->kv_heads == a->heads) a->layout = QKV_GROUPED;
     double dim = model_scalar(l, arch->attention_dim);
     double direct = model_scalar(l, arch->attention_scale);
     double scale = direct != 0 ? direct : 1 / sqrt(dim > 0 ? dim : a->head_dim);

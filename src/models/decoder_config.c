@@ -365,19 +365,8 @@ static bool layer_rotates(const Loading *l, const Decoder *d, int i) {
     return true;
 }
 
-/* Is `type` one of the blank-separated words? */
-static bool among(const char *words, const char *type) {
-    size_t length = strlen(type);
-    for (const char *at = words; (at = strstr(at, type)) != NULL; at += length) {
-        if ((at == words || at[-1] == ' ') && (at[length] == ' ' || at[length] == '\0'))
-            return true;
-    }
-    return false;
-}
-
-/* How layer i rotates, and over how many features. A family that mlx_lm reads no
- * rope_scaling for ignores it; rope_parameters, which only newer tools write, always
- * counts. */
+/* How layer i rotates, and over how many features. rope_scaling counts in every family,
+ * as in transformers, though mlx_lm reads it in some only. */
 static RopeConfig layer_rope(const Loading *l, const DecoderLayer *layer, int i, int *dims) {
     const DecoderArch *a = &l->arch;
     bool modern = json_is_object(json_object_get(l->config, "rope_parameters"));
@@ -393,10 +382,6 @@ static RopeConfig layer_rope(const Loading *l, const DecoderLayer *layer, int i,
     const json_t *own_partial = model_layer_value(l->config, "partial_rotary_factors", i);
     if (json_is_number(own_partial)) rope.partial = json_number_value(own_partial);
 
-    const char *type = json_string_value(json_object_get(rope.scaling, "type"));
-    if (!type) type = json_string_value(json_object_get(rope.scaling, "rope_type"));
-    if (!modern && a->rope_types && !among(a->rope_types, type ? type : "longrope"))
-        rope.scaling = NULL;
     bool typed = json_is_object(
         json_object_get(json_object_get(l->config, "rope_parameters"), "sliding_attention"));
     if (layer->sliding && !typed && model_flag(l, a->local_plain)) rope.scaling = NULL;

@@ -77,7 +77,6 @@ static const struct {
     FIELD(rope_partial),
     FIELD(rotary_dim),
     FIELD(rope_traditional),
-    FIELD(rope_types),
     FIELD(rope_base),
     FIELD(local_theta),
     FIELD(local_theta_key),

@@ -53,8 +53,8 @@ typedef struct Packing {
 
 static void list_matrix(void *context, const char *name, mlx_array array) {
     Packing *packing = context;
-    bool matrix =
-        base_ends_with(name, ".weight") && mx_ndim(array) >= 2 && mx_is_float(mx_dtype(array));
+    bool matrix = base_ends_with(name, ".weight") && !strstr(name, "norm") && mx_ndim(array) >= 2 &&
+                  mx_is_float(mx_dtype(array));
     if (matrix && mx_dim(array, -1) % 32 == 0 && packing->count < 512)
         packing->names[packing->count++] = base_strdup(name);
 }
