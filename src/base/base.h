@@ -129,6 +129,9 @@ typedef struct MappedFile {
 } MappedFile;
 bool base_map_open(const char *path, MappedFile *map, Error *err);
 void base_map_close(MappedFile *map);
+/* Part of a mapped file will not be read for a while: the pages that lie in it leave
+ * this process's memory, and come back when they are read after all. */
+void base_map_forget(const void *data, size_t length);
 
 /* A file that appears whole or not at all: written under a temporary name in
  * the same folder, then fsync, rename, fsync of the folder. */

@@ -147,3 +147,10 @@ void base_map_close(MappedFile *map) {
     if (map->length) munmap((void *)(uintptr_t)map->data, map->length);
     *map = (MappedFile){0};
 }
+
+void base_map_forget(const void *data, size_t length) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t begin = ((uintptr_t)data + page - 1) / page * page,
+                    end = ((uintptr_t)data + length) / page * page;
+    if (begin < end) madvise((void *)begin, end - begin, MADV_DONTNEED);
+}

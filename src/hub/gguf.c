@@ -493,6 +493,23 @@ const HubTensor *hub_gguf_tensors(const HubGguf *gguf, size_t *count) {
     return gguf->tensors;
 }
 
+void hub_gguf_forget_tensors(HubGguf *gguf) {
+    hub_tensors_free(gguf->tensors, gguf->count);
+    gguf->tensors = NULL;
+    gguf->count = gguf->capacity = 0;
+    /* The engine cannot drop an array of its file; an empty one takes its place. */
+    mlx_vector_string keys = mlx_vector_string_new();
+    mlx_array nothing = mlx_array_new_float(0);
+    mlx_io_gguf_get_keys(&keys, gguf->io);
+    for (size_t i = 0; i < mlx_vector_string_size(keys); i++) {
+        char *name = NULL;
+        mlx_vector_string_get(&name, keys, i);
+        if (name) mlx_io_gguf_set_array(gguf->io, name, nothing);
+    }
+    mlx_array_free(nothing);
+    mlx_vector_string_free(keys);
+}
+
 uint64_t hub_gguf_shard_bytes(const HubGguf *gguf) {
     return gguf->shard_bytes;
 }

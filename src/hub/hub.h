@@ -148,6 +148,8 @@ bool hub_gguf_number(HubGguf *gguf, const char *key, double *value); /* flags ar
 const json_t *hub_gguf_config(const HubGguf *gguf);
 /* The tensors of the model folder; borrowed. */
 const HubTensor *hub_gguf_tensors(const HubGguf *gguf, size_t *count);
+/* Ends the tensors, not the metadata: who has copies holds them alone. */
+void hub_gguf_forget_tensors(HubGguf *gguf);
 /* The settings beside the weights: generation_config.json, or modules.json and
  * its folders for an encoder. Puts the stop ids into config. */
 bool hub_gguf_save_settings(HubGguf *gguf, const char *folder, json_t *config, Error *err);

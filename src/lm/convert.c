@@ -50,12 +50,11 @@ bool lm_convert(const char *path, const char *output, const LmConvertOptions *op
     LmSource *source = lm_source_open(path, options->dtype, err);
     bool good =
         source && (plan(source, options, report, err) || base_error_context(err, "%s", path));
-    if (good) {
-        lm_pack_measure(source, report);
-        good = !output || lm_pack_write(source, output, options, err);
-    }
-    lm_source_free(source);
+    if (good) lm_pack_measure(source, report);
+    /* From here the list alone holds the arrays, so that each dies once it is written. */
     mx_drop(scope);
+    good = good && (!output || lm_pack_write(source, output, options, err));
+    lm_source_free(source);
     report->seconds = base_now() - start;
     return good;
 }

@@ -214,10 +214,11 @@ bool lm_fuse(const char *base, const char *adapter, const char *output, bool deq
         lm_tensors_order(&source->tensors);
         if (fusing.gained > 0) report->packing_error = sqrt(fusing.lost / fusing.gained);
         lm_pack_measure(source, &report->written);
-        good = lm_pack_write(source, output, options, err);
     }
-    lm_source_free(source);
+    /* From here the list alone holds the arrays, so that each dies once it is written. */
     mx_drop(scope);
+    good = good && lm_pack_write(source, output, options, err);
+    lm_source_free(source);
     report->written.seconds = base_now() - start;
     return good;
 }

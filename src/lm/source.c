@@ -10,13 +10,15 @@
 
 /* ---- opening ---------------------------------------------------------------------- */
 
+/* The list alone holds the tensors: what is written and removed from it leaves memory. */
 static bool open_folder(LmSource *source, Error *err) {
-    source->folder = hub_model_open(source->path, err);
-    if (!source->folder) return false;
-    source->config = json_copy((json_t *)hub_model_config(source->folder));
+    HubModel *folder = hub_model_open(source->path, err);
+    if (!folder) return false;
+    source->config = json_copy((json_t *)hub_model_config(folder));
     const char *name;
-    for (size_t i = 0; (name = hub_model_name(source->folder, i)) != NULL; i++)
-        lm_tensors_add(&source->tensors, name, hub_model_tensor(source->folder, name));
+    for (size_t i = 0; (name = hub_model_name(folder, i)) != NULL; i++)
+        lm_tensors_add(&source->tensors, name, hub_model_tensor(folder, name));
+    hub_model_free(folder);
     return true;
 }
 
@@ -29,6 +31,7 @@ static bool open_gguf(LmSource *source, const char *dtype, Error *err) {
     const HubTensor *tensors = hub_gguf_tensors(source->gguf, &count);
     for (size_t i = 0; i < count; i++)
         lm_tensors_add(&source->tensors, tensors[i].name, tensors[i].array);
+    hub_gguf_forget_tensors(source->gguf);
     return true;
 }
 
@@ -120,7 +123,6 @@ LmSource *lm_source_open(const char *path, const char *gguf_dtype, Error *err) {
 void lm_source_free(LmSource *source) {
     if (!source) return;
     lm_tensors_free(&source->tensors);
-    hub_model_free(source->folder);
     hub_gguf_free(source->gguf);
     json_decref(source->config);
     free(source->path);

@@ -1,8 +1,8 @@
 /* Reading GGUF, versions 2 and 3: metadata, a list of tensors, then their data.
- * Plain types are views of the mapped file; Q4_0, Q4_1 and Q8_0 are repacked
- * into MLX's affine layout without a change of value; bfloat16 and the other
- * block types become float16. Dimensions are stored innermost first and come out reversed.
- * Every length is checked against the file before it is used. */
+ * Plain types are views of the mapped file; the others are read from it when they are
+ * evaluated: Q4_0, Q4_1 and Q8_0 repacked into MLX's affine layout without a change of
+ * value, bfloat16 and the other block types as float16. Dimensions are stored innermost first and
+ * come out reversed. Every length is checked against the file before it is used. */
 #include "engine/cpu/kernels.h"
 #include "engine/io/gguf_blocks.h"
 #include "engine/io/gguf_object.h"
@@ -193,32 +193,41 @@ static bool check_tensor(Reader *reader, Tensor *tensor, size_t data_start) {
     return true;
 }
 
-typedef struct BlockJob {
+/* What one array takes of a tensor's blocks. */
+typedef enum { PART_VALUES, PART_PACKED, PART_SCALES, PART_BIASES } BlockPart;
+
+typedef struct BlockParam {
     const GgufType *type;
     const uint8_t *in;
-    uint16_t *halves;
-    uint32_t *packed;
-    uint16_t *scales, *biases;
+    BlockPart part;
+} BlockParam;
+
+typedef struct BlockJob {
+    const BlockParam *param;
+    void *out;
 } BlockJob;
 
-static void expand_blocks(void *context, size_t begin, size_t end, int thread) {
+static void read_blocks(void *context, size_t begin, size_t end, int thread) {
     const BlockJob *job = context;
-    const size_t items = job->type->items;
-    float values[GGUF_BLOCK_MAX];
+    const GgufType *type = job->param->type;
     (void)thread;
     for (size_t block = begin; block < end; block++) {
-        job->type->expand(job->in + block * job->type->bytes, values);
-        for (size_t i = 0; i < items; i++)
-            job->halves[block * items + i] = cpu_f16_from_f32(values[i]);
+        const uint8_t *in = job->param->in + block * type->bytes;
+        float values[GGUF_BLOCK_MAX];
+        uint32_t packed[GGUF_AFFINE_GROUP];
+        uint16_t scale, bias, *halves = job->out;
+        if (job->param->part == PART_VALUES) {
+            type->expand(in, values);
+            for (size_t i = 0; i < type->items; i++)
+                halves[block * type->items + i] = cpu_f16_from_f32(values[i]);
+            continue;
+        }
+        type->repack(in, packed, &scale, &bias);
+        if (job->param->part == PART_PACKED)
+            memcpy((uint32_t *)job->out + block * type->bits, packed, type->bits * sizeof *packed);
+        else
+            halves[block] = job->param->part == PART_SCALES ? scale : bias;
     }
-}
-
-static void repack_blocks(void *context, size_t begin, size_t end, int thread) {
-    const BlockJob *job = context;
-    (void)thread;
-    for (size_t block = begin; block < end; block++)
-        job->type->repack(job->in + block * job->type->bytes, job->packed + block * job->type->bits,
-                          job->scales + block, job->biases + block);
 }
 
 enum { BLOCK_GRAIN = 4096 };
@@ -234,13 +243,27 @@ static bool insert_array(Reader *reader, const char *name, Node *node) {
     return true;
 }
 
-static bool load_expanded(Reader *reader, const Tensor *tensor, const uint8_t *data) {
-    Node *node = node_from_data(NULL, MLX_FLOAT16, tensor->shape, tensor->ndim);
-    if (node) {
-        BlockJob job = {.type = tensor->type, .in = data, .halves = node_data(node)};
-        base_parallel_for(tensor->size / tensor->type->items, BLOCK_GRAIN, expand_blocks, &job);
-    }
-    return insert_array(reader, tensor->name, node);
+static bool blocks_eval(Node *node, Error *err) {
+    const BlockParam *param = node->param;
+    if (!node_alloc(node, err)) return false;
+    BlockJob job = {.param = param, .out = node_data(node)};
+    const size_t items = param->part == PART_VALUES   ? param->type->items
+                         : param->part == PART_PACKED ? param->type->bits
+                                                      : 1;
+    const size_t blocks = node->size / items;
+    base_parallel_for(blocks, BLOCK_GRAIN, read_blocks, &job);
+    base_map_forget(param->in, blocks * param->type->bytes);
+    return true;
+}
+
+static const Op blocks_op = {"load", blocks_eval, NULL};
+
+/* An array that is read from the blocks when it is evaluated. */
+static Node *lazy_part(const Reader *reader, const Tensor *tensor, const uint8_t *data,
+                       BlockPart part, mlx_dtype dtype, const int *shape) {
+    const BlockParam param = {tensor->type, data, part};
+    return shared_map_lazy(reader->map, &blocks_op, dtype, shape, tensor->ndim, &param,
+                           sizeof param);
 }
 
 /* X.weight becomes X.weight, X.scales and X.biases. */
@@ -251,31 +274,20 @@ static bool load_affine(Reader *reader, const Tensor *tensor, const uint8_t *dat
     memcpy(group_shape, tensor->shape, sizeof group_shape);
     group_shape[last] = tensor->shape[last] / GGUF_AFFINE_GROUP;
     packed_shape[last] = group_shape[last] * tensor->type->bits;
-
-    Node *packed = node_from_data(NULL, MLX_UINT32, packed_shape, tensor->ndim);
-    Node *scales = packed ? node_from_data(NULL, MLX_FLOAT16, group_shape, tensor->ndim) : NULL;
-    Node *biases = scales ? node_from_data(NULL, MLX_FLOAT16, group_shape, tensor->ndim) : NULL;
-    if (biases) {
-        BlockJob job = {.type = tensor->type,
-                        .in = data,
-                        .packed = node_data(packed),
-                        .scales = node_data(scales),
-                        .biases = node_data(biases)};
-        base_parallel_for(tensor->size / GGUF_AFFINE_GROUP, BLOCK_GRAIN, repack_blocks, &job);
-    } else {
-        node_release(packed);
-        node_release(scales);
-        packed = scales = NULL;
-    }
     const size_t length = strlen(tensor->name);
     const int stem = base_ends_with(tensor->name, ".weight") ? (int)length - 7 : (int)length;
-    char *scales_name = base_format("%.*s.scales", stem, tensor->name);
-    char *biases_name = base_format("%.*s.biases", stem, tensor->name);
-    bool ok = insert_array(reader, tensor->name, packed);
-    ok = insert_array(reader, scales_name, scales) && ok;
-    ok = insert_array(reader, biases_name, biases) && ok;
-    free(scales_name);
-    free(biases_name);
+    char *scales = base_format("%.*s.scales", stem, tensor->name);
+    char *biases = base_format("%.*s.biases", stem, tensor->name);
+    bool ok = insert_array(reader, tensor->name,
+                           lazy_part(reader, tensor, data, PART_PACKED, MLX_UINT32, packed_shape));
+    ok = insert_array(reader, scales,
+                      lazy_part(reader, tensor, data, PART_SCALES, MLX_FLOAT16, group_shape)) &&
+         ok;
+    ok = insert_array(reader, biases,
+                      lazy_part(reader, tensor, data, PART_BIASES, MLX_FLOAT16, group_shape)) &&
+         ok;
+    free(scales);
+    free(biases);
     return ok;
 }
 
@@ -283,7 +295,10 @@ static bool load_tensor(Reader *reader, Tensor *tensor, size_t data_start) {
     if (!check_tensor(reader, tensor, data_start)) return false;
     const uint8_t *data = reader->data + data_start + tensor->offset;
     if (tensor->type->repack) return load_affine(reader, tensor, data);
-    if (tensor->type->expand) return load_expanded(reader, tensor, data);
+    if (tensor->type->expand)
+        return insert_array(
+            reader, tensor->name,
+            lazy_part(reader, tensor, data, PART_VALUES, MLX_FLOAT16, tensor->shape));
     Node *node =
         shared_map_array(reader->map, data, tensor->type->dtype, tensor->shape, tensor->ndim);
     if (tensor->type->dtype == MLX_BFLOAT16) {

@@ -25,15 +25,62 @@ void shared_map_release(void *shared) {
     free(map);
 }
 
+static void share(SharedMap *map) {
+    atomic_fetch_add_explicit(&map->refs, 1, memory_order_relaxed);
+}
+
+/* ---- views ---- */
+
+/* A large array's part of a file: no longer an array, it need not stay in memory. */
+typedef struct MappedPart {
+    SharedMap *map;
+    const uint8_t *data;
+    size_t bytes;
+} MappedPart;
+
+enum { FORGET_BYTES = 1 << 18 }; /* less is not worth a call */
+
+static void part_release(void *payload) {
+    MappedPart *part = payload;
+    if (part->bytes >= FORGET_BYTES) base_map_forget(part->data, part->bytes);
+    shared_map_release(part->map);
+    free(part);
+}
+
+/* ---- copies ---- */
+
+static bool copy_eval(Node *node, Error *err) {
+    const uint8_t *data = *(const uint8_t *const *)node->param;
+    if (!node_alloc(node, err)) return false;
+    memcpy(node_data(node), data, node_nbytes(node));
+    base_map_forget(data, node_nbytes(node));
+    return true;
+}
+
+static const Op copy_op = {"load", copy_eval, NULL};
+
+Node *shared_map_lazy(SharedMap *map, const Op *op, mlx_dtype dtype, const int *shape, int ndim,
+                      const void *param, size_t param_bytes) {
+    share(map);
+    /* An empty array whose buffer stands for the file. */
+    Node *source = node_from_buffer(buffer_foreign(NULL, 0, shared_map_release, map), 0, MLX_UINT8,
+                                    (const int[]){0}, 1);
+    Node *node = node_new_param(op, dtype, shape, ndim, param, param_bytes, NODES(source));
+    node_release(source);
+    return node;
+}
+
 Node *shared_map_array(SharedMap *map, const uint8_t *data, mlx_dtype dtype, const int *shape,
                        int ndim) {
     size_t size;
-    if (!shape_size(shape, ndim, &size) || size == 0 ||
-        (uintptr_t)data % dtype_info[dtype].size != 0)
+    if (!shape_size(shape, ndim, &size) || size == 0)
         return node_from_data(data, dtype, shape, ndim);
-    atomic_fetch_add_explicit(&map->refs, 1, memory_order_relaxed);
-    Buffer *buffer = buffer_foreign((void *)(uintptr_t)data, size * dtype_info[dtype].size,
-                                    shared_map_release, map);
+    if ((uintptr_t)data % dtype_info[dtype].size != 0)
+        return shared_map_lazy(map, &copy_op, dtype, shape, ndim, &data, sizeof data);
+    MappedPart *part = base_alloc(sizeof *part);
+    *part = (MappedPart){map, data, size * dtype_info[dtype].size};
+    share(map);
+    Buffer *buffer = buffer_foreign((void *)(uintptr_t)data, part->bytes, part_release, part);
     return node_from_buffer(buffer, 0, dtype, shape, ndim);
 }
 
