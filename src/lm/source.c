@@ -109,9 +109,10 @@ LmSource *lm_source_open(const char *path, const char *gguf_dtype, Error *err) {
     source->path = base_strdup(path);
     bool gguf = !base_is_dir(path) && (base_is_file(path) || base_ends_with(path, ".gguf"));
     bool good = gguf ? open_gguf(source, gguf_dtype, err) : open_folder(source, err);
-    if (good && !gguf)
-        good = (lm_foreign_adopt(&source->tensors, source->config, err) && sanitize(source, err)) ||
-               base_error_context(err, "%s", path);
+    if (good && !gguf) {
+        good = lm_foreign_adopt(&source->tensors, source->config, err) && sanitize(source, err);
+        if (!good && !base_starts_with(err->message, path)) base_error_context(err, "%s", path);
+    }
     if (good) {
         lm_tensors_order(&source->tensors);
         return source;

@@ -8,7 +8,7 @@
 
 typedef struct LmSource {
     char *path;
-    HubGguf *gguf; /* NULL for a folder; its metadata, the tensors are in the list */
+    HubGguf *gguf;  /* NULL for a folder; its metadata, the tensors are in the list */
     json_t *config; /* owned, may be changed; `quantization` describes the tensors */
     LmTensors tensors;
 } LmSource;

@@ -16,6 +16,7 @@ static mlx_array array_of(mlx_io_gguf gguf, const char *format, const char *name
     snprintf(key, sizeof key, format, name);
     mlx_array array = mlx_array_new();
     assert_int_equal(mlx_io_gguf_get_array(&array, gguf, key), 0);
+    assert_int_equal(mlx_array_eval(array), 0); /* blocks are read when they are needed */
     return array;
 }
 
@@ -25,6 +26,7 @@ static mlx_array expected_in(const char *file, const char *name) {
     mlx_array array = mlx_array_new();
     assert_int_equal(mlx_load_safetensors(&tensors, &metadata, file, cpu), 0);
     assert_int_equal(mlx_map_string_to_array_get(&array, tensors, name), 0);
+    assert_int_equal(mlx_array_eval(array), 0);
     mlx_map_string_to_array_free(tensors);
     mlx_map_string_to_string_free(metadata);
     return array;

@@ -91,6 +91,50 @@ static void test_a_link_out_of_the_folder_is_not_copied(void **state) {
     free(link);
 }
 
+/* 24 matrices of 2 MiB, not on the alignment of their items: each has to be copied. */
+static void make_large(const char *folder) {
+    enum { MATRICES = 24, ROWS = 512, COLUMNS = 2048 };
+    StrBuf header = {0};
+    size_t at = 0;
+    folder_text(folder, "config.json",
+                "{\"model_type\": \"llama\", \"hidden_size\": 2048, \"intermediate_size\": 512, "
+                "\"num_hidden_layers\": 24, \"num_attention_heads\": 16, \"vocab_size\": 64, "
+                "\"rms_norm_eps\": 1e-5}");
+    for (int i = 0; i < MATRICES; i++, at += (size_t)2 * ROWS * COLUMNS)
+        base_str_appendf(&header,
+                         "%s\"model.layers.%d.mlp.up_proj.weight\":{\"dtype\":\"BF16\",\"shape\":"
+                         "[%d,%d],\"data_offsets\":[%zu,%zu]}",
+                         i ? "," : "{", i, ROWS, COLUMNS, at, at + (size_t)2 * ROWS * COLUMNS);
+    base_str_append(&header, header.length % 2 ? "} " : "}");
+    folder_safetensors(folder, "model.safetensors", header.data, at);
+    base_str_free(&header);
+}
+
+static void test_memory_holds_one_tensor_not_the_model(void **state) {
+    static const LmConvertOptions options[] = {
+        {.quiet = true},
+        {.quiet = true, .quantize = true},
+        {.quiet = true, .dtype = "float16"},
+        {.quiet = true, .quantize = true, .mode = "nvfp4", .dtype = "float32"}};
+    char *model = base_path_join(*state, "large");
+    assert_true(base_make_dirs(model, NULL));
+    make_large(model);
+    for (size_t i = 0; i < BASE_COUNT(options); i++) {
+        Error err = {0};
+        LmConvertReport report;
+        size_t before = 0, peak = 0;
+        char *output = base_format("%s/out%zu", (char *)*state, i);
+        mlx_get_active_memory(&before);
+        mlx_reset_peak_memory();
+        if (!lm_convert(model, output, &options[i], &report, &err)) fail_msg("%s", err.message);
+        mlx_get_peak_memory(&peak);
+        if (peak - before > (size_t)3 * (options[i].dtype ? 4 : 2) << 20)
+            fail_msg("case %zu held %zu bytes", i, peak - before);
+        free(output);
+    }
+    free(model);
+}
+
 int main(void) {
 #define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, folder_make, folder_drop)
     const struct CMUnitTest tests[] = {
@@ -98,6 +142,7 @@ int main(void) {
         IN_FOLDER(test_dequantised_weights_have_the_shapes_of_the_dense_ones),
         IN_FOLDER(test_an_estimate_is_what_would_be_written),
         IN_FOLDER(test_wrong_settings_are_refused_and_nothing_is_written),
+        IN_FOLDER(test_memory_holds_one_tensor_not_the_model),
         IN_FOLDER(test_a_link_out_of_the_folder_is_not_copied),
     };
     return cmocka_run_group_tests_name("convert", tests, NULL, NULL);

@@ -5,6 +5,7 @@
 #include "base/base.h"
 #include "cpu/table.h"
 
+#include <float.h>
 #include <math.h>
 
 static const float E2M1_MAX = 6.0f, E4M3_MAX = 448.0f;
@@ -55,11 +56,12 @@ static float rounded(CpuType type, float value) {
 /* The nearest E2M1 code, the smaller value on ties, no negative zero; NaN and
  * infinity are as near to zero as to any other. */
 static uint32_t nearest_e2m1(float value) {
-    static const float middle[] = {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f};
-    uint32_t code = 0;
-    if (!isfinite(value)) return 0;
-    while (code < 7 && fabsf(value) > middle[code]) code++;
-    return code && value < 0 ? code | 8 : code;
+    const float a = fabsf(value);
+    const uint32_t finite = a <= FLT_MAX;
+    const uint32_t code = (uint32_t)(a > 0.25f) + (uint32_t)(a > 0.75f) + (uint32_t)(a > 1.25f) +
+                          (uint32_t)(a > 1.75f) + (uint32_t)(a > 2.5f) + (uint32_t)(a > 3.5f) +
+                          (uint32_t)(a > 5.0f);
+    return finite * (code | (uint32_t)(value < -0.25f) << 3);
 }
 
 typedef struct FpQuantize {
@@ -87,26 +89,57 @@ static uint8_t group_scale(const FpQuantize *q, float top, float *divisor) {
     return byte > 0.0f ? (uint8_t)fminf(byte, 255.0f) : 0;
 }
 
+/* The largest magnitude; NaN, whose bits are above those of all others, stays. */
+static float largest(const float *w, size_t count) {
+    uint32_t top = 0;
+    for (size_t i = 0; i < count; i++) {
+        const uint32_t bits = float_bits(w[i]) & 0x7FFFFFFF;
+        top = bits > top ? bits : top;
+    }
+    float value;
+    memcpy(&value, &top, sizeof value);
+    return value;
+}
+
+static void put_codes(const FpQuantize *q, const float *values, uint32_t *words) {
+    const uint32_t per = q->mode == CPU_MXFP8 ? 4 : 8, bits = 32 / per;
+    for (size_t i = 0; i < q->cols / per; i++) {
+        uint32_t codes[8], word = 0;
+        for (uint32_t j = 0; j < per; j++) {
+            const float value = values[i * per + j] * q->encoding;
+            codes[j] = bits == 8 ? cpu_fp8_from_f32(value) : nearest_e2m1(value);
+        }
+        for (uint32_t j = 0; j < per; j++) word |= codes[j] << j * bits;
+        words[i] = word;
+    }
+}
+
+/* A row at a time, so that types are converted by the fast kernels. */
 static void fp_quantize_slice(void *context, size_t begin, size_t end, int thread) {
     const FpQuantize *q = context;
-    const size_t group = q->mode == CPU_NVFP4 ? 16 : 32, groups = q->cols / group;
-    const unsigned bits = q->mode == CPU_MXFP8 ? 8 : 4;
+    const Kernels *kernels = cpu_kernels();
+    const size_t cols = q->cols, group = q->mode == CPU_NVFP4 ? 16 : 32, groups = cols / group;
+    const size_t row_words = cols * (q->mode == CPU_MXFP8 ? 8 : 4) / 32;
+    float *values = cpu_scratch_take(2 * cols * sizeof(float)), *half = values + cols;
     (void)thread;
-    for (size_t i = begin * groups; i < end * groups; i++) {
-        float w[32], top = 0, divisor;
-        for (size_t j = 0; j < group; j++) {
-            w[j] = cpu_load(q->w, q->type, i * group + j);
-            if (isnan(w[j]) || fabsf(w[j]) > top) top = fabsf(w[j]); /* NaN stays */
+    for (size_t r = begin; r < end; r++) {
+        const char *row = (const char *)q->w + r * cols * cpu_type_size(q->type);
+        if (q->type == CPU_F32)
+            memcpy(values, row, cols * sizeof *values);
+        else
+            kernels->to_f32[q->type](values, row, cols);
+        for (size_t g = 0; g < groups; g++) {
+            float *w = values + g * group, divisor;
+            q->scales[r * groups + g] = group_scale(q, largest(w, group), &divisor);
+            for (size_t j = 0; j < group; j++) w[j] /= divisor;
         }
-        q->scales[i] = group_scale(q, top, &divisor);
-        uint32_t *words = q->words + i * group * bits / 32;
-        memset(words, 0, group * bits / 8);
-        for (size_t j = 0; j < group; j++) {
-            float value = rounded(q->type, w[j] / divisor) * q->encoding;
-            uint32_t code = bits == 8 ? cpu_fp8_from_f32(value) : nearest_e2m1(value);
-            words[j * bits / 32] |= code << j * bits % 32;
+        if (q->type != CPU_F32) { /* mlx divides in the type of the weights */
+            kernels->from_f32[q->type](half, values, cols);
+            kernels->to_f32[q->type](values, half, cols);
         }
+        put_codes(q, values, q->words + r * row_words);
     }
+    cpu_scratch_give(values);
 }
 
 void cpu_fp_quantize(CpuQuantMode mode, const void *w, CpuType type, size_t rows, size_t cols,
