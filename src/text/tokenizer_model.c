@@ -95,7 +95,10 @@ static bool finish_wordpiece(TextModel *model, Error *err) {
 bool text_model_add_scored(TextModel *model, const char *text, size_t length, double score,
                            Error *err) {
     size_t id = model->vocab.size;
+    int32_t before = text_vocab_find(&model->vocab, text, length);
     if (!text_vocab_add(&model->vocab, text, length, (int64_t)id, err)) return false;
+    /* Listed twice: text means the later one, but both decode. */
+    if (before >= 0) model->vocab.entries[before] = model->vocab.entries[id];
     model->scores =
         base_grow(model->scores, &model->score_room, model->vocab.size, sizeof *model->scores);
     model->scores[id] = score;

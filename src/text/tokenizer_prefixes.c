@@ -11,8 +11,8 @@ typedef struct Entry {
 static int by_text(const void *left, const void *right) {
     const Entry *a = left, *b = right;
     int order = memcmp(a->text, b->text, BASE_MIN(a->length, b->length));
-    if (order) return order;
-    return (a->length > b->length) - (a->length < b->length);
+    if (!order) order = (a->length > b->length) - (a->length < b->length);
+    return order ? order : (a->id > b->id) - (a->id < b->id);
 }
 
 /* Entries [begin, end) share their first `depth` bytes with the node. */

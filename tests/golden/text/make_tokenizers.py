@@ -1,10 +1,10 @@
-# Makes the files of this folder that test_tokenizer_parity.c reads: two small
-# models (byte-level BPE and SentencePiece BPE with byte fallback) and a
-# WordPiece one, and tokenizer_variants.json, which lists pipelines over them
+# Makes the files of this folder that test_tokenizer_parity.c reads: small
+# models (byte-level BPE, SentencePiece BPE with byte fallback, BPE with affixes,
+# WordPiece, Unigram) and tokenizer_variants.json, which lists pipelines over them
 # with the FNV-1a digests of the ids and texts that the Python package
 # `tokenizers` 0.23.3 gives for generated text. The generator below and the one
 # in the test are the same.
-import json, os, struct
+import base64, json, os, struct, sys
 from tokenizers import Tokenizer, models, trainers, pre_tokenizers, normalizers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -52,9 +52,10 @@ def mixed_text(seed, units):
 
 
 def every_code_point():
+    """Without the planes where nothing is assigned but at their ends."""
     out = []
     for c in range(0x110000):
-        if 0xD800 <= c <= 0xDFFF:
+        if 0xD800 <= c <= 0xDFFF or 0x33480 <= c < 0xDFF00 or 0xE0200 <= c < 0x10FF00:
             continue
         out.append(("a" if c % 3 == 0 else "") + chr(c) + (" " if c % 5 == 0 else ""))
     return "".join(out)
@@ -112,6 +113,22 @@ def train():
     tree["post_processor"] = {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}
     tree["decoder"] = {"type": "WordPiece", "prefix": "##", "cleanup": True}
     write("wordpiece.json", tree)
+
+    letters = ["".join(c for c in text if c in " \n" or "!" <= c < "\x7f" or "\u0410" <= c < "\u0450" or c in "é日本語") for text in corpus]
+    t = Tokenizer(models.Unigram())
+    t.pre_tokenizer = pre_tokenizers.Metaspace()
+    t.train_from_iterator(letters, trainers.UnigramTrainer(vocab_size=500, unk_token="<unk>", show_progress=False,
+                          special_tokens=["<s>", "<unk>", "</s>"] + ["<0x%02X>" % i for i in range(256)]))
+    tree = json.loads(t.to_str())
+    tree["added_tokens"] = [added(x, id=i) for i, x in enumerate(["<s>", "<unk>", "</s>"])]
+    tree["decoder"] = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}
+    write("unigram.json", tree)
+
+    t = Tokenizer(models.BPE(unk_token="<unk>", continuing_subword_prefix="@@", end_of_word_suffix="</w>"))
+    t.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    t.train_from_iterator(letters, trainers.BpeTrainer(vocab_size=600, show_progress=False, special_tokens=["<unk>", "<s>", "</s>"],
+                          continuing_subword_prefix="@@", end_of_word_suffix="</w>"))
+    write("affixes.json", json.loads(t.to_str()))
 
 
 C = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -204,18 +221,81 @@ def variants():
     yield "bert, short words", W, dict(model={"max_input_chars_per_word": 5})
 
 
+    U = "unigram.json"
+    charsmap = sentencepiece_charsmap()
+    meta = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+    yield "unigram", U, dict()
+    yield "unigram, every code point", U, dict(every=True)
+    yield "unigram, bytes", U, dict(model={"byte_fallback": True}, decoder={"type": "Sequence", "decoders": [{"type": "ByteFallback"}, meta]})
+    yield "unigram, one piece", U, dict(pre_tokenizer=dict(meta, split=False))
+    yield "unigram, scripts", U, dict(pre_tokenizer=seq(meta, {"type": "UnicodeScripts"}), model={"byte_fallback": True})
+    yield "scripts, every code point", U, dict(pre_tokenizer={"type": "UnicodeScripts"}, every=True)
+    yield "unigram, charsmap", U, dict(normalizer={"type": "Sequence", "normalizers": [{"type": "Precompiled", "precompiled_charsmap": charsmap},
+                                       {"type": "Strip", "strip_left": False, "strip_right": True}, {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "▁"}]})
+    yield "charsmap, every code point", U, dict(normalizer={"type": "Precompiled", "precompiled_charsmap": charsmap}, every=True)
+    A = "affixes.json"
+    yield "affixes", A, dict(decoder={"type": "BPEDecoder", "suffix": "</w>"})
+    yield "affixes, one unknown", A, dict(model={"fuse_unk": True}, decoder=None)
+    yield "affixes, lowercase", A, dict(normalizer={"type": "Lowercase"}, decoder={"type": "Fuse"})
+    words = {"type": "WordLevel", "vocab": {w: i for i, w in enumerate(["<unk>", "the", "a", "12", "A", "B", "1", "is", "it", "to", "in", "_", "'s"])}, "unk_token": "<unk>"}
+    level = dict(pre_tokenizer={"type": "Whitespace"}, replace_model=words, added_tokens=[], post_processor=None)
+    yield "words", W, dict(level, normalizer={"type": "Lowercase"}, decoder=None)
+    yield "words, wordpiece decoder", W, dict(level, normalizer=None, decoder={"type": "WordPiece", "prefix": "##", "cleanup": True})
+    special = lambda name, type_id=0: {"SpecialToken": {"id": name, "type_id": type_id}}
+    part = lambda name, type_id=0: {"Sequence": {"id": name, "type_id": type_id}}
+    named = {"[CLS]": {"id": "[CLS]", "ids": [2], "tokens": ["[CLS]"]}, "[X]": {"id": "[X]", "ids": [3, 4], "tokens": ["[SEP]", "[MASK]"]}}
+    template = {"type": "TemplateProcessing", "single": [special("[X]"), part("A"), special("[CLS]")],
+                "pair": [special("[CLS]"), part("B", 1), special("[X]", 2), part("A"), special("[CLS]", 1)], "special_tokens": named}
+    roberta = {"type": "RobertaProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2], "trim_offsets": True, "add_prefix_space": False}
+    plain = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True}
+    for post in [template, roberta, {"type": "Sequence", "processors": [plain, template]}, plain, None]:
+        yield "post %s" % (post and post["type"]), W, dict(post_processor=post, pair=True)
+    yield "post Bert", W, dict(pair=True)
+
+
+def sentencepiece_charsmap():
+    """Of spm_unigram, which make_files.py made: field 2 of field 3 of the model."""
+    def fields(data):
+        at = 0
+        def varint():
+            nonlocal at
+            value = shift = 0
+            while True:
+                byte = data[at]
+                at += 1
+                value |= (byte & 127) << shift
+                shift += 7
+                if byte < 128:
+                    return value
+        while at < len(data):
+            key = varint()
+            size = {0: None, 1: 8, 2: None, 5: 4}[key & 7]
+            if key & 7 == 0:
+                varint()
+                continue
+            size = varint() if size is None else size
+            yield key >> 3, data[at:at + size]
+            at += size
+    data = open(os.path.join(HERE, "spm_unigram", "tokenizer.model"), "rb").read()
+    spec = next(v for k, v in fields(data) if k == 3)
+    return base64.b64encode(next(v for k, v in fields(spec) if k == 2)).decode()
+
+
 def build(base, change):
     tree = json.load(open(os.path.join(HERE, base), encoding="utf-8"))
     for key, value in change.items():
         if key == "model":
             tree["model"].update(value)
-        elif key != "every":
+        elif key == "replace_model":
+            tree["model"] = value
+        elif key not in ("every", "pair"):
             tree[key] = value
     return tree
 
 
 def main():
-    train()
+    if "--train" in sys.argv:
+        train()
     every, text, out = every_code_point(), mixed_text(1, 12000), []
     short = [mixed_text(1000 + i, 8) for i in range(200)]
     for name, base, change in variants():
@@ -225,6 +305,10 @@ def main():
             ids = t.encode(every, add_special_tokens=False).ids
         else:
             ids = t.encode(text, add_special_tokens=True).ids
+            if change.get("pair"):
+                for i in range(0, 200, 2):
+                    both = t.encode(short[i], short[i + 1], add_special_tokens=True)
+                    ids += both.ids + both.type_ids
             for s in short:
                 t.encode_special_tokens = len(s) % 2 == 1
                 ids += t.encode(s, add_special_tokens=False).ids
