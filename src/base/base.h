@@ -71,6 +71,8 @@ void *base_try_alloc(size_t count, size_t bytes, Error *err); /* NULL and *err o
 char *base_strdup(const char *text);
 char *base_strndup(const char *text, size_t length);
 char *base_format(const char *format, ...) BASE_PRINTF(1, 2); /* caller frees */
+/* 1234567 -> "1.2 MB"; one of four buffers a thread. */
+const char *base_bytes_text(uint64_t bytes);
 /* Grows a dynamic array so that it holds `needed` elements of `bytes` each;
  * *capacity is in elements. Returns the (moved) array. */
 void *base_grow(void *array, size_t *capacity, size_t needed, size_t bytes);

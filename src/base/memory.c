@@ -54,6 +54,21 @@ char *base_format(const char *format, ...) {
     return checked(length < 0 ? NULL : text);
 }
 
+const char *base_bytes_text(uint64_t bytes) {
+    static _Thread_local char ring[4][32];
+    static _Thread_local int next;
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
+    double value = (double)bytes;
+    size_t unit = 0;
+    while (value >= 999.95 && unit + 1 < BASE_COUNT(units)) {
+        value /= 1000;
+        unit++;
+    }
+    char *text = ring[next++ & 3];
+    snprintf(text, sizeof ring[0], unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
+    return text;
+}
+
 void *base_grow(void *array, size_t *capacity, size_t needed, size_t bytes) {
     if (needed <= *capacity) return array;
     size_t wanted = *capacity < 8 ? 8 : *capacity + *capacity / 2;

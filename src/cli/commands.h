@@ -83,8 +83,6 @@ char *input_unescape(const char *text);
 void output_json(json_t *value);
 /* A JSON string of bytes that may not be UTF-8: what is not becomes U+FFFD. */
 json_t *output_string(const char *text, size_t length);
-/* 1234567 -> "1.2 MB"; a small ring of buffers. */
-const char *output_bytes(uint64_t bytes);
 /* False and *err when standard output cannot take what was written. */
 bool output_flush(Error *err);
 

@@ -71,7 +71,7 @@ static void print_text(const RagIngestReport *report) {
            report->failed);
     double embed = report->embed_seconds;
     printf("%zu chunks of %s of text embedded in %.2f s (%.1f chunks/s), %.2f s in all\n",
-           report->chunks_embedded, output_bytes(report->text_bytes), embed,
+           report->chunks_embedded, base_bytes_text(report->text_bytes), embed,
            embed > 0 ? (double)report->chunks_embedded / embed : 0, report->total_seconds);
 }
 

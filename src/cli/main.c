@@ -210,6 +210,8 @@ int main(int count, char **words) {
     setlocale(LC_CTYPE, "");
     /* A reader that goes away ends the program quietly, whatever our parent set. */
     signal(SIGPIPE, SIG_DFL);
+    /* A file that may not grow further is an error like a full disk. */
+    signal(SIGXFSZ, SIG_IGN);
     const CommandLink *link = count > 0 ? command_link(words[0]) : NULL;
     char **more = linked_words(link, &count, words);
     const int status = dispatch(link, count, more ? more : words);

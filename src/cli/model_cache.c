@@ -45,8 +45,8 @@ static void print_downloaded(const DownloadArguments *arguments, const HubDownlo
     }
     if (!arguments->quiet && !result->stale)
         fprintf(stderr, "%s: %zu files, %s; fetched %zu, %s, in %.1f s\n", arguments->model,
-                result->files, output_bytes(result->bytes), result->fetched,
-                output_bytes(result->fetched_bytes), seconds);
+                result->files, base_bytes_text(result->bytes), result->fetched,
+                base_bytes_text(result->fetched_bytes), seconds);
     puts(result->folder);
 }
 
@@ -308,7 +308,7 @@ static int run_remove(const void *given, Error *err) {
         if (good && arguments->json) output_json(repo_json(repos.chosen[i]));
         if (good && !arguments->json)
             printf("%s: removed, %s freed\n", repos.chosen[i]->id,
-                   output_bytes(repos.chosen[i]->bytes));
+                   base_bytes_text(repos.chosen[i]->bytes));
     }
     repos_close(&repos);
     return good ? 0 : 1;
@@ -379,7 +379,7 @@ static int run_verify(const void *given, Error *err) {
         base_hint(err, "Fetch it again: mlx-rag model download --force-download ID");
     } else if (good && !arguments->json) {
         printf("%s: %zu files, %s, good; %zu checked by their hash\n", arguments->model,
-               result.files, output_bytes(result.bytes), result.hashed);
+               result.files, base_bytes_text(result.bytes), result.hashed);
     }
     return good ? 0 : 1;
 }

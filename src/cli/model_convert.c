@@ -74,11 +74,12 @@ static json_t *report_json(const ConvertArguments *arguments, const LmConvertRep
 static void report_text(const ConvertArguments *arguments, const LmConvertReport *report) {
     printf("%s: %s, %.1f M parameters, %s from %s, %.3f bits per weight",
            arguments->estimate ? "estimate" : arguments->output, report->model_type,
-           (double)report->parameters / 1e6, output_bytes(report->bytes),
-           output_bytes(report->source_bytes), report->bits_per_weight);
+           (double)report->parameters / 1e6, base_bytes_text(report->bytes),
+           base_bytes_text(report->source_bytes), report->bits_per_weight);
     if (!arguments->estimate)
-        printf(", %.2f s, %s/s", report->seconds,
-               output_bytes((uint64_t)((double)report->source_bytes / (report->seconds + 1e-9))));
+        printf(
+            ", %.2f s, %s/s", report->seconds,
+            base_bytes_text((uint64_t)((double)report->source_bytes / (report->seconds + 1e-9))));
     putchar('\n');
 }
 

@@ -34,7 +34,7 @@ json_t *export_report_json(const char *path, const LmExportReport *report) {
 
 void export_report_text(const char *path, const LmExportReport *report) {
     printf("%s: %zu tensors, mostly %s, %s, %.2f s\n", path ? path : "estimate", report->tensors,
-           report->type, output_bytes(report->bytes), report->seconds);
+           report->type, base_bytes_text(report->bytes), report->seconds);
     if (report->kept + report->unpacked)
         printf("%zu packed matrices keep their values, %zu were packed otherwise\n", report->kept,
                report->unpacked);

@@ -32,7 +32,7 @@ static const Option option_table[] = {
 
 static void report_text(const FuseArguments *arguments, const LmFuseReport *report) {
     printf("%s: %s, %zu modules fused, %s, %.3f bits per weight, %.2f s\n", arguments->output,
-           report->written.model_type, report->fused, output_bytes(report->written.bytes),
+           report->written.model_type, report->fused, base_bytes_text(report->written.bytes),
            report->written.bits_per_weight, report->written.seconds);
 }
 

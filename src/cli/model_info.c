@@ -41,7 +41,7 @@ static void print_text(const char *folder, const HubInfo *info) {
     printf("%-16s %s\n", "architecture", info->architecture);
     printf("%-16s %llu (%.1f M)\n", "parameters", (unsigned long long)info->parameters,
            (double)info->parameters / 1e6);
-    printf("%-16s %s in %zu tensors, %zu file%s\n", "weights", output_bytes(info->weight_bytes),
+    printf("%-16s %s in %zu tensors, %zu file%s\n", "weights", base_bytes_text(info->weight_bytes),
            info->tensors, info->shards, info->shards == 1 ? "" : "s");
     printf("%-16s %.3f\n", "bits per weight", info->bits_per_weight);
     if (info->bits)

@@ -29,21 +29,6 @@ json_t *output_string(const char *text, size_t length) {
     return string;
 }
 
-const char *output_bytes(uint64_t bytes) {
-    static _Thread_local char ring[4][32];
-    static _Thread_local int next;
-    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
-    double value = (double)bytes;
-    size_t unit = 0;
-    while (value >= 999.95 && unit + 1 < BASE_COUNT(units)) {
-        value /= 1000;
-        unit++;
-    }
-    char *text = ring[next++ & 3];
-    snprintf(text, sizeof ring[0], unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
-    return text;
-}
-
 bool output_flush(Error *err) {
     if (fflush(stdout) == 0 && !ferror(stdout)) return true;
     return base_fail_errno(err, "standard output");

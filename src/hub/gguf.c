@@ -451,7 +451,7 @@ static bool read_model(HubGguf *gguf, const char *file, const char *dtype, Error
     if (dtype && (!mx_dtype_parse(dtype, &wanted) || !mx_is_float(wanted)))
         return base_fail(err, ERROR_INPUT, "unknown dtype \"%.32s\" (float16, bfloat16 or float32)",
                          dtype);
-    if (mlx_load_gguf(&gguf->io, file, mx_stream()) != 0) return hub_engine_failed(file, err);
+    if (mlx_load_gguf(&gguf->io, file, mx_stream()) != 0) return mx_file_failed(file, err);
     mlx_vector_string keys = mlx_vector_string_new();
     mlx_io_gguf_get_keys(&keys, gguf->io);
     gguf->dtype = dtype ? wanted : natural_dtype(gguf, keys);

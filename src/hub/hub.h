@@ -78,7 +78,7 @@ bool hub_quantization_make(const char *mode, int group_size, int bits, MxQuant *
 /* A summary for people and for `model info`. */
 typedef struct HubInfo {
     char architecture[64]; /* model_type */
-    char tokenizer[32];    /* BPE, WordPiece, Unigram, or "" when there is none */
+    char tokenizer[32];    /* BPE, WordPiece, Unigram, another file's name, or "": none */
     char dtype[16];        /* of the unquantised floating tensors; "mixed" */
     uint64_t parameters;   /* logical: a packed weight counts its values */
     uint64_t weight_bytes;

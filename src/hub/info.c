@@ -67,9 +67,13 @@ static void count_weights(const HubModel *model, HubInfo *info) {
         info->bits_per_weight = (double)info->weight_bytes * 8 / (double)info->parameters;
 }
 
+/* What a tokenizer.json says of its model, or the name of another file. */
 static void read_tokenizer(const char *folder, HubInfo *info) {
+    static const char *const others[] = {"tekken.json", "tokenizer.model", "tiktoken.model",
+                                         "spiece.model"};
     char *path = base_path_join(folder, "tokenizer.json");
-    if (base_is_file(path)) {
+    bool found = base_is_file(path);
+    if (found) {
         json_t *tokenizer = base_json_load(path, NULL);
         const char *type =
             json_string_value(json_object_get(json_object_get(tokenizer, "model"), "type"));
@@ -77,6 +81,21 @@ static void read_tokenizer(const char *folder, HubInfo *info) {
         json_decref(tokenizer);
     }
     free(path);
+    for (size_t i = 0; !found && i < BASE_COUNT(others); i++) {
+        path = base_path_join(folder, others[i]);
+        found = base_is_file(path);
+        if (found) snprintf(info->tokenizer, sizeof info->tokenizer, "%s", others[i]);
+        free(path);
+    }
+    char **names = NULL;
+    size_t count = 0;
+    if (!found) base_list_dir(folder, &names, &count, NULL);
+    for (size_t i = 0; i < count; i++) {
+        if (base_ends_with(names[i], ".tiktoken"))
+            snprintf(info->tokenizer, sizeof info->tokenizer, "%s", names[i]);
+        free(names[i]);
+    }
+    free(names);
 }
 
 bool hub_model_info(const char *folder, HubInfo *info, Error *err) {

@@ -23,9 +23,6 @@ size_t hub_config_eos(const json_t *config, int *ids, size_t capacity);
 
 /* ---- tensors (model.c) ----------------------------------------------------- */
 
-/* Adds the failure that the engine just reported to *err, after "context: ".
- * Returns false. */
-bool hub_engine_failed(const char *context, Error *err);
 /* Values of a packed weight with `bits` a value, or elements of a dense one. */
 uint64_t hub_logical_size(mlx_array weight, int bits);
 /* One safetensors file of the tensors whose shard is `index`; of all when `shard`

@@ -2,7 +2,6 @@
  * their names. The shards stay mapped; nothing is copied. */
 #include "hub/internal.h"
 #include "hub/torch.h"
-#include "mx/thread.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -31,28 +30,6 @@ struct HubModel {
 };
 
 /* ---- helpers of the room ------------------------------------------------- */
-
-/* The engine ends a message with " at file.c:123", which says nothing to a
- * person who gave a bad file. */
-static void cut_source_line(char *message) {
-    char *at = NULL;
-    for (char *next = strstr(message, " at "); next; next = strstr(next + 1, " at ")) at = next;
-    if (!at || strchr(at + 4, ' ')) return;
-    const char *colon = strrchr(at, ':');
-    if (colon && colon[1] && strspn(colon + 1, "0123456789") == strlen(colon + 1)) *at = '\0';
-}
-
-bool hub_engine_failed(const char *context, Error *err) {
-    static const char frame[] = "reading(): ";
-    mx_settle(1, MX_NONE, "reading", NULL, 0);
-    Error failure = {0};
-    mx_check(&failure);
-    cut_source_line(failure.message);
-    const char *message = failure.message;
-    if (base_starts_with(message, frame)) message += strlen(frame);
-    if (strstr(message, context)) return base_fail(err, ERROR_INPUT, "%s", message);
-    return base_fail(err, ERROR_INPUT, "%s: %s", context, message);
-}
 
 uint64_t hub_logical_size(mlx_array weight, int bits) {
     uint64_t size = mlx_array_size(weight);
@@ -90,7 +67,7 @@ static bool load_safetensors(const char *path, MxFileVisitor visitor, Error *err
         mlx_array_free(array);
         mlx_map_string_to_array_iterator_free(it);
     } else {
-        hub_engine_failed(path, err);
+        mx_file_failed(path, err);
     }
     mlx_map_string_to_array_free(arrays);
     mlx_map_string_to_string_free(texts);
@@ -162,39 +139,40 @@ static bool has_shard(const HubModel *model, const char *name) {
 
 /* Every shard that the index names must be there: a download that stopped
  * half-way is the usual reason that it is not. */
-static bool check_index(const HubModel *model, Error *err) {
-    char *path = base_path_join(model->folder, model->layout->index);
-    bool good = true;
-    if (base_is_file(path)) {
-        json_t *index = base_json_load(path, err);
-        json_t *map = json_object_get(index, "weight_map");
-        good = index != NULL;
-        if (good && !json_is_object(map))
-            good = base_fail(err, ERROR_INPUT, "%s: weight_map is not an object", path);
-        const char *tensor;
-        json_t *file;
-        json_object_foreach(map, tensor, file) {
-            const char *shard = json_string_value(file);
-            if (good && !shard)
-                good = base_fail(err, ERROR_INPUT, "%s: weight_map of %s is not a file name", path,
-                                 tensor);
-            if (good && !has_shard(model, shard)) {
-                good = base_fail(err, ERROR_INPUT, "%s: shard %s is missing", path, shard);
-                base_hint(err, "Download or convert the model again.");
-            }
+static bool check_shards(const HubModel *model, const char *path, json_t *map, Error *err) {
+    const char *tensor;
+    json_t *file;
+    json_object_foreach(map, tensor, file) {
+        const char *shard = json_string_value(file);
+        if (!shard)
+            return base_fail(err, ERROR_INPUT, "%s: weight_map of %s is not a file name", path,
+                             tensor);
+        if (!has_shard(model, shard)) {
+            base_fail(err, ERROR_INPUT, "%s: shard %s is missing", path, shard);
+            return base_hint(err, "Download or convert the model again.");
         }
-        json_decref(index);
     }
-    free(path);
-    return good;
+    return true;
+}
+
+/* And every tensor. */
+static bool check_tensors(const HubModel *model, const char *path, json_t *map, Error *err) {
+    const char *tensor;
+    json_t *file;
+    json_object_foreach(map, tensor, file) {
+        if (hub_model_tensor(model, tensor).ctx) continue;
+        base_fail(err, ERROR_INPUT, "%s: tensor %s is not in %s", path, tensor,
+                  json_string_value(file));
+        return base_hint(err, "Download or convert the model again.");
+    }
+    return true;
 }
 
 static int by_entry_name(const void *a, const void *b) {
     return strcmp(((const Entry *)a)->tensor.name, ((const Entry *)b)->tensor.name);
 }
 
-static bool load_weights(HubModel *model, Error *err) {
-    if (!find_shards(model, err) || !check_index(model, err)) return false;
+static bool load_shards(HubModel *model, Error *err) {
     for (size_t i = 0; i < model->shard_count; i++)
         if (!load_shard(model, i, err)) return false;
     if (model->count > 1)
@@ -207,6 +185,22 @@ static bool load_weights(HubModel *model, Error *err) {
         return base_hint(err, "Remove the file that does not belong to this model.");
     }
     return true;
+}
+
+static bool load_weights(HubModel *model, Error *err) {
+    if (!find_shards(model, err)) return false;
+    char *path = base_path_join(model->folder, model->layout->index);
+    bool indexed = base_is_file(path);
+    json_t *index = indexed ? base_json_load(path, err) : NULL;
+    json_t *map = json_object_get(index, "weight_map");
+    bool good = index || !indexed;
+    if (index && !json_is_object(map))
+        good = base_fail(err, ERROR_INPUT, "%s: weight_map is not an object", path);
+    good = good && check_shards(model, path, map, err) && load_shards(model, err) &&
+           check_tensors(model, path, map, err);
+    json_decref(index);
+    free(path);
+    return good;
 }
 
 /* ---- the face -------------------------------------------------------------- */

@@ -35,7 +35,7 @@ bool lm_encoder_open(EncoderModel *model, const char *path, const LmOpenOptions 
     if (ok && !options->no_tokenizer) {
         ok = lm_open_tokenizer(path, model_encoder_vocab(model->encoder), &model->tokenizer, err);
         if (ok && !model->tokenizer)
-            ok = base_fail(err, ERROR_INPUT, "%s: tokenizer.json is missing", path);
+            ok = base_fail(err, ERROR_INPUT, "%s: the model has no tokenizer", path);
     }
     mx_drop(s);
     if (!ok) lm_encoder_close(model);

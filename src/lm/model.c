@@ -18,10 +18,7 @@ bool lm_params_dtype(NnParams *params, const char *name, Error *err) {
 
 bool lm_open_tokenizer(const char *folder, int rows, TextTokenizer **tokenizer, Error *err) {
     *tokenizer = NULL;
-    char *path = base_path_join(folder, "tokenizer.json");
-    bool exists = base_is_file(path);
-    free(path);
-    if (!exists) return true;
+    if (!text_tokenizer_exists(folder)) return true;
     *tokenizer = text_tokenizer_open(folder, err);
     if (!*tokenizer) return false;
     int known = text_tokenizer_vocab_size(*tokenizer);
@@ -31,7 +28,7 @@ bool lm_open_tokenizer(const char *folder, int rows, TextTokenizer **tokenizer, 
         *tokenizer = NULL;
         base_fail(err, ERROR_INPUT, "%s: the tokenizer knows %d ids, the model has %d", folder,
                   known, rows);
-        return base_hint(err, "Does tokenizer.json belong to this model?");
+        return base_hint(err, "Does the tokenizer belong to this model?");
     }
     return true;
 }

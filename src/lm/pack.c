@@ -297,8 +297,8 @@ bool lm_pack_space(const char *path, uint64_t bytes, Error *err) {
     if (!known) return true;
     const uint64_t room = (uint64_t)disk.f_bavail * disk.f_frsize;
     if (room >= bytes) return true;
-    base_fail(err, ERROR_IO, "the model takes %.1f GB and the disk has room for %.1f GB",
-              (double)bytes / 1e9, (double)room / 1e9);
+    base_fail(err, ERROR_IO, "the model takes %s and the disk has room for %s",
+              base_bytes_text(bytes), base_bytes_text(room));
     return base_hint(err, "Free space or choose a folder on another disk.");
 }
 

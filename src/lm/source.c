@@ -75,16 +75,21 @@ static void describe_moved(LmSource *source, const json_t *moved) {
     }
 }
 
+static NnParams *tree_of(const LmSource *source) {
+    NnParams *params = nn_params_new(source->path, quant_rule, source);
+    for (size_t i = 0; i < source->tensors.count; i++)
+        if (source->tensors.items[i].name)
+            nn_params_add(params, source->tensors.items[i].name, source->tensors.items[i].array);
+    return params;
+}
+
 static bool sanitize(LmSource *source, Error *err) {
     const char *type = json_string_value(json_object_get(source->config, "model_type"));
     if (model_kind(source->config, NULL) != MODEL_DECODER) {
         base_log(LOG_DEBUG, "model type %s: tensors keep their names", type ? type : "?");
         return true;
     }
-    NnParams *params = nn_params_new(source->path, quant_rule, source);
-    for (size_t i = 0; i < source->tensors.count; i++)
-        if (source->tensors.items[i].name)
-            nn_params_add(params, source->tensors.items[i].name, source->tensors.items[i].array);
+    NnParams *params = tree_of(source);
     bool good = model_decoder_sanitize(params, source->config, err);
     if (good) {
         Renamed renamed = {.params = params, .moved = json_object()};
@@ -104,13 +109,26 @@ static bool sanitize(LmSource *source, Error *err) {
     return good && mx_check(err);
 }
 
+/* Does a model load from the tensors? A wrong one is found before anything is
+ * written. What no row of models/ describes is copied as it is. */
+static bool fits(const LmSource *source, Error *err) {
+    ModelKind kind = model_kind(source->config, NULL);
+    if (kind == MODEL_UNKNOWN) return true;
+    NnParams *params = tree_of(source);
+    bool good = kind == MODEL_DECODER ? model_decoder_load(params, source->config, err) != NULL
+                                      : model_encoder_load(params, source->config, err) != NULL;
+    nn_params_free(params);
+    return good;
+}
+
 LmSource *lm_source_open(const char *path, const char *gguf_dtype, Error *err) {
     LmSource *source = base_calloc(1, sizeof *source);
     source->path = base_strdup(path);
     bool gguf = !base_is_dir(path) && (base_is_file(path) || base_ends_with(path, ".gguf"));
     bool good = gguf ? open_gguf(source, gguf_dtype, err) : open_folder(source, err);
     if (good && !gguf) {
-        good = lm_foreign_adopt(&source->tensors, source->config, err) && sanitize(source, err);
+        good = lm_foreign_adopt(&source->tensors, source->config, err) && sanitize(source, err) &&
+               fits(source, err);
         if (!good && !base_starts_with(err->message, path)) base_error_context(err, "%s", path);
     }
     if (good) {

@@ -1,6 +1,8 @@
 /* safetensors files through the C API, with our errors. */
 #include "mx/thread.h"
 
+#include <string.h>
+
 static void show_tensors(mlx_map_string_to_array tensors, MxFileVisitor visitor) {
     mlx_map_string_to_array_iterator at = mlx_map_string_to_array_iterator_new(tensors);
     const char *name;
@@ -21,12 +23,28 @@ static void show_metadata(mlx_map_string_to_string entries, MxFileVisitor visito
     mlx_map_string_to_string_iterator_free(at);
 }
 
-/* A failed call without inputs, as an error about a file. */
-static bool file_error(const char *operation, const char *path, Error *err) {
+/* The engine ends a message with " at file.c:123", which says nothing to a
+ * person who gave a bad file. */
+static void cut_source_line(char *message) {
+    char *at = NULL;
+    for (char *next = strstr(message, " at "); next; next = strstr(next + 1, " at ")) at = next;
+    if (!at || strchr(at + 4, ' ')) return;
+    const char *colon = strrchr(at, ':');
+    if (colon && colon[1] && strspn(colon + 1, "0123456789") == strlen(colon + 1)) *at = '\0';
+}
+
+bool mx_file_failed(const char *path, Error *err) {
+    static const char frame[] = "file(): ";
     Error engine = {0};
-    mx_settle(1, MX_NONE, operation, NULL, 0);
+    mx_settle(1, MX_NONE, "file", NULL, 0);
     mx_check(&engine);
-    return base_fail(err, ERROR_INPUT, "%s: %s", path, engine.message);
+    cut_source_line(engine.message);
+    const char *message = engine.message;
+    if (base_starts_with(message, frame)) message += strlen(frame);
+    const char *function = message[0] == '[' ? strstr(message, "] ") : NULL;
+    if (function) message = function + strlen("] ");
+    if (strstr(message, path)) return base_fail(err, ERROR_INPUT, "%s", message);
+    return base_fail(err, ERROR_INPUT, "%s: %s", path, message);
 }
 
 bool mx_load_safetensors(const char *path, MxFileVisitor visitor, Error *err) {
@@ -41,7 +59,7 @@ bool mx_load_safetensors(const char *path, MxFileVisitor visitor, Error *err) {
     if (tensors.ctx) mlx_map_string_to_array_free(tensors);
     if (metadata.ctx) mlx_map_string_to_string_free(metadata);
     mx_drop(s);
-    return ok || file_error("load", path, err);
+    return ok || mx_file_failed(path, err);
 }
 
 bool mx_save_safetensors(const char *path, const char *const *names, const mlx_array *arrays,
@@ -61,5 +79,5 @@ bool mx_save_safetensors(const char *path, const char *const *names, const mlx_a
     mlx_map_string_to_array_free(tensors);
     mlx_map_string_to_string_free(entries);
     mx_drop(s);
-    return ok || file_error("save", path, err);
+    return ok || mx_file_failed(path, err);
 }

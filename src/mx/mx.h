@@ -239,6 +239,9 @@ typedef struct MxFileVisitor {
     void *context;
 } MxFileVisitor;
 bool mx_load_safetensors(const char *path, MxFileVisitor visitor, Error *err);
+/* The failure that a call of the C API about a file just reported, in *err, with
+ * the path before it. Returns false. */
+bool mx_file_failed(const char *path, Error *err);
 /* names[i] with arrays[i]; metadata: object of strings, or NULL. */
 bool mx_save_safetensors(const char *path, const char *const *names, const mlx_array *arrays,
                          size_t count, const json_t *metadata, Error *err);

@@ -49,8 +49,10 @@ static bool hash_file(EVP_MD_CTX *hash, const char *path, Error *err) {
 /* What decides the vectors: weights, configuration, tokenizer, pooling. */
 static char *hash_folder(const char *folder, const char *identity, Error *err) {
     static const char *const files[] = {
-        "config.json",           "modules.json",   "sentence_bert_config.json",
-        "1_Pooling/config.json", "tokenizer.json", "vocab.txt"};
+        "config.json",           "modules.json",    "sentence_bert_config.json",
+        "1_Pooling/config.json", "tokenizer.json",  "vocab.txt",
+        "tekken.json",           "tokenizer.model", "tiktoken.model",
+        "spiece.model"};
     char **names = NULL;
     size_t count = 0;
     if (!base_list_dir(folder, &names, &count, err)) return NULL;

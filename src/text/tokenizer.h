@@ -25,6 +25,8 @@ typedef struct TextTokenizer TextTokenizer;
  * pipeline is the file as it stands; added tokens of the config win over
  * the other files. NULL and *err on failure. Caller frees with _free. */
 TextTokenizer *text_tokenizer_open(const char *folder, Error *err);
+/* Does the folder have one of those files? */
+bool text_tokenizer_exists(const char *folder);
 /* The same from trees. config is a tokenizer_config.json or NULL. Both are
  * borrowed for the call only. */
 TextTokenizer *text_tokenizer_from_json(const json_t *tokenizer, const json_t *config, Error *err);

@@ -416,6 +416,12 @@ static char *find_file(const char *folder, Error *err) {
     return found;
 }
 
+bool text_tokenizer_exists(const char *folder) {
+    char *path = find_file(folder, NULL);
+    free(path);
+    return path != NULL;
+}
+
 /* Reads a file by what is in it. *names gets the special tokens it names itself. */
 static bool load_file(TextTokenizer *tokenizer, const MappedFile *file, const char *name,
                       const json_t *config, json_t **names, Error *err) {

@@ -91,20 +91,42 @@ static void test_a_link_out_of_the_folder_is_not_copied(void **state) {
     free(link);
 }
 
+/* Adds a tensor of zeros to a safetensors header. */
+static void put_tensor(StrBuf *header, size_t *at, const char *name, int rows, int columns) {
+    size_t bytes = (size_t)2 * (size_t)columns * (size_t)(rows ? rows : 1);
+    base_str_appendf(header, "%s\"%s.weight\":{\"dtype\":\"BF16\",\"shape\":[",
+                     header->length ? "," : "{", name);
+    if (rows) base_str_appendf(header, "%d,", rows);
+    base_str_appendf(header, "%d],\"data_offsets\":[%zu,%zu]}", columns, *at, *at + bytes);
+    *at += bytes;
+}
+
 /* 24 matrices of 2 MiB, not on the alignment of their items: each has to be copied. */
 static void make_large(const char *folder) {
-    enum { MATRICES = 24, ROWS = 512, COLUMNS = 2048 };
+    enum { LAYERS = 8, HIDDEN = 2048, WIDTH = 512, HEADS = 64 };
+    static const struct {
+        const char *name;
+        int rows, columns;
+    } parts[] = {{"mlp.gate_proj", WIDTH, HIDDEN},       {"mlp.up_proj", WIDTH, HIDDEN},
+                 {"mlp.down_proj", HIDDEN, WIDTH},       {"self_attn.q_proj", HEADS, HIDDEN},
+                 {"self_attn.k_proj", HEADS, HIDDEN},    {"self_attn.v_proj", HEADS, HIDDEN},
+                 {"self_attn.o_proj", HIDDEN, HEADS},    {"input_layernorm", 0, HIDDEN},
+                 {"post_attention_layernorm", 0, HIDDEN}};
     StrBuf header = {0};
     size_t at = 0;
     folder_text(folder, "config.json",
                 "{\"model_type\": \"llama\", \"hidden_size\": 2048, \"intermediate_size\": 512, "
-                "\"num_hidden_layers\": 24, \"num_attention_heads\": 16, \"vocab_size\": 64, "
-                "\"rms_norm_eps\": 1e-5}");
-    for (int i = 0; i < MATRICES; i++, at += (size_t)2 * ROWS * COLUMNS)
-        base_str_appendf(&header,
-                         "%s\"model.layers.%d.mlp.up_proj.weight\":{\"dtype\":\"BF16\",\"shape\":"
-                         "[%d,%d],\"data_offsets\":[%zu,%zu]}",
-                         i ? "," : "{", i, ROWS, COLUMNS, at, at + (size_t)2 * ROWS * COLUMNS);
+                "\"num_hidden_layers\": 8, \"num_attention_heads\": 4, \"head_dim\": 16, "
+                "\"vocab_size\": 64, \"rms_norm_eps\": 1e-5}");
+    put_tensor(&header, &at, "model.embed_tokens", 64, HIDDEN);
+    put_tensor(&header, &at, "model.norm", 0, HIDDEN);
+    for (int i = 0; i < LAYERS; i++) {
+        for (size_t k = 0; k < BASE_COUNT(parts); k++) {
+            char *name = base_format("model.layers.%d.%s", i, parts[k].name);
+            put_tensor(&header, &at, name, parts[k].rows, parts[k].columns);
+            free(name);
+        }
+    }
     base_str_append(&header, header.length % 2 ? "} " : "}");
     folder_safetensors(folder, "model.safetensors", header.data, at);
     base_str_free(&header);
