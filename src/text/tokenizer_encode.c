@@ -48,6 +48,7 @@ void text_work_free(TextWork *work) {
     free(work->symbols.product);
     free(work->paths);
     free(work->unused_cuts);
+    free(work->joins);
     free(work->symbols.heap);
     base_str_free(&work->scratch);
     pcre2_match_data_free(work->match_data);

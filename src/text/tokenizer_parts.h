@@ -21,7 +21,8 @@ enum {
     TEXT_BATCH = 64,              /* texts looked up at once */
     TEXT_CACHED_KEY = 26,         /* bytes of a piece that the cache remembers */
     TEXT_CACHED_IDS = 8,
-    TEXT_CACHE_SLOTS = 1 << 15
+    TEXT_CACHE_SLOTS = 1 << 15,
+    TEXT_JOIN_SLOTS = 1 << 15
 };
 
 typedef struct TextWork TextWork;
@@ -164,6 +165,7 @@ bool text_base64_append(const char *text, size_t length, StrBuf *out);
 typedef struct TextSpmRules {
     TextCharsmap *map; /* NULL: none */
     TextPrefixes user; /* symbols that stay as they are */
+    bool literal[256]; /* bytes that stay as they are: no space, no start of anything above */
     bool add_dummy_prefix, remove_extra_spaces, escape_spaces, space_as_suffix;
 } TextSpmRules;
 void text_spm_rules_free(TextSpmRules *rules); /* NULL ok */
@@ -188,10 +190,10 @@ bool text_pattern_next(const TextPattern *pattern, TextWork *work, const char *t
                        TextMatch *match);
 
 /* Hand-written equivalents of well-known patterns: the end of the piece that
- * starts at `from`; every text is covered without gaps. NULL when the pattern
- * is not one of them. */
+ * starts at `from`, a match or, where isolated allows it, what lies between two.
+ * NULL when the pattern is not one of them. */
 typedef size_t (*TextSplitter)(const uint8_t *text, size_t length, size_t from);
-TextSplitter text_splitter_for(const char *regex);
+TextSplitter text_splitter_for(const char *regex, bool isolated);
 size_t text_split_cl100k(const uint8_t *text, size_t length, size_t from); /* tiktoken's */
 size_t text_split_gpt2(const uint8_t *text, size_t length, size_t from);
 
@@ -523,6 +525,9 @@ struct TextWork {
         uint32_t left_length;
     } * unused_cuts;
     size_t unused_count, unused_capacity;
+    struct TextJoin { /* what two tokens make: -1 nothing; left is an id + 1 */
+        int32_t left, right, product;
+    } * joins; /* TEXT_JOIN_SLOTS of them, of MODEL_TEXT_BPE, made on first use */
     StrBuf scratch;
     void *match_data; /* PCRE2's, made on first use */
 };

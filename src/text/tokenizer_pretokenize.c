@@ -392,11 +392,12 @@ static bool load_split(const json_t *json, TextPreTokenizer *part, Error *err) {
     const char *where = "pre_tokenizer Split";
     const char *regex =
         json_string_value(json_object_get(json_object_get(json, "pattern"), "Regex"));
-    part->splitter = regex ? text_splitter_for(regex) : NULL;
+    if (!load_behavior(json, SPLIT_ISOLATED, where, &part->behavior, err) ||
+        !text_json_bool(json, "invert", false, where, &part->invert, err))
+        return false;
+    if (regex) part->splitter = text_splitter_for(regex, part->behavior == SPLIT_ISOLATED);
     if (!part->splitter) part->pattern = text_pattern_load(json, where, err);
-    return (part->splitter || part->pattern) &&
-           load_behavior(json, SPLIT_ISOLATED, where, &part->behavior, err) &&
-           text_json_bool(json, "invert", false, where, &part->invert, err);
+    return part->splitter || part->pattern;
 }
 
 /* Before each run of U+2581 but the first. */
@@ -470,7 +471,7 @@ bool text_pre_tokenizers_add_split(TextPreTokenizers *chain, const char *regex, 
                                            .behavior = SPLIT_ISOLATED,
                                            .splitter = strcmp(regex, CL100K) == 0
                                                            ? text_split_cl100k
-                                                           : text_splitter_for(regex)});
+                                                           : text_splitter_for(regex, true)});
     if (!part->splitter) part->pattern = text_pattern_regex(regex, err);
     return part->splitter || part->pattern;
 }

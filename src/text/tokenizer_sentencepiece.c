@@ -209,7 +209,11 @@ static bool add_normalizer(TextTokenizer *tokenizer, const Settings *settings, E
     text_prefixes_build(&rules->user, &tokenizer->model.vocab, user);
     free(user);
     text_normalizers_add_spm(&tokenizer->normalizers, rules);
-    if (settings->charsmap.at == settings->charsmap.end) return true;
+    bool mapped = settings->charsmap.at != settings->charsmap.end;
+    for (unsigned byte = 0; byte < 256; byte++)
+        rules->literal[byte] =
+            !mapped && byte != ' ' && !text_prefixes_child(&rules->user, 0, (uint8_t)byte);
+    if (!mapped) return true;
     rules->map = text_charsmap_new(settings->charsmap.at,
                                    (size_t)(settings->charsmap.end - settings->charsmap.at),
                                    "normalizer_spec", err);

@@ -171,16 +171,100 @@ static size_t split_tekken(const uint8_t *text, size_t length, size_t from) {
     return split_o200k_family(text, length, from, false, 1);
 }
 
+/* ---- DeepSeek's, which leave gaps --------------------------------------- */
+
+/* \p{N}{1,3} */
+static size_t split_digits(const uint8_t *text, size_t length, size_t from) {
+    size_t end = digits(text, length, from, 3);
+    return end > from ? end : run_of_none(text, length, from, CLASS_NUMBER);
+}
+
+static size_t run_of_cjk(const uint8_t *text, size_t length, size_t at, bool wanted) {
+    for (size_t step; at < length; at += step) {
+        uint32_t code = text_decode(text + at, &step);
+        bool found = (code >= 0x4E00 && code <= 0x9FA5) || (code >= 0x3040 && code <= 0x30FF);
+        if (found != wanted) break;
+    }
+    return at;
+}
+
+static size_t split_cjk(const uint8_t *text, size_t length, size_t from) {
+    size_t end = run_of_cjk(text, length, from, true);
+    return end > from ? end : run_of_cjk(text, length, from, false);
+}
+
+static size_t run_of_marks(const uint8_t *text, size_t length, size_t at) {
+    size_t step;
+    while (at < length && (text_bert_class(text_decode(text + at, &step)) & PUNCTUATION_OR_SYMBOL))
+        at += step;
+    return at;
+}
+
+static bool is_ascii_letter(uint8_t c) {
+    return (c | 32) >= 'a' && (c | 32) <= 'z';
+}
+
+/* [!-/:-@[-`{-~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*
+ * then spaces_or_lines; 0 when it does not match. */
+static size_t match_deepseek(const uint8_t *text, size_t length, size_t from) {
+    const unsigned word = CLASS_LETTER | CLASS_MARK;
+    size_t step, next_step;
+    unsigned classes = class_at(text, from, &step);
+    size_t next = from + step;
+    if (classes & word) return run_of(text, length, next, word);
+    bool mark = run_of_marks(text, next, from) > from;
+    if (mark && text[from] < 0x80 && next < length && is_ascii_letter(text[next])) {
+        while (next < length && is_ascii_letter(text[next])) next++;
+        return next;
+    }
+    if (!mark && !(classes & CLASS_NEWLINE) && next < length &&
+        (class_at(text, next, &next_step) & word))
+        return run_of(text, length, next, word);
+    size_t at = text[from] == ' ' ? next : from, end = run_of_marks(text, length, at);
+    if (end > at) return run_of(text, length, end, CLASS_NEWLINE);
+    return classes & CLASS_SPACE ? spaces_or_lines(text, length, from) : 0;
+}
+
+static size_t split_deepseek(const uint8_t *text, size_t length, size_t from) {
+    size_t step, end = match_deepseek(text, length, from);
+    if (end) return end;
+    for (size_t at = from; at < length; at += step) {
+        text_decode(text + at, &step);
+        if (at > from && match_deepseek(text, length, at)) return at;
+    }
+    return length;
+}
+
 static const struct {
     const char *regex;
     TextSplitter split;
+    bool gaps; /* it gives what lies between matches as pieces too */
 } known[] = {
-    {GPT2, text_split_gpt2}, {LLAMA3, split_llama3}, {QWEN2, split_qwen2},
-    {QWEN35, split_qwen35},  {O200K, split_o200k},   {TEKKEN, split_tekken},
+    {GPT2, text_split_gpt2, false},      {LLAMA3, split_llama3, false},
+    {QWEN2, split_qwen2, false},         {QWEN35, split_qwen35, false},
+    {O200K, split_o200k, false},         {TEKKEN, split_tekken, false},
+    {"\\p{N}{1,3}", split_digits, true}, {CJK_KANA, split_cjk, true},
+    {DSV3_WORDS, split_deepseek, true},
 };
 
-TextSplitter text_splitter_for(const char *regex) {
-    for (size_t i = 0; i < BASE_COUNT(known); i++)
-        if (strcmp(regex, known[i].regex) == 0) return known[i].split;
-    return NULL;
+/* Files spell line ends as \r and \n or as themselves. */
+static char *spell_line_ends(const char *regex) {
+    StrBuf out = {0};
+    for (; *regex; regex++) {
+        if (*regex == '\r' || *regex == '\n')
+            base_str_append(&out, *regex == '\r' ? "\\r" : "\\n");
+        else
+            base_str_append_char(&out, *regex);
+    }
+    return base_str_detach(&out);
+}
+
+TextSplitter text_splitter_for(const char *regex, bool isolated) {
+    char *spelled = spell_line_ends(regex);
+    TextSplitter found = NULL;
+    for (size_t i = 0; i < BASE_COUNT(known) && !found; i++)
+        if (strcmp(spelled, known[i].regex) == 0 && (isolated || !known[i].gaps))
+            found = known[i].split;
+    free(spelled);
+    return found;
 }

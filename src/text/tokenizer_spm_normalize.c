@@ -99,6 +99,12 @@ static void add_normal(const TextSpmRules *rules, const char *text, size_t lengt
     }
 }
 
+static size_t literal_run(const TextSpmRules *rules, TextView in, size_t at) {
+    size_t end = at;
+    while (end < in.length && rules->literal[(uint8_t)in.data[end]]) end++;
+    return end - at;
+}
+
 void text_normalize_spm(const TextSpmRules *rules, TextView in, TextBuffer *out) {
     size_t at = 0, length, taken = 0;
     while (rules->remove_extra_spaces && at < in.length) {
@@ -111,6 +117,12 @@ void text_normalize_spm(const TextSpmRules *rules, TextView in, TextBuffer *out)
     if (rules->add_dummy_prefix && !rules->space_as_suffix) add_space(rules, out, start);
     bool after_space = rules->remove_extra_spaces;
     for (; at < in.length; at += taken) {
+        taken = literal_run(rules, in, at);
+        if (taken) {
+            text_buffer_copy(out, in, at, at + taken);
+            after_space = false;
+            continue;
+        }
         const char *text = next_normal(rules, in, at, &length, &taken);
         while (after_space && length && *text == ' ') text++, length--;
         if (length) {

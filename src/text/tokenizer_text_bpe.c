@@ -38,12 +38,26 @@ size_t text_bpe_symbols(const TextModel *model, TextWork *work, TextView piece) 
     return count;
 }
 
+/* The token that two symbols make together, or -1. Text makes the same pairs again
+ * and again, so what a pair of tokens makes is remembered. */
+static int32_t find_joined(const TextModel *model, TextWork *work, int32_t left, int32_t right,
+                           const char *text, size_t length) {
+    if (left < 0 || right < 0) return text_vocab_find(&model->texts, text, length);
+    uint64_t hash = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * TEXT_PAIR_HASH;
+    if (!work->joins) work->joins = base_calloc(TEXT_JOIN_SLOTS, sizeof *work->joins);
+    struct TextJoin *join = &work->joins[(hash >> 32) % TEXT_JOIN_SLOTS];
+    if (join->left != left + 1 || join->right != right)
+        *join = (struct TextJoin){left + 1, right, text_vocab_find(&model->texts, text, length)};
+    return join->product;
+}
+
 uint32_t text_bpe_join(const TextModel *model, TextWork *work, const char *text, size_t left,
                        size_t right, const uint32_t *ends) {
     struct TextSymbols *s = &work->symbols;
     if (s->ids[left] < -1 || s->ids[right] < -1) return TEXT_NO_RANK;
     uint32_t begin = s->begin[left];
-    int32_t id = text_vocab_find(&model->texts, text + begin, ends[right] - begin);
+    int32_t id =
+        find_joined(model, work, s->ids[left], s->ids[right], text + begin, ends[right] - begin);
     if (id < 0) return TEXT_NO_RANK;
     s->product[left] = id;
     if (model->types && model->types[id] == PIECE_UNUSED) {

@@ -95,15 +95,19 @@ static void layout_add_ranges(Layout *layout, const TextRanges *set, uint8_t val
         layout_add(layout, set->ranges[i].first, set->ranges[i].last, value);
 }
 
+static void layout_add_categories(Layout *layout, const uint8_t values[CATEGORY_COUNT]) {
+    for (size_t i = 0; i < text_category_start_count; i++) {
+        uint8_t value = values[text_category_starts[i] & 255];
+        uint32_t end =
+            i + 1 < text_category_start_count ? text_category_starts[i + 1] >> 8 : 0x110000;
+        if (value) layout_add(layout, text_category_starts[i] >> 8, end - 1, value);
+    }
+}
+
 static void prepare(void) {
     Layout layout;
     layout_start(&layout, text_class_index);
-    for (size_t i = 0; i < text_category_start_count; i++) {
-        uint8_t value = class_of_category[text_category_starts[i] & 255];
-        uint32_t end =
-            i + 1 < text_category_start_count ? text_category_starts[i + 1] >> 8 : 0x110000;
-        if (value) layout_add(&layout, text_category_starts[i] >> 8, end - 1, value);
-    }
+    layout_add_categories(&layout, class_of_category);
     layout_add_ranges(&layout, &text_word_extra, CLASS_WORD);
     layout_add_ranges(&layout, &spaces, CLASS_SPACE);
     layout_add_ranges(&layout, &newlines, CLASS_NEWLINE);
@@ -116,6 +120,9 @@ static void prepare(void) {
     layout_add_ranges(&layout, &text_bert_mark, BERT_MARK);
     layout_add_ranges(&layout, &chinese, BERT_CHINESE);
     layout_add_ranges(&layout, &spaces, BERT_SPACE);
+    uint8_t marks[CATEGORY_COUNT] = {0};
+    memset(marks + CATEGORY_Pc, PUNCTUATION_OR_SYMBOL, CATEGORY_So - CATEGORY_Pc + 1);
+    layout_add_categories(&layout, marks);
     text_bert_pages = layout.pages;
 }
 

@@ -76,8 +76,15 @@ enum {
     CLASS_WORD = 128     /* \w of Oniguruma */
 };
 
-/* Classes of BERT's rules, Unicode 8.0; both 0 for most text. */
-enum { BERT_PUNCTUATION = 1, BERT_DROPPED = 2, BERT_MARK = 4, BERT_CHINESE = 8, BERT_SPACE = 16 };
+/* Classes of BERT's rules, Unicode 8.0, and one of Unicode 16.0 that found room. */
+enum {
+    BERT_PUNCTUATION = 1,
+    BERT_DROPPED = 2,
+    BERT_MARK = 4,
+    BERT_CHINESE = 8,
+    BERT_SPACE = 16,
+    PUNCTUATION_OR_SYMBOL = 32 /* P S */
+};
 
 #define TEXT_PAGE_COUNT (0x110000 / 256)
 extern uint8_t (*text_class_pages)[256], (*text_bert_pages)[256];
