@@ -31,6 +31,7 @@
     X(NULL_DATA, "the data of a lazy array is NULL; upstream crashes")                  \
     X(INTEGER_POWER, "an integer to a negative power is 0; upstream does not return")   \
     X(BAD_DTYPE, "a number that is no dtype is an error; upstream makes something")     \
+    X(COMPLEX_CURVES, "expm1 and sigmoid of complex numbers; upstream drops a part")    \
     X(PROCESS_KEY, "random keys are per thread; 0.31.2 has one for the process")        \
     X(NO_CACHE, "freed buffers are kept up to a limit; 0.31.2 keeps none on the CPU")   \
     X(SPEED, "loops are shortened for the slower library")                              \

@@ -23,8 +23,9 @@ void linalg_lu_solve(const double *lu, const uint32_t *pivots, size_t n, double 
 size_t linalg_triangle_inverse(double *a, size_t n, bool upper);
 /* a, of which only one triangle is read, becomes L with L L^T = a, or U with
  * U^T U = a, zero in the other triangle. Gives 0, or the order of the leading
- * minor that is not positive. */
-size_t linalg_cholesky(double *a, size_t n, bool upper);
+ * minor that is not positive. epsilon: the rounding of a's items; a minor that is
+ * zero but for it counts as positive, as it may do in arithmetic of that type. */
+size_t linalg_cholesky(double *a, size_t n, bool upper, double epsilon);
 
 /* ---- reflections (linalg_qr.c) ---------------------------------------------- */
 

@@ -88,13 +88,15 @@ static void turn(double *a, size_t n) {
         }
 }
 
-size_t linalg_cholesky(double *a, size_t n, bool upper) {
+size_t linalg_cholesky(double *a, size_t n, bool upper, double epsilon) {
     if (upper) turn(a, n);
     for (size_t i = 0; i < n; i++) {
         double *row = a + i * n;
         for (size_t j = 0; j < i; j++)
             row[j] = (row[j] - linalg_dot(row, a + j * n, j)) / a[j * n + j];
-        const double rest = row[i] - linalg_dot(row, row, i);
+        const double slack = (double)n * epsilon * row[i];
+        double rest = row[i] - linalg_dot(row, row, i);
+        if (rest <= 0 && rest > -slack) rest = slack;
         if (!(rest > 0)) return i + 1;
         row[i] = sqrt(rest);
         memset(row + i + 1, 0, (n - i - 1) * sizeof *row);

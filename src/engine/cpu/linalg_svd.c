@@ -14,6 +14,9 @@
 #include <string.h>
 
 enum { SWEEPS = 60 };
+/* Of a matrix whose largest item is 1, singular values below are zero: rows that
+ * short are what is left of dependent ones, and their products underflow. */
+#define NEGLIGIBLE 1e-100
 
 typedef struct Jacobi {
     double *rows, *turns; /* [n, n] both; turns = J, may be NULL */
@@ -45,6 +48,7 @@ static void make_orthogonal(Jacobi *job, size_t i, size_t j) {
     const size_t n = job->n;
     double *a = job->rows + i * n, *b = job->rows + j * n;
     const double alpha = job->squares[i], beta = job->squares[j];
+    if (fmin(alpha, beta) < NEGLIGIBLE * NEGLIGIBLE) return;
     const double gamma = linalg_dot(a, b, n);
     if (!(fabs(gamma) > job->tolerance * sqrt(alpha) * sqrt(beta))) return;
     const double zeta = (beta - alpha) / (2 * gamma);
@@ -168,7 +172,8 @@ static bool tall_svd(double *columns, size_t m, size_t n, double *values, double
         good = orthogonalise(&job);
         for (size_t i = 0; i < n; i++) {
             const double *row = space.rows + i * n;
-            space.order[i] = (Pair){sqrt(linalg_dot(row, row, n)), i};
+            const double length = sqrt(linalg_dot(row, row, n));
+            space.order[i] = (Pair){length < NEGLIGIBLE ? 0 : length, i};
         }
         qsort(space.order, n, sizeof *space.order, descending);
         for (size_t i = 0; i < n; i++) {

@@ -112,12 +112,15 @@ bool tape_forward(const Trace *trace, Node *const *tangents, Node *const *output
     for (size_t i = trace->count; i < tape.count && good; i++)
         if (depends[i] && !is_whole[i]) good = push_forward(&tape, i, slots);
     for (size_t i = 0; i < count; i++) {
-        const uint32_t place = tape_place(&tape, outputs[i]);
+        const Node *y = outputs[i];
+        const uint32_t place = tape_place(&tape, y);
         Node *found = place ? slots[place - 1] : NULL;
-        results[i] = !good ? NULL
-                     : found
-                         ? node_retain(found)
-                         : op_full_value(outputs[i]->shape, outputs[i]->ndim, 0, outputs[i]->dtype);
+        /* Answers have tangents that can be added to others, as in MLX. */
+        const mlx_dtype dtype =
+            y->dtype == MLX_BOOL && trace->count ? tangents[0]->dtype : y->dtype;
+        results[i] = !good   ? NULL
+                     : found ? node_retain(found)
+                             : op_full_value(y->shape, y->ndim, 0, dtype);
         good = good && results[i];
     }
     for (size_t i = 0; i < count && !good; i++) {

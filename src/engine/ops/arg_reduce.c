@@ -3,6 +3,7 @@
 #include "engine/ops/ops.h"
 #include "mlx/c/ops.h"
 
+#include <complex.h>
 #include <math.h>
 
 typedef uint32_t (*ArgLoop)(const void *x, int64_t step, size_t n);
@@ -14,16 +15,16 @@ typedef uint32_t (*ArgLoop)(const void *x, int64_t step, size_t n);
         type best = x[0];                                          \
         for (size_t i = 1; i < n; i++) {                           \
             const type v = x[(int64_t)i * step];                   \
-            if (v better best) {                                   \
+            if (better) {                                          \
                 best = v;                                          \
                 found = i;                                         \
             }                                                      \
         }                                                          \
         return (uint32_t)found;                                    \
     }
-#define ARG_LOOPS(suffix, type)        \
-    ARG_LOOP(argmax_##suffix, type, >) \
-    ARG_LOOP(argmin_##suffix, type, <)
+#define ARG_LOOPS(suffix, type)               \
+    ARG_LOOP(argmax_##suffix, type, v > best) \
+    ARG_LOOP(argmin_##suffix, type, v < best)
 ARG_LOOPS(u8, uint8_t)
 ARG_LOOPS(u16, uint16_t)
 ARG_LOOPS(u32, uint32_t)
@@ -34,14 +35,21 @@ ARG_LOOPS(i32, int32_t)
 ARG_LOOPS(i64, int64_t)
 ARG_LOOPS(f32, float)
 ARG_LOOPS(f64, double)
+/* By the real part first. */
+typedef float complex Complex;
+static bool complex_above(Complex a, Complex b) {
+    return crealf(a) > crealf(b) || (crealf(a) == crealf(b) && cimagf(a) > cimagf(b));
+}
+ARG_LOOP(argmax_c64, Complex, complex_above(v, best))
+ARG_LOOP(argmin_c64, Complex, complex_above(best, v))
 
 #define PAIR(suffix) \
     { argmin_##suffix, argmax_##suffix }
 static const ArgLoop arg_loops[DTYPE_COUNT][2] = {
-    [MLX_BOOL] = PAIR(u8),     [MLX_UINT8] = PAIR(u8),   [MLX_UINT16] = PAIR(u16),
-    [MLX_UINT32] = PAIR(u32),  [MLX_UINT64] = PAIR(u64), [MLX_INT8] = PAIR(i8),
-    [MLX_INT16] = PAIR(i16),   [MLX_INT32] = PAIR(i32),  [MLX_INT64] = PAIR(i64),
-    [MLX_FLOAT32] = PAIR(f32), [MLX_FLOAT64] = PAIR(f64)};
+    [MLX_BOOL] = PAIR(u8),     [MLX_UINT8] = PAIR(u8),    [MLX_UINT16] = PAIR(u16),
+    [MLX_UINT32] = PAIR(u32),  [MLX_UINT64] = PAIR(u64),  [MLX_INT8] = PAIR(i8),
+    [MLX_INT16] = PAIR(i16),   [MLX_INT32] = PAIR(i32),   [MLX_INT64] = PAIR(i64),
+    [MLX_FLOAT32] = PAIR(f32), [MLX_FLOAT64] = PAIR(f64), [MLX_COMPLEX64] = PAIR(c64)};
 
 /* The extreme by the vector kernel, then the first place that holds it, a block
  * at a time. */
@@ -148,7 +156,6 @@ Node *op_arg_reduce(bool want_max, Node *x, int axis, bool keepdims) {
     if (!x) return NULL;
     const char *name = want_max ? "argmax" : "argmin";
     if (!axis_fix(name, &axis, x->ndim)) return NULL;
-    if (x->dtype == MLX_COMPLEX64) return op_error("[%s] Not supported for complex64.", name);
     if (x->size == 0) return op_error("[%s] Cannot %s reduce zero size array.", name, name);
     int shape[NODE_DIMS], ndim = 0;
     for (int i = 0; i < x->ndim; i++) {

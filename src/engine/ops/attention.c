@@ -133,6 +133,8 @@ static Node *op_attention(Node *q, Node *k, Node *v, float scale, const char *mo
     if (causal && mask)
         return op_error(NAME "An explicit mask cannot be given with mask_mode 'causal'.");
     if (array && !mask) return op_error(NAME "mask_mode 'array' needs a mask.");
+    if (sinks && dtype_promote(sinks->dtype, dtype) != dtype)
+        return op_error(NAME "Type of sinks must promote to output type %s.", dtype_name(dtype));
     if (sinks && (sinks->ndim != 1 || sinks->shape[0] != q->shape[1]))
         return op_error(NAME "sinks must have one axis of size %d, got %s.", q->shape[1],
                         SHAPE(sinks));

@@ -120,7 +120,7 @@ bool index_outside(const char *op, const Node *indices, int64_t at, int axis, in
 }
 
 bool indices_ok(const char *op, const Node *indices) {
-    if (!dtype_is_float(indices->dtype)) return true;
+    if (!dtype_is_float(indices->dtype) || indices->size == 0) return true;
     op_error("[%s] Got indices with invalid dtype %s. Indices must be integral.", op,
              dtype_name(indices->dtype));
     return false;

@@ -55,8 +55,8 @@ static Node *op_laplace(const int *shape, size_t ndim, mlx_dtype dtype, float lo
 }
 
 /* loc and scale broadcast with the shape; NULL: 0 and 1. */
-static Node *op_normal_broadcast(const int *shape, size_t ndim, mlx_dtype dtype, Node *loc,
-                                 Node *scale, Node *key) {
+Node *op_normal_broadcast(const int *shape, size_t ndim, mlx_dtype dtype, Node *loc, Node *scale,
+                          Node *key) {
     const bool is_complex = dtype == MLX_COMPLEX64;
     if (!is_complex && !real_dtype(dtype))
         return op_error("[normal] Only floating point and complex64 types are supported.");

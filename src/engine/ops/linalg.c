@@ -3,6 +3,7 @@
 #include "engine/ops/linalg.h"
 #include "mlx/c/linalg.h"
 
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -303,7 +304,8 @@ typedef struct CholeskyParam {
 } CholeskyParam;
 
 static size_t cholesky_body(const LinalgJob *job, size_t index, double *a) {
-    const size_t code = linalg_cholesky(a, job->n, job->option);
+    const double epsilon = job->dtype == MLX_FLOAT64 ? DBL_EPSILON : (double)FLT_EPSILON;
+    const size_t code = linalg_cholesky(a, job->n, job->option, epsilon);
     linalg_store(job, job->out[0], index * job->n * job->n, a, job->n * job->n);
     return code;
 }

@@ -1,6 +1,6 @@
 /* matmul and addmm: batches of matrix products on the CPU kernels (float32,
  * float16, bfloat16 in any mix, float32 accumulation) or on plain loops
- * (float64). Any strides are read where they are; in particular the transposed
+ * (float64, complex64). Any strides are read where they are; in particular the transposed
  * weight of a linear layer is not copied. */
 #include "engine/ops/rule.h"
 #include "mlx/c/ops.h"
@@ -138,11 +138,61 @@ static void matmul_f64(Node *node) {
     }
 }
 
+/* [m, k] @ [k, n] of complex numbers, each two floats; steps in numbers. */
+typedef struct ComplexProduct {
+    const float *a, *b;
+    float *out;
+    int64_t m, n, k, a_row, a_column, b_row, b_column;
+} ComplexProduct;
+
+static void complex_rows(void *context, size_t begin, size_t end, int thread) {
+    (void)thread;
+    const ComplexProduct *p = context;
+    for (size_t i = begin; i < end; i++) {
+        float *out = p->out + 2 * (int64_t)i * p->n;
+        memset(out, 0, (size_t)p->n * 2 * sizeof *out);
+        for (int64_t k = 0; k < p->k; k++) {
+            const float *factor = p->a + 2 * ((int64_t)i * p->a_row + k * p->a_column);
+            const float real = factor[0], imaginary = factor[1];
+            for (int64_t j = 0; j < p->n; j++) {
+                const float *b = p->b + 2 * (k * p->b_row + j * p->b_column);
+                out[2 * j] += real * b[0] - imaginary * b[1];
+                out[2 * j + 1] += real * b[1] + imaginary * b[0];
+            }
+        }
+    }
+}
+
+static void matmul_c64(Node *node) {
+    const Node *a = node->inputs[0], *b = node->inputs[1];
+    const MatrixView view_a = matrix_view(a, node), view_b = matrix_view(b, node);
+    ComplexProduct p = {.m = node->shape[node->ndim - 2],
+                        .n = node->shape[node->ndim - 1],
+                        .k = a->shape[a->ndim - 1],
+                        .a_row = view_a.row,
+                        .a_column = view_a.column,
+                        .b_row = view_b.row,
+                        .b_column = view_b.column};
+    Walk walk;
+    walk_init(&walk, node->shape, node->ndim - 2, 3,
+              (const int64_t *[]){node->strides, view_a.batch, view_b.batch});
+    for (size_t row = 0; row < walk.rows; row++, walk_next(&walk)) {
+        for (int64_t i = 0; i < walk.count; i++) {
+            p.out = (float *)(void *)ops_at(node, walk.at[0] + i * walk.step[0]);
+            p.a = (const float *)(const void *)ops_at(a, walk.at[1] + i * walk.step[1]);
+            p.b = (const float *)(const void *)ops_at(b, walk.at[2] + i * walk.step[2]);
+            ops_parallel((size_t)p.m, (size_t)(p.m * p.n * p.k), complex_rows, &p);
+        }
+    }
+}
+
 static bool matmul_eval(Node *node, Error *err) {
     if (!node_alloc(node, err)) return false;
     if (node->size == 0) return true;
     if (node->dtype == MLX_FLOAT64)
         matmul_f64(node);
+    else if (node->dtype == MLX_COMPLEX64)
+        matmul_c64(node);
     else
         matmul_kernels(node, node->param);
     return true;
@@ -153,13 +203,18 @@ static Node *fold_rows(Node *x) {
     return op_reshape(x, (int[]){-1, x->shape[x->ndim - 1]}, 2);
 }
 
+/* x transposed, and conjugated where it is complex. */
+static Node *adjoint(Node *x, Temps *t) {
+    return temp(t, op_swapaxes(temp(t, op_unary(UNARY_CONJUGATE, x)), -1, -2));
+}
+
 /* The gradient of b in a @ b: one tall product when all of the batch shares b. */
 static Node *right_grad(Node *a, Node *b, Node *g, Temps *t) {
     if (b->ndim == 2 && a->ndim > 2 && a->size && g->size) {
-        Node *rows = temp(t, op_transpose(temp(t, fold_rows(a)), NULL, 0));
+        Node *rows = adjoint(temp(t, fold_rows(a)), t);
         return temp(t, op_matmul(rows, temp(t, fold_rows(g))));
     }
-    return temp(t, op_sum_to(temp(t, op_matmul(temp(t, op_swapaxes(a, -1, -2)), g)), b));
+    return temp(t, op_sum_to(temp(t, op_matmul(adjoint(a, t), g)), b));
 }
 
 /* y = alpha a @ b + beta c */
@@ -170,7 +225,7 @@ static bool matmul_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
     bool good = true;
     Node *scaled = param->alpha == 1 ? g : temp(&t, op_scale(g, (double)param->alpha));
     if (wanted[0]) {
-        Node *product = temp(&t, op_matmul(scaled, temp(&t, op_swapaxes(b, -1, -2))));
+        Node *product = temp(&t, op_matmul(scaled, adjoint(b, &t)));
         good = (grads[0] = op_astype(temp(&t, op_sum_to(product, a)), a->dtype)) != NULL;
     }
     if (wanted[1] && good)
@@ -209,7 +264,7 @@ static Node *product_node(const Op *op, Node *a, Node *b, Node *c, mlx_dtype dty
     const int n_inputs = c ? 3 : 2;
     CpuType type;
     for (int i = 0; i < n_inputs; i++) {
-        const bool as_is = dtype != MLX_FLOAT64 && ops_cpu_type(inputs[i]->dtype, &type);
+        const bool as_is = ops_cpu_type(dtype, &type) && ops_cpu_type(inputs[i]->dtype, &type);
         inputs[i] = op_astype(inputs[i], as_is ? inputs[i]->dtype : dtype);
     }
     Node *result = node_new_param(op, dtype, shape, ndim, &(MatmulParam){alpha, beta},
@@ -223,8 +278,8 @@ static bool product_dtype_ok(const char *op, const Node *a, const Node *b, mlx_d
         op_error("[%s] Got 0 dimension input. Inputs must have at least one dimension.", op);
         return false;
     }
-    if (dtype_info[dtype].kind == 'f') return true;
-    op_error("[%s] Only real floating point types are supported but %s and %s were provided which "
+    if (dtype_is_float(dtype)) return true;
+    op_error("[%s] Only floating point types are supported but %s and %s were provided which "
              "results in %s.",
              op, dtype_name(a->dtype), dtype_name(b->dtype), dtype_name(dtype));
     return false;
@@ -271,7 +326,7 @@ static Node *op_addmm(Node *c, Node *a, Node *b, float alpha, float beta) {
     if (!a || !b || !c) return NULL;
     const mlx_dtype dtype = dtype_promote(dtype_promote(a->dtype, b->dtype), c->dtype);
     if (!product_dtype_ok("addmm", a, b, dtype)) return NULL;
-    if (a->ndim == 1 || b->ndim == 1 || dtype == MLX_FLOAT64)
+    if (a->ndim == 1 || b->ndim == 1 || !ops_cpu_type(dtype, &(CpuType){0}))
         return addmm_composed(c, a, b, dtype, alpha, beta);
     int shape[NODE_DIMS], merged[NODE_DIMS], ndim, merged_ndim;
     if (!op_matmul_shape("addmm", a, b, shape, &ndim) ||

@@ -138,6 +138,7 @@ Node *op_reduce(ReduceKind kind, Node *x, const int *axes, size_t n_axes, bool k
 Node *op_reduce_all(ReduceKind kind, Node *x, bool keepdims);
 Node *op_arg_reduce(bool want_max, Node *x, int axis, bool keepdims);
 Node *op_cumsum(Node *x, int axis, bool reverse, bool inclusive);
+Node *op_cumprod(Node *x, int axis, bool reverse, bool inclusive);
 Node *op_softmax(Node *x, const int *axes, size_t n_axes, bool precise);
 Node *op_logsumexp(Node *x, const int *axes, size_t n_axes, bool keepdims);
 
@@ -216,6 +217,9 @@ Node *op_gather_mm(Node *a, Node *b, Node *lhs_indices, Node *rhs_indices);
 Node *op_gather_sum(Node *a, Node *b, Node *lhs, Node *rhs, Node *target, const Node *like);
 /* key: [2] uint32; NULL takes the next key of the calling thread. */
 Node *op_random_bits(const int *shape, size_t ndim, int width, Node *key);
+/* loc and scale broadcast with the shape; NULL: 0 and 1. complex64 too. */
+Node *op_normal_broadcast(const int *shape, size_t ndim, mlx_dtype dtype, Node *loc, Node *scale,
+                          Node *key);
 Node *op_random_uniform(Node *low, Node *high, const int *shape, size_t ndim, mlx_dtype dtype,
                         Node *key);
 

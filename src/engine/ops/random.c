@@ -128,9 +128,15 @@ static double product_in(mlx_dtype dtype, double a, double b) {
 
 static Node *op_normal(const int *shape, size_t ndim, mlx_dtype dtype, float loc, float scale,
                        Node *key) {
-    CpuType type;
-    if (!dtype_valid(dtype) || !ops_cpu_type(dtype, &type))
-        return op_error("[normal] Only float32, float16 and bfloat16 are supported.");
+    if (dtype == MLX_COMPLEX64) {
+        Node *centre = node_scalar((double)loc, dtype), *spread = node_scalar((double)scale, dtype);
+        Node *numbers = op_normal_broadcast(shape, ndim, dtype, centre, spread, key);
+        node_release(centre);
+        node_release(spread);
+        return numbers;
+    }
+    if (!dtype_valid(dtype) || dtype_info[dtype].kind != 'f')
+        return op_error("[normal] Only floating point and complex64 types are supported.");
     Node *low = node_scalar((double)nextafterf(-1.0f, 0.0f), MLX_FLOAT32);
     Node *high = node_scalar(1, MLX_FLOAT32);
     Node *uniform = op_random_uniform(low, high, shape, ndim, MLX_FLOAT32, key);

@@ -327,20 +327,26 @@ static Node *extreme_grad(Node *x, Node *y, Node *g, uint32_t axes, Temps *t) {
     return op_multiply(temp(t, op_divide(g, count)), winners);
 }
 
-/* Each item's gradient is the product of the others: the whole over the item,
- * except at a zero. Where it is the only one, the product of the rest remains;
- * where there are more, nothing does. */
-static Node *prod_grad(Node *x, Node *y, Node *g, uint32_t axes, Temps *t) {
-    int list[NODE_DIMS];
-    const size_t n = axes_list(x, axes, list);
-    Node *one = temp(t, node_scalar(1, x->dtype));
-    Node *is_zero = temp(t, op_binary_scalar(BINARY_EQUAL, x, 0));
-    Node *zeros = temp(t, op_reduce(REDUCE_SUM, is_zero, list, n, true));
-    Node *rest = temp(t, op_where(is_zero, one, x));
-    Node *single = temp(t, op_binary_scalar(BINARY_EQUAL, zeros, 1));
-    Node *others = temp(t, op_keep(single, temp(t, op_reduce(REDUCE_PROD, rest, list, n, true))));
-    Node *whole = temp(t, op_divide(y, rest));
-    return temp(t, op_multiply(g, temp(t, op_where(is_zero, others, whole))));
+/* Each item's gradient is the product of the others: of those before it and of
+ * those behind it, which stays right, and differentiable, where items are zero. */
+static Node *prod_grad(Node *x, Node *g, uint32_t axes, Temps *t) {
+    int order[NODE_DIMS], back[NODE_DIMS], shape[NODE_DIMS], n = 0, kept;
+    for (int i = 0; i < x->ndim; i++)
+        if (!(axes >> i & 1)) order[n++] = i;
+    kept = n;
+    for (int i = 0; i < x->ndim; i++)
+        if (axes >> i & 1) order[n++] = i;
+    for (int i = 0; i < n; i++) {
+        back[order[i]] = i;
+        shape[i] = x->shape[order[i]];
+    }
+    Node *moved = temp(t, op_transpose(x, order, (size_t)n));
+    Node *lines = temp(t, op_flatten(moved, kept, -1));
+    Node *before = temp(t, op_cumprod(lines, -1, false, false));
+    Node *behind = temp(t, op_cumprod(lines, -1, true, false));
+    Node *others = temp(t, op_reshape(temp(t, op_multiply(before, behind)), shape, (size_t)n));
+    others = temp(t, op_unary(UNARY_CONJUGATE, temp(t, op_transpose(others, back, (size_t)n))));
+    return temp(t, op_multiply(others, g));
 }
 
 static bool reduce_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
@@ -354,9 +360,7 @@ static bool reduce_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
     case REDUCE_MEAN:
         result = temp(&t, op_scale(wide, (double)node->size / (double)BASE_MAX(x->size, 1)));
         break;
-    case REDUCE_PROD:
-        result = prod_grad(x, temp(&t, keep_axes(node, x, param->axes)), wide, param->axes, &t);
-        break;
+    case REDUCE_PROD: result = prod_grad(x, wide, param->axes, &t); break;
     default:
         result = temp(
             &t, extreme_grad(x, temp(&t, keep_axes(node, x, param->axes)), wide, param->axes, &t));
@@ -425,7 +429,7 @@ Node *op_reduce(ReduceKind kind, Node *x, const int *axes, size_t n_axes, bool k
         source = op_astype(x, MLX_FLOAT32);
     } else if (kind >= REDUCE_ALL && x->dtype == MLX_COMPLEX64) {
         node_release(source);
-        source = op_astype(x, MLX_BOOL);
+        source = op_binary_scalar(BINARY_NOT_EQUAL, x, 0);
     }
     if (!source) return NULL;
     const mlx_dtype dtype = reduce_dtype(kind, source->dtype);

@@ -7,6 +7,7 @@
 
 #include <complex.h>
 #include <math.h>
+#include <string.h>
 
 /* Scans n items, in and out by their steps; exclusive: item i gets the result
  * before it. */
@@ -62,6 +63,28 @@ static double log_add(double a, double b) {
     return isinf(high) || isinf(low) ? high : high + log1p(exp(low - high));
 }
 
+/* Complex numbers are ordered by their real parts first; NaN, once seen, stays. */
+typedef double complex Complex;
+static Complex complex_of(double real, double imaginary) {
+    Complex value;
+    memcpy(&value, (const double[2]){real, imaginary}, sizeof value);
+    return value;
+}
+static bool complex_above(Complex a, Complex b) {
+    return creal(a) > creal(b) || (creal(a) == creal(b) && cimag(a) > cimag(b));
+}
+static Complex complex_log_add(Complex a, Complex b) {
+    const Complex high = complex_above(a, b) ? a : b, low = complex_above(a, b) ? b : a;
+    if (isnan(creal(a)) || isnan(creal(b)) || isinf(creal(high)) || isinf(creal(low)))
+        return a != a ? a : b != b ? b : high;
+    return high + clog(1 + cexp(low - high));
+}
+#define COMPLEX_LOOP(name, start, fold) \
+    SCAN_LOOP(name##_c64, float complex, Complex, start, , , fold)
+COMPLEX_LOOP(max, complex_of(-HUGE_VAL, -HUGE_VAL), acc != acc || complex_above(acc, v) ? acc : v)
+COMPLEX_LOOP(min, complex_of(HUGE_VAL, HUGE_VAL), acc != acc || complex_above(v, acc) ? acc : v)
+COMPLEX_LOOP(logsum, complex_of(-HUGE_VAL, 0), complex_log_add(acc, v))
+
 MODULAR_LOOPS(sum, 0, acc + v)
 REAL_LOOPS(sum, 0, acc + v)
 MODULAR_LOOPS(prod, 1, acc *v)
@@ -83,10 +106,14 @@ typedef enum { SCAN_SUM, SCAN_PROD, SCAN_MAX, SCAN_MIN, SCAN_LOGSUM, SCAN_COUNT 
 #define ORDERED(name)                                                             \
     [MLX_BOOL] = name##_bool, [MLX_UINT8] = name##_u8, [MLX_UINT16] = name##_u16, \
     [MLX_UINT32] = name##_u32, [MLX_UINT64] = name##_u64, [MLX_INT8] = name##_i8, \
-    [MLX_INT16] = name##_i16, [MLX_INT32] = name##_i32, [MLX_INT64] = name##_i64, REALS(name)
+    [MLX_INT16] = name##_i16, [MLX_INT32] = name##_i32, [MLX_INT64] = name##_i64, \
+    REALS(name), [MLX_COMPLEX64] = name##_c64
 static const ScanLoop scan_loops[SCAN_COUNT][DTYPE_COUNT] = {
-    [SCAN_SUM] = {MODULAR(sum)}, [SCAN_PROD] = {MODULAR(prod)},   [SCAN_MAX] = {ORDERED(max)},
-    [SCAN_MIN] = {ORDERED(min)}, [SCAN_LOGSUM] = {REALS(logsum)},
+    [SCAN_SUM] = {MODULAR(sum)},
+    [SCAN_PROD] = {MODULAR(prod)},
+    [SCAN_MAX] = {ORDERED(max)},
+    [SCAN_MIN] = {ORDERED(min)},
+    [SCAN_LOGSUM] = {REALS(logsum), [MLX_COMPLEX64] = logsum_c64},
 };
 
 typedef struct ScanParam {
@@ -168,8 +195,6 @@ static Node *op_scan(ScanKind kind, Node *x, int axis, bool reverse, bool inclus
     mlx_dtype dtype = x->dtype;
     if (kind == SCAN_SUM && dtype == MLX_BOOL) dtype = MLX_INT32;
     if (kind == SCAN_LOGSUM) dtype = dtype_at_least_float(dtype);
-    if (!scan_loops[kind][dtype])
-        return op_error("[%s] Not supported for %s.", op->name, dtype_name(dtype));
     Temps t = {0};
     const ScanParam param = {kind, axis, reverse, inclusive};
     Node *source = temp(&t, op_astype(x, dtype));
@@ -184,6 +209,10 @@ static Node *op_scan(ScanKind kind, Node *x, int axis, bool reverse, bool inclus
 
 Node *op_cumsum(Node *x, int axis, bool reverse, bool inclusive) {
     return op_scan(SCAN_SUM, x, axis, reverse, inclusive);
+}
+
+Node *op_cumprod(Node *x, int axis, bool reverse, bool inclusive) {
+    return op_scan(SCAN_PROD, x, axis, reverse, inclusive);
 }
 
 /* ---- gradients ------------------------------------------------------------------ */

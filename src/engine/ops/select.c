@@ -124,10 +124,29 @@ static bool isclose_eval(Node *node, Error *err) {
 }
 static const Op isclose_op = {"isclose", isclose_eval, ops_zero_vjp};
 
+/* The same for complex numbers, by their distance. */
+static Node *complex_close(Node *a, Node *b, double rtol, double atol, bool equal_nan) {
+    Temps t = {0};
+    Node *distance = temp(&t, op_unary(UNARY_ABS, temp(&t, op_subtract(a, b))));
+    Node *allowed = temp(&t, op_scale(temp(&t, op_unary(UNARY_ABS, b)), rtol));
+    allowed = temp(&t, op_binary_scalar(BINARY_ADD, allowed, atol));
+    Node *infinite = temp(&t, op_binary(BINARY_LOGICAL_OR, temp(&t, op_unary(UNARY_ISINF, a)),
+                                        temp(&t, op_unary(UNARY_ISINF, b))));
+    Node *result = op_where(infinite, temp(&t, op_binary(BINARY_EQUAL, a, b)),
+                            temp(&t, op_binary(BINARY_LESS_EQUAL, distance, allowed)));
+    if (equal_nan) {
+        Node *missing = temp(&t, op_binary(BINARY_LOGICAL_AND, temp(&t, op_unary(UNARY_ISNAN, a)),
+                                           temp(&t, op_unary(UNARY_ISNAN, b))));
+        result = op_binary(BINARY_LOGICAL_OR, temp(&t, result), missing);
+    }
+    temps_end(&t, true);
+    return result;
+}
+
 Node *op_isclose(Node *a, Node *b, double rtol, double atol, bool equal_nan) {
     if (!a || !b) return NULL;
     if (a->dtype == MLX_COMPLEX64 || b->dtype == MLX_COMPLEX64)
-        return op_error("[isclose] Not supported for complex64.");
+        return complex_close(a, b, rtol, atol, equal_nan);
     int shape[NODE_DIMS], ndim;
     if (!shape_broadcast(a->shape, a->ndim, b->shape, b->ndim, shape, &ndim)) return NULL;
     Node *left = op_astype(a, MLX_FLOAT64), *right = op_astype(b, MLX_FLOAT64);

@@ -1,6 +1,7 @@
 /* softmax and logsumexp. Along the last axis by the row kernels, in float32
  * whatever the storage (so `precise` asks for what always happens); along one
- * other axis by moving it last; along several by composition. */
+ * other axis by moving it last; along several, and of complex numbers, by
+ * composition. */
 #include "engine/ops/rule.h"
 #include "mlx/c/ops.h"
 
@@ -92,14 +93,14 @@ static bool logsumexp_vjp(Node *node, Node *g, const bool *wanted, Node **grads)
 }
 const Op logsumexp_op = {"logsumexp", logsumexp_eval, logsumexp_vjp};
 
-static Node *to_real(const char *name, Node *x) {
-    if (x->dtype == MLX_COMPLEX64) return op_error("[%s] Not supported for complex64.", name);
-    return op_astype(x, dtype_at_least_float(x->dtype));
+/* The dtype of sums over several axes. */
+static mlx_dtype wide_dtype(const Node *x) {
+    return ops_is_half(x->dtype) ? MLX_FLOAT32 : x->dtype;
 }
 
-/* exp(x - max) / sum over several axes, in float32 or float64. */
+/* exp(x - max) / sum over several axes, of 16-bit floats in float32. */
 static Node *softmax_composed(Node *x, const int *axes, size_t n_axes) {
-    Node *wide = op_astype(x, x->dtype == MLX_FLOAT64 ? MLX_FLOAT64 : MLX_FLOAT32);
+    Node *wide = op_astype(x, wide_dtype(x));
     Node *high = op_reduce(REDUCE_MAX, wide, axes, n_axes, true);
     Node *shifted = op_binary(BINARY_SUBTRACT, wide, high);
     Node *powers = op_unary(UNARY_EXP, shifted);
@@ -131,10 +132,12 @@ Node *op_softmax(Node *x, const int *axes, size_t n_axes, bool precise) {
     if (x->size == 0) return node_retain(x);
     int fixed[NODE_DIMS];
     if (!axes_fix("softmax", axes, n_axes, x->ndim, fixed)) return NULL;
-    Node *real = to_real("softmax", x), *result = NULL;
+    Node *real = op_astype(x, dtype_at_least_float(x->dtype)), *result = NULL;
     if (!real) return NULL;
     if (n_axes == 0) {
         result = op_full_value(x->shape, x->ndim, 1, real->dtype);
+    } else if (x->dtype == MLX_COMPLEX64) {
+        result = softmax_composed(real, fixed, n_axes);
     } else if (n_axes == 1 && fixed[0] == x->ndim - 1) {
         result = node_new(&softmax_op, real->dtype, x->shape, x->ndim, NODES(real));
     } else if (n_axes == 1) {
@@ -158,7 +161,7 @@ Node *op_softmax(Node *x, const int *axes, size_t n_axes, bool precise) {
 /* log(sum(exp(x - max))) + max over several axes; an infinite maximum is not
  * subtracted, so that rows of -infinity stay -infinity. */
 static Node *logsumexp_composed(Node *x, const int *axes, size_t n_axes, bool keepdims) {
-    Node *wide = op_astype(x, x->dtype == MLX_FLOAT64 ? MLX_FLOAT64 : MLX_FLOAT32);
+    Node *wide = op_astype(x, wide_dtype(x));
     Node *high = op_reduce(REDUCE_MAX, wide, axes, n_axes, true);
     Node *infinite = op_unary(UNARY_ISINF, high);
     Node *zero = node_scalar(0, wide ? wide->dtype : MLX_FLOAT32);
@@ -181,9 +184,9 @@ Node *op_logsumexp(Node *x, const int *axes, size_t n_axes, bool keepdims) {
     int fixed[NODE_DIMS];
     if (!axes_fix("logsumexp", axes, n_axes, x->ndim, fixed)) return NULL;
     if (x->size == 0) return op_error("[logsumexp] Received empty array.");
-    Node *real = to_real("logsumexp", x), *result = NULL;
+    Node *real = op_astype(x, dtype_at_least_float(x->dtype)), *result = NULL;
     if (!real) return NULL;
-    if (n_axes == 1 && fixed[0] == x->ndim - 1) {
+    if (n_axes == 1 && fixed[0] == x->ndim - 1 && x->dtype != MLX_COMPLEX64) {
         int shape[NODE_DIMS];
         for (int i = 0; i < x->ndim; i++) shape[i] = x->shape[i];
         shape[x->ndim - 1] = 1;

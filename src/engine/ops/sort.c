@@ -32,6 +32,16 @@ static uint64_t key_f64(double value) {
     return bits >> 63 ? ~bits : bits | (uint64_t)1 << 63;
 }
 
+typedef struct ComplexParts {
+    float part[2];
+} ComplexParts;
+
+/* By the real part, then by the imaginary one. */
+static uint64_t key_c64(const float *value) {
+    if (isnan(value[0]) || isnan(value[1])) return UINT64_MAX;
+    return key_f32(value[0]) << 32 | key_f32(value[1]);
+}
+
 #define KEYS(type, key)                              \
     {                                                \
         const type *x = in;                          \
@@ -56,6 +66,7 @@ static void fill_keys(SortItem *items, mlx_dtype dtype, const void *in, int64_t 
     case MLX_FLOAT16: KEYS(uint16_t, key_f32(scalar_from_f16(v)))
     case MLX_BFLOAT16: KEYS(uint16_t, key_f32(scalar_from_bf16(v)))
     case MLX_FLOAT32: KEYS(float, key_f32(v))
+    case MLX_COMPLEX64: KEYS(ComplexParts, key_c64(v.part))
     default: KEYS(double, key_f64(v))
     }
 }
@@ -241,7 +252,6 @@ static bool sort_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
 /* kth NULL: a full sort. */
 static Node *sort_node(const Op *op, Node *x, const int *kth, int axis, bool positions) {
     if (!x || !axis_fix(op->name, &axis, x->ndim)) return NULL;
-    if (x->dtype == MLX_COMPLEX64) return op_error("[%s] Not supported for complex64.", op->name);
     SortParam param = {axis, -1, positions};
     if (kth) {
         const int n = x->shape[axis];

@@ -10,7 +10,7 @@ static size_t all_axes(const Node *x, int *axes) {
     return x ? x->ndim : 0;
 }
 
-/* sum |x - mean|^2 / (count - ddof); the divisor stops at 0, the result then is
+/* sum (x - mean)^2 / (count - ddof); the divisor stops at 0, the result then is
  * infinite or NaN, as in MLX. */
 static Node *op_var(Node *x, const int *axes, size_t n_axes, bool keepdims, int ddof, bool root) {
     if (!x) return NULL;
@@ -18,7 +18,7 @@ static Node *op_var(Node *x, const int *axes, size_t n_axes, bool keepdims, int 
     if (!axes_fix(root ? "std" : "var", axes, n_axes, x->ndim, fixed)) return NULL;
     double count = 1;
     for (size_t i = 0; i < n_axes; i++) count *= x->shape[fixed[i]];
-    const mlx_dtype real = x->dtype == MLX_COMPLEX64 ? MLX_FLOAT32 : dtype_at_least_float(x->dtype);
+    const mlx_dtype real = dtype_at_least_float(x->dtype);
     const double divisor = ddof ? fmax(count - ddof, 0) : count;
     Temps t = {0};
     Node *wide =
@@ -26,7 +26,6 @@ static Node *op_var(Node *x, const int *axes, size_t n_axes, bool keepdims, int 
     temp(&t, wide);
     Node *mean = temp(&t, op_reduce(REDUCE_MEAN, wide, fixed, n_axes, true));
     Node *apart = temp(&t, op_subtract(wide, mean));
-    if (x->dtype == MLX_COMPLEX64) apart = temp(&t, op_unary(UNARY_ABS, apart));
     Node *squares = temp(&t, op_unary(UNARY_SQUARE, apart));
     Node *total = temp(&t, op_reduce(REDUCE_SUM, squares, fixed, n_axes, keepdims));
     Node *variance = temp(&t, op_binary_scalar(BINARY_DIVIDE, total, divisor));

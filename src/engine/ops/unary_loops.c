@@ -6,6 +6,7 @@
 
 #include <complex.h>
 #include <math.h>
+#include <string.h>
 
 #define LOOP(name, type, result, expression)                \
     static void name(void *out, const void *in, size_t n) { \
@@ -124,6 +125,31 @@ LOOP(tan_f64, double, double, tan(x))
 LOOP(tanh_f64, double, double, tanh(x))
 
 typedef float complex Complex;
+static Complex complex_of(float real, float imaginary) {
+    Complex value;
+    memcpy(&value, (const float[2]){real, imaginary}, sizeof value);
+    return value;
+}
+
+/* exp(x) - 1 and log(1 + x), exact near 0. */
+static Complex expm1_complex(Complex x) {
+    const float half = sinf(cimagf(x) / 2);
+    return complex_of(expm1f(crealf(x)) * cosf(cimagf(x)) - 2 * half * half,
+                      expf(crealf(x)) * sinf(cimagf(x)));
+}
+
+static Complex log1p_complex(Complex x) {
+    const float real = crealf(x), imaginary = cimagf(x);
+    const float angle = atan2f(imaginary, real + 1);
+    if (cabsf(x) >= 0.5f) return complex_of(logf(hypotf(real + 1, imaginary)), angle);
+    return complex_of(0.5f * log1pf(real * (2 + real) + imaginary * imaginary), angle);
+}
+
+static Complex sigmoid_complex(Complex x) {
+    const Complex power = cexpf(crealf(x) < 0 ? x : -x);
+    return (crealf(x) < 0 ? power : 1.0f) / (1.0f + power);
+}
+
 LOOP(abs_c64, Complex, float, cabsf(x))
 LOOP(arccos_c64, Complex, Complex, cacosf(x))
 LOOP(arccosh_c64, Complex, Complex, cacoshf(x))
@@ -135,15 +161,19 @@ LOOP(conjugate_c64, Complex, Complex, conjf(x))
 LOOP(cos_c64, Complex, Complex, ccosf(x))
 LOOP(cosh_c64, Complex, Complex, ccoshf(x))
 LOOP(exp_c64, Complex, Complex, cexpf(x))
+LOOP(expm1_c64, Complex, Complex, expm1_complex(x))
 LOOP(imag_c64, Complex, float, cimagf(x))
 LOOP(isfinite_c64, Complex, uint8_t, isfinite(crealf(x)) && isfinite(cimagf(x)))
 LOOP(isneginf_c64, Complex, uint8_t, x == -INFINITY)
 LOOP(isposinf_c64, Complex, uint8_t, x == INFINITY)
 LOOP(log_c64, Complex, Complex, clogf(x))
+LOOP(log1p_c64, Complex, Complex, log1p_complex(x))
 LOOP(log10_c64, Complex, Complex, clogf(x) * 0.43429448190325183f)
 LOOP(log2_c64, Complex, Complex, clogf(x) * 1.4426950408889634f)
 LOOP(real_c64, Complex, float, crealf(x))
+LOOP(round_c64, Complex, Complex, complex_of(rintf(crealf(x)), rintf(cimagf(x))))
 LOOP(rsqrt_c64, Complex, Complex, 1.0f / csqrtf(x))
+LOOP(sigmoid_c64, Complex, Complex, sigmoid_complex(x))
 LOOP(sin_c64, Complex, Complex, csinf(x))
 LOOP(sinh_c64, Complex, Complex, csinhf(x))
 LOOP(sqrt_c64, Complex, Complex, csqrtf(x))
@@ -172,7 +202,7 @@ const UnaryRow unary_rows[UNARY_COUNT] = {
     [UNARY_ERF] = {"erf", FLOATS, CPU_ERF, NULL, erf_f64, NULL, NULL},
     [UNARY_ERFINV] = {"erfinv", FLOATS, -1, erfinv_f32, erfinv_f64, NULL, NULL},
     [UNARY_EXP] = {"exp", FLOATS, CPU_EXP, NULL, exp_f64, exp_c64, NULL},
-    [UNARY_EXPM1] = {"expm1", FLOATS, CPU_EXPM1, NULL, expm1_f64, NULL, NULL},
+    [UNARY_EXPM1] = {"expm1", FLOATS, CPU_EXPM1, NULL, expm1_f64, expm1_c64, NULL},
     [UNARY_FLOOR] = {"floor", KEEPS, CPU_FLOOR, NULL, floor_f64, NULL, NULL},
     [UNARY_IMAG] = {"imag", KEEPS, -1, NULL, NULL, imag_c64, NULL},
     [UNARY_ISFINITE] = {"isfinite", ANSWERS, -1, isfinite_f32, isfinite_f64, isfinite_c64, NULL},
@@ -182,7 +212,7 @@ const UnaryRow unary_rows[UNARY_COUNT] = {
     [UNARY_ISPOSINF] = {"isposinf", ANSWERS, -1, isposinf_f32, isposinf_f64, isposinf_c64, NULL},
     [UNARY_LOG] = {"log", FLOATS, CPU_LOG, NULL, log_f64, log_c64, NULL},
     [UNARY_LOG10] = {"log10", FLOATS, -1, log10_f32, log10_f64, log10_c64, NULL},
-    [UNARY_LOG1P] = {"log1p", FLOATS, CPU_LOG1P, NULL, log1p_f64, NULL, NULL},
+    [UNARY_LOG1P] = {"log1p", FLOATS, CPU_LOG1P, NULL, log1p_f64, log1p_c64, NULL},
     [UNARY_LOG2] = {"log2", FLOATS, -1, log2_f32, log2_f64, log2_c64, NULL},
     [UNARY_LOGICAL_NOT] = {"logical_not", ANSWERS, -1, NULL, NULL, NULL, not_integers},
     [UNARY_NEGATIVE] = {"negative", KEEPS, CPU_NEGATIVE, NULL, negative_f64, negative_c64,
@@ -190,9 +220,9 @@ const UnaryRow unary_rows[UNARY_COUNT] = {
     [UNARY_REAL] = {"real", KEEPS, -1, NULL, NULL, real_c64, NULL},
     [UNARY_RECIPROCAL] = {"reciprocal", FLOATS, CPU_RECIPROCAL, NULL, reciprocal_f64,
                           reciprocal_c64, NULL},
-    [UNARY_ROUND] = {"round", KEEPS, CPU_ROUND, NULL, round_f64, NULL, NULL},
+    [UNARY_ROUND] = {"round", KEEPS, CPU_ROUND, NULL, round_f64, round_c64, NULL},
     [UNARY_RSQRT] = {"rsqrt", FLOATS, CPU_RSQRT, NULL, rsqrt_f64, rsqrt_c64, NULL},
-    [UNARY_SIGMOID] = {"sigmoid", FLOATS, CPU_SIGMOID, NULL, sigmoid_f64, NULL, NULL},
+    [UNARY_SIGMOID] = {"sigmoid", FLOATS, CPU_SIGMOID, NULL, sigmoid_f64, sigmoid_c64, NULL},
     [UNARY_SIGN] = {"sign", KEEPS, -1, sign_f32, sign_f64, sign_c64, sign_integers},
     [UNARY_SIN] = {"sin", FLOATS, CPU_SIN, NULL, sin_f64, sin_c64, NULL},
     [UNARY_SINH] = {"sinh", FLOATS, -1, sinh_f32, sinh_f64, sinh_c64, NULL},

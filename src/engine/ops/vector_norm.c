@@ -17,14 +17,9 @@ static Node *l2_norm(Node *x, const int *axes, size_t n_axes, bool keepdims) {
     return result;
 }
 
-/* The type of |x|, at least a float. */
-static mlx_dtype norm_dtype(const Node *x) {
-    return x->dtype == MLX_COMPLEX64 ? MLX_FLOAT32 : dtype_at_least_float(x->dtype);
-}
-
 static Node *vector_norm(Node *x, double ord, const int *axes, size_t n_axes, bool keepdims) {
     if (ord == 2) return l2_norm(x, axes, n_axes, keepdims);
-    const mlx_dtype dtype = norm_dtype(x);
+    const mlx_dtype dtype = dtype_at_least_float(x->dtype);
     Temps t = {0};
     Node *size = temp(&t, op_unary(UNARY_ABS, x)), *value;
     if (ord == 0) {
@@ -77,7 +72,7 @@ static Node *matrix_norm(Node *x, double ord, const int *axes, bool keepdims) {
     Node *sums = temp(&t, op_reduce(REDUCE_SUM, size, &summed, 1, true));
     Node *value = temp(&t, op_reduce(ord > 0 ? REDUCE_MAX : REDUCE_MIN, sums, &other, 1, true));
     if (!keepdims) value = temp(&t, op_squeeze(value, fixed, 2));
-    Node *result = op_astype(value, norm_dtype(x));
+    Node *result = op_astype(value, dtype_at_least_float(x->dtype));
     temps_end(&t, true);
     return result;
 }
