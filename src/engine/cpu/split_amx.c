@@ -9,10 +9,7 @@
  *
  * Four tiles of C, two of A and two of B are all eight: each product of parts
  * is 4 loads and 4 multiplications of 16 x 16 x 32, which take twice as long. */
-#include "cpu/table.h"
-
-#include <immintrin.h>
-#include <string.h>
+#include "cpu/split_amx.h"
 
 enum { WIDTH = SPLIT_WIDTH, DEPTH = SPLIT_DEPTH, PART = WIDTH * DEPTH };
 
@@ -106,33 +103,6 @@ static inline __mmask16 beyond_parts(__m512 x) {
     return _mm512_cmpgt_epi32_mask(magnitude, _mm512_set1_epi32(0x7F000000));
 }
 
-/* 16 lines of 16 items, `stride` items apart, turned: line i becomes column i. */
-static inline void transpose16(const uint32_t *in, size_t stride, uint32_t *out,
-                               size_t out_stride) {
-    __m512i a[16], b[16];
-    for (size_t i = 0; i < 16; i++) a[i] = _mm512_loadu_si512(in + i * stride);
-    for (int i = 0; i < 8; i++) {
-        b[2 * i] = _mm512_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
-        b[2 * i + 1] = _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
-    }
-    for (int i = 0; i < 4; i++) {
-        a[4 * i] = _mm512_unpacklo_epi64(b[4 * i], b[4 * i + 2]);
-        a[4 * i + 1] = _mm512_unpackhi_epi64(b[4 * i], b[4 * i + 2]);
-        a[4 * i + 2] = _mm512_unpacklo_epi64(b[4 * i + 1], b[4 * i + 3]);
-        a[4 * i + 3] = _mm512_unpackhi_epi64(b[4 * i + 1], b[4 * i + 3]);
-    }
-    for (int i = 0; i < 4; i++) {
-        b[i] = _mm512_shuffle_i32x4(a[i], a[4 + i], 0x88);
-        b[4 + i] = _mm512_shuffle_i32x4(a[i], a[4 + i], 0xDD);
-        b[8 + i] = _mm512_shuffle_i32x4(a[8 + i], a[12 + i], 0x88);
-        b[12 + i] = _mm512_shuffle_i32x4(a[8 + i], a[12 + i], 0xDD);
-    }
-    for (size_t i = 0; i < 8; i++) {
-        _mm512_storeu_si512(out + i * out_stride, _mm512_shuffle_i32x4(b[i], b[8 + i], 0x88));
-        _mm512_storeu_si512(out + (i + 8) * out_stride, _mm512_shuffle_i32x4(b[i], b[8 + i], 0xDD));
-    }
-}
-
 /* ---- from rows: k contiguous ---------------------------------------------------- */
 
 /* `have` items (at most 32) of a row: each part's 16 pairs, zero past them. */
@@ -217,8 +187,9 @@ static inline __attribute__((always_inline)) bool b_from_rows(const char *in, pt
                             size_t k, int parts, uint16_t *out) {                              \
         if (type == CPU_BF16) return side##_from_rows(in, stride, CPU_BF16, count, k, 1, out); \
         if (type == CPU_F16) return side##_from_rows(in, stride, CPU_F16, count, k, 2, out);   \
-        return parts == 2 ? side##_from_rows(in, stride, CPU_F32, count, k, 2, out)            \
-                          : side##_from_rows(in, stride, CPU_F32, count, k, 3, out);           \
+        if (parts == 1) return side##_from_rows(in, stride, CPU_F32, count, k, 1, out);        \
+        if (parts == 2) return side##_from_rows(in, stride, CPU_F32, count, k, 2, out);        \
+        return side##_from_rows(in, stride, CPU_F32, count, k, 3, out);                        \
     }
 FROM_ROWS(a)
 FROM_ROWS(b)

@@ -81,7 +81,7 @@ static const Level levels[] = {
      has_avx512vnni,
      {cpu_fill_quant_avx512vnni, cpu_fill_digit_avx512vnni, cpu_fill_int_avx512vnni}},
     {"avx512bf16", has_avx512bf16, {cpu_fill_gemm_avx512bf16}},
-    {"amx", has_amx, {cpu_fill_split_amx}},
+    {"amx", has_amx, {cpu_fill_split_amx, cpu_fill_split_quant_amx}},
 #endif
 };
 

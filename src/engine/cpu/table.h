@@ -52,6 +52,17 @@ typedef void (*GemmTile)(size_t k, const void *a, const void *b, float *c, ptrdi
 
 enum { SPLIT_WIDTH = 32, SPLIT_DEPTH = 32 };
 
+/* C += a panel of activations in parts times a panel of codes (one part), whole
+ * groups of blocks of SPLIT_DEPTH. */
+typedef struct SplitGroups {
+    size_t groups, group_blocks;
+    const uint16_t *a, *b;
+    const float *a_sums;   /* [groups][SPLIT_WIDTH], of the rows of A */
+    const float *b_scales; /* [groups][2][SPLIT_WIDTH], scales and biases */
+    float *c;
+    ptrdiff_t c_row;
+} SplitGroups;
+
 /* A tile of the integer product: rows of 16-bit activations times a panel of
  * columns, both with a float32 scale a group. */
 typedef struct IntTile {
@@ -155,6 +166,16 @@ typedef struct Kernels {
     bool (*split_rows[2])(const void *in, ptrdiff_t stride, CpuType type, size_t count, size_t k,
                           int parts, uint16_t *out);
     bool (*split_lines[2])(const float *in, size_t k, int parts, uint16_t *out);
+    /* Quantised weights, [parts of A - 1], and the sums that they take. */
+    void (*split_groups[3])(const SplitGroups *tile);
+    void (*split_sums)(const uint16_t *a, size_t groups, size_t group_blocks, int parts,
+                       float *sums);
+    /* From `count` rows of weights (at most SPLIT_WIDTH): codes of 4 [0] and 8 bits
+     * less their middle, and affine scales and biases as b_scales. */
+    void (*split_codes[2])(const uint32_t *words, size_t row_words, size_t count, size_t k,
+                           uint16_t *out);
+    void (*split_scales)(const CpuQuant *weights, size_t first, size_t count, size_t group,
+                         size_t groups, float middle, float *out);
 
     size_t int_mr, int_nr; /* 0: no integer product */
     void (*int_tile)(const IntTile *tile);
@@ -184,6 +205,7 @@ void cpu_fill_vector_neon(Kernels *table);
 void cpu_fill_gemm_neon(Kernels *table);
 void cpu_fill_conv_neon(Kernels *table);
 void cpu_fill_split_amx(Kernels *table);
+void cpu_fill_split_quant_amx(Kernels *table);
 void cpu_fill_conv_avx2(Kernels *table);
 void cpu_fill_conv_avx512(Kernels *table);
 void cpu_fill_pack_avx2(Kernels *table);
