@@ -219,6 +219,9 @@ void text_added_cut(const TextAddedSet *set, bool normalized, bool parse_special
         while (token->rstrip && end < in.length &&
                text_is_space(text_decode((const uint8_t *)in.data + end, &length)))
             end += length;
+        /* An earlier match may have taken these spaces already. */
+        if (token->lstrip) begin = BASE_MAX(begin, done);
+        if (begin >= end) continue;
         if (begin > done) sink(work, NULL, text_view_slice(in, done, begin));
         sink(work, token, text_view_slice(in, begin, end));
         done = end;

@@ -266,7 +266,14 @@ static void run_decoder(const TextDecoder *decoder, TextWork *work, const Pieces
 const char *text_shown_token(const TextTokenizer *tokenizer, int32_t id, bool skip_special,
                              size_t *length) {
     const TextAdded *added = text_added_by_id(&tokenizer->added, id);
-    if (!added) return text_vocab_text(&tokenizer->model.vocab, id, length);
+    if (!added) {
+        const TextVocab *vocab = &tokenizer->model.vocab;
+        const char *text = text_vocab_text(vocab, id, length);
+        /* A token listed twice: its earlier id is as special as the text is. */
+        if (!text || !skip_special || vocab->count == vocab->size) return text;
+        added = text_added_by_content(&tokenizer->added, text);
+        return added && added->special ? NULL : text;
+    }
     *length = added->shown_length;
     return skip_special && added->special ? NULL : added->shown;
 }

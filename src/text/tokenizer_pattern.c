@@ -26,6 +26,7 @@ TextPattern *text_pattern_regex(const char *regex, Error *err) {
     PCRE2_SIZE offset = 0;
     pcre2_compile_context *context = pcre2_compile_context_create(NULL);
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
+    pcre2_set_bsr(context, PCRE2_BSR_UNICODE);
     pcre2_set_parens_nest_limit(context, 100);
     pcre2_code *code =
         pcre2_compile((PCRE2_SPTR)translated, PCRE2_ZERO_TERMINATED,

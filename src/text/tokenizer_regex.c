@@ -542,7 +542,7 @@ static bool translate_escape(Translator *t) {
         t->at += 2;
         return write_boundary(t, c == 'B');
     }
-    if (c && strchr("AzZGK123456789", c)) {
+    if (c && strchr("AzZGKRX123456789", c)) {
         base_str_append_n(&t->out, t->pattern + t->at, 2);
         t->at += 2;
         return true;

@@ -77,6 +77,44 @@ static void test_added_tokens_swallow_spaces_and_keep_to_words(void **state) {
     text_tokenizer_free(tokenizer);
 }
 
+#define BYTES_OF(added)                                                                           \
+    "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\" \":2,\"x\":3,\"\\n\":4},"         \
+    "\"merges\":[]},\"added_tokens\":[{\"id\":4,\"content\":\"\\n\",\"single_word\":false," added \
+    ",\"normalized\":false,\"special\":true}]}"
+
+static void test_spaces_that_a_token_took_are_no_token_again(void **state) {
+    (void)state;
+    Error err = {0};
+    TextTokenizer *right = open_text(BYTES_OF("\"lstrip\":false,\"rstrip\":true"), &err);
+    check_encode(right, "a\n\nb", TEXT_ENCODE_TEMPLATED, IDS(0, 4, 4, 1));
+    text_tokenizer_free(right);
+    TextTokenizer *both = open_text(BYTES_OF("\"lstrip\":true,\"rstrip\":true"), &err);
+    check_encode(both, "a\n\n\n\nb", TEXT_ENCODE_TEMPLATED, IDS(0, 4, 1));
+    check_encode(both, "a \n \n b\n", TEXT_ENCODE_TEMPLATED, IDS(0, 4, 1, 4));
+    text_tokenizer_free(both);
+}
+
+static void test_a_text_listed_twice_has_two_ids(void **state) {
+    (void)state;
+    Error err = {0};
+    TextTokenizer *tokenizer = open_text(
+        "{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"<unk>\",0],[\"a\",-1],[\"</"
+        "s>\","
+        "0],[\"a\",-2],[\"</s>\",-3]]},\"added_tokens\":[{\"id\":4,\"content\":\"</s>\",\"single_"
+        "word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":true}],"
+        "\"decoder\":{\"type\":\"Fuse\"}}",
+        &err);
+    if (!tokenizer) fail_msg("%s", err.message);
+    check_encode(tokenizer, "aa</s>", TEXT_ENCODE_TEMPLATED, IDS(3, 3, 4));
+    char *all = text_tokenizer_decode(tokenizer, IDS(1, 2, 3, 4), false, NULL),
+         *plain = text_tokenizer_decode(tokenizer, IDS(1, 2, 3, 4), true, NULL);
+    assert_string_equal(all, "a</s>a</s>");
+    assert_string_equal(plain, "aa");
+    free(all);
+    free(plain);
+    text_tokenizer_free(tokenizer);
+}
+
 /* ---- pairs, truncation, padding ----------------------------------------- */
 
 static const char *const question = "hello the lion", *const passage = "no salt in sea 12";
@@ -580,6 +618,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_special_tokens_are_read_only_where_asked),
         cmocka_unit_test(test_added_tokens_swallow_spaces_and_keep_to_words),
+        cmocka_unit_test(test_spaces_that_a_token_took_are_no_token_again),
+        cmocka_unit_test(test_a_text_listed_twice_has_two_ids),
         cmocka_unit_test(test_a_pair_has_types_sequences_and_spans),
         cmocka_unit_test(test_truncation_cuts_what_it_was_told_to_cut),
         cmocka_unit_test(test_spans_cover_the_text_in_whole_characters),
