@@ -148,6 +148,35 @@ static void test_a_checkpoint_runs_again_for_the_same_gradient(void **state) {
     mlx_closure_free(saved);
 }
 
+static int eigenvalues(mlx_vector_array *res, const mlx_vector_array in) {
+    mlx_array x = mlx_array_new(), values = mlx_array_new(), vectors = mlx_array_new();
+    int failed = mlx_vector_array_get(&x, in, 0) || mlx_linalg_eigh(&values, &vectors, x, "L", cpu);
+    *res = mlx_vector_array_new_value(values);
+    mlx_array_free(x);
+    mlx_array_free(values);
+    mlx_array_free(vectors);
+    return failed;
+}
+
+static void test_functions_without_a_gradient_say_so(void **state) {
+    (void)state;
+    mlx_closure f = mlx_closure_new_func(eigenvalues);
+    mlx_array x = make(MLX_FLOAT32, SHAPE(2, 2), VALUES(2, 1, 1, 3));
+    mlx_array g = row(MLX_FLOAT32, VALUES(1, 1));
+    mlx_vector_array in = vector_of(&x, 1), out = vector_of(&g, 1);
+    mlx_vector_array values = mlx_vector_array_new(), results = mlx_vector_array_new();
+    error_count = 0;
+    assert_int_equal(mlx_vjp(&values, &results, f, in, out), 1);
+    assert_int_equal(mlx_jvp(&values, &results, f, in, in), 1);
+    assert_int_equal(error_count, 2);
+    assert_int_equal(mlx_vector_array_size(results), 0);
+    mlx_vector_array_free(in);
+    mlx_vector_array_free(out);
+    mlx_vector_array_free(values);
+    mlx_vector_array_free(results);
+    mlx_closure_free(f);
+}
+
 static void test_failures_inside_transforms_come_out(void **state) {
     (void)state;
     mlx_closure f = mlx_closure_new_func(fails), wrapped = mlx_closure_new();
@@ -210,4 +239,5 @@ RUN(TEST(test_products_are_twice_differentiable_at_zeros),
     TEST(test_tangents_of_answers_have_the_dtype_of_tangents),
     TEST(test_a_rule_of_the_caller_replaces_the_gradient),
     TEST(test_a_checkpoint_runs_again_for_the_same_gradient),
-    TEST(test_failures_inside_transforms_come_out), TEST(test_ten_steps_of_adamw))
+    TEST(test_functions_without_a_gradient_say_so), TEST(test_failures_inside_transforms_come_out),
+    TEST(test_ten_steps_of_adamw))

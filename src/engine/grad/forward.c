@@ -68,10 +68,6 @@ static Node **input_tangents(const Tape *tape, const Node *node, Node *const *sl
 static bool push_forward(const Tape *tape, size_t place, Node **slots) {
     Node *node = tape->nodes[place], *whole = node;
     const size_t *key = NULL;
-    if (!node->op->vjp) {
-        op_error("[Primitive::jvp] Not implemented for %s.", node->op->name);
-        return false;
-    }
     if (node->op->vjp == node_part_vjp) {
         whole = node->inputs[0];
         key = node->param;
@@ -87,6 +83,10 @@ static bool push_forward(const Tape *tape, size_t place, Node **slots) {
             slots[place] = node_retain(node_part_cotangent(*bundle, *key));
             return true;
         }
+    }
+    if (!whole->op->vjp) {
+        op_error("[Primitive::jvp] Not implemented for %s.", whole->op->name);
+        return false;
     }
     Node **tangents = input_tangents(tape, whole, slots);
     slots[place] = node_tangent(whole, node, key, tangents);
