@@ -58,26 +58,41 @@ static uint64_t logical_size(const HubTensor *tensor, const json_t *quantization
     return hub_logical_size(tensor->array, quant.bits);
 }
 
+static int by_name(const void *a, const void *b) {
+    return strcmp((*(HubTensor *const *)a)->name, (*(HubTensor *const *)b)->name);
+}
+
+/* mlx-lm counts the parameters of modules without modules in them: not those that a
+ * module with parts holds itself, such as a bias on the choice of experts. sorted[at]
+ * is the tensor, its module's others stand around it. */
+static bool is_counted(const HubTensor *const *sorted, size_t count, size_t at) {
+    const char *name = sorted[at]->name, *dot = strrchr(name, '.');
+    const size_t module = dot ? (size_t)(dot - name) + 1 : 0;
+    if (!dot) return true;
+    for (int step = -1; step <= 1; step += 2)
+        for (size_t i = at + (size_t)step; i < count; i += (size_t)step) {
+            if (strncmp(sorted[i]->name, name, module) != 0) break;
+            if (strchr(sorted[i]->name + module, '.')) return false;
+        }
+    return true;
+}
+
 /* The index of the shards, to be written when they are. */
 static json_t *make_index(const HubTensor *tensors, size_t count, const size_t *shard,
                           size_t shards, const json_t *quantization) {
     uint64_t bytes = 0, parameters = 0;
-    size_t *order = base_calloc(count + 1, sizeof *order);
-    for (size_t i = 0; i < count; i++) {
-        bytes += mlx_array_nbytes(tensors[i].array);
-        parameters += logical_size(&tensors[i], quantization);
-        size_t at = i;
-        for (; at > 0 && strcmp(tensors[order[at - 1]].name, tensors[i].name) > 0; at--)
-            order[at] = order[at - 1];
-        order[at] = i;
-    }
+    const HubTensor **sorted = base_calloc(count + 1, sizeof *sorted);
+    for (size_t i = 0; i < count; i++) sorted[i] = &tensors[i];
+    qsort(sorted, count, sizeof *sorted, by_name);
     json_t *map = json_object();
     for (size_t i = 0; i < count; i++) {
         char name[NAME_BYTES];
-        shard_name(shard[order[i]], shards, name);
-        json_object_set_new(map, tensors[order[i]].name, json_string(name));
+        shard_name(shard[sorted[i] - tensors], shards, name);
+        json_object_set_new(map, sorted[i]->name, json_string(name));
+        bytes += mlx_array_nbytes(sorted[i]->array);
+        if (is_counted(sorted, count, i)) parameters += logical_size(sorted[i], quantization);
     }
-    free(order);
+    free(sorted);
     return json_pack("{s:{s:I,s:I},s:o}", "metadata", "total_size", (json_int_t)bytes,
                      "total_parameters", (json_int_t)parameters, "weight_map", map);
 }

@@ -2,7 +2,8 @@
  *
  *   AWQ, GPTQ           integers with scale and zero: w = (q - zero) scale is
  *                       affine with bias = -zero scale, so only bits move
- *   compressed-tensors  the same with zero 8; FP8 weights become bfloat16
+ *   compressed-tensors  the same with zero 8 or points of their own, int8, MXFP4;
+ *                       FP8 and NVFP4 weights become bfloat16
  *   FP8                 E4M3 times a scale a block of 128 x 128: bfloat16
  *   MXFP4               MLX's own mxfp4; names and views are sanitize's
  *   bitnet              stays as it is, mlx-lm packs it so
@@ -17,7 +18,9 @@ typedef struct Foreign {
     LmTensors *tensors;
     const char *method;
     int bits, group_size;
-    mlx_dtype dtype; /* of the scales */
+    const char *mode; /* of compressed-tensors' packed weights */
+    bool kept;        /* some module stays packed */
+    mlx_dtype dtype;  /* of the scales */
     Error *err;
 } Foreign;
 
@@ -72,8 +75,8 @@ static void drop(Foreign *foreign, const char *path, const char *leaf) {
 /* ---- AWQ and GPTQ ----------------------------------------------------------------- */
 
 /* Only 0 0 ... 1 1 ...: with any other order neighbours share no scale. */
-static bool groups_are_runs(const Foreign *foreign, const char *path) {
-    mlx_array order = lm_tensors_find(foreign->tensors, "%s.g_idx", path);
+static bool groups_are_runs(const Foreign *foreign, const char *path, const char *leaf) {
+    mlx_array order = lm_tensors_find(foreign->tensors, "%s.%s", path, leaf);
     if (!order.ctx) return true;
     const size_t count = mx_size(order);
     int *items = base_calloc(count + 1, sizeof *items);
@@ -83,7 +86,7 @@ static bool groups_are_runs(const Foreign *foreign, const char *path) {
     if (runs) return true;
     mx_check(NULL);
     base_fail(foreign->err, ERROR_UNSUPPORTED,
-              "tensor %s.g_idx: the columns of a group do not lie together (desc_act)", path);
+              "tensor %s.%s: the columns of a group do not lie together (desc_act)", path, leaf);
     return base_hint(foreign->err, "Use the unquantised model and quantise it here.");
 }
 
@@ -95,7 +98,7 @@ static bool adopt_zeros(Foreign *foreign, const char *path) {
     mlx_array scales = lm_tensors_find(foreign->tensors, "%s.scales", path);
     mlx_array qzeros = lm_tensors_find(foreign->tensors, "%s.qzeros", path);
     char *name = base_format("%s.qweight", path);
-    if (mx_ndim(qweight) != 2 || mx_ndim(scales) != 2 || !groups_are_runs(foreign, path)) {
+    if (mx_ndim(qweight) != 2 || mx_ndim(scales) != 2 || !groups_are_runs(foreign, path, "g_idx")) {
         if (foreign->err->code == ERROR_NONE) refuse(foreign, name, qweight);
         free(name);
         return false;
@@ -134,29 +137,103 @@ static bool adopt_zeros(Foreign *foreign, const char *path) {
 
 /* ---- compressed-tensors and FP8 ------------------------------------------------------ */
 
-/* weight_packed int32 [out, in/8], weight_scale [out, groups]. */
-static bool adopt_packed(Foreign *foreign, const char *path) {
-    mlx_array packed = lm_tensors_find(foreign->tensors, "%s.weight_packed", path);
-    mlx_array scales = lm_tensors_find(foreign->tensors, "%s.weight_scale", path);
-    if (mx_ndim(packed) != 2 || mx_ndim(scales) != 2 || mlx_array_itemsize(packed) != 4)
-        return refuse(foreign, path, packed);
-    const int per = 32 / foreign->bits, in = mx_dim(packed, 1) * per;
-    int group = mx_dim(scales, 1) > 0 ? in / mx_dim(scales, 1) : 0, times = 1;
-    while (group > 128 && group % 2 == 0) { /* a scale a row serves several groups */
+/* How many columns share a scale, in MLX's sizes; a scale a row serves several groups,
+ * and *scales becomes one a group. 0 when it cannot be. */
+static int spread_scales(mlx_array *scales, int in) {
+    const int given = mx_ndim(*scales) == 2 ? mx_dim(*scales, 1) : 0;
+    int group = given > 0 ? in / given : 0, times = 1;
+    while (group > 128 && group % 2 == 0) {
         group /= 2;
         times *= 2;
     }
-    if ((group != 32 && group != 64 && group != 128) || in % group != 0)
-        return refuse(foreign, path, scales);
+    if ((group != 32 && group != 64 && group != 128) || in != group * times * given) return 0;
+    if (times > 1) *scales = mx_repeat(*scales, times, 1);
+    return group;
+}
+
+static void drop_all(Foreign *foreign, const char *path) {
+    static const char *const old[] = {"weight_packed",     "weight_scale", "weight_shape",
+                                      "weight_zero_point", "weight_g_idx", "weight_global_scale",
+                                      "input_global_scale"};
+    for (size_t i = 0; i < BASE_COUNT(old); i++) drop(foreign, path, old[i]);
+}
+
+/* Zero points [out / per, groups], packed down the rows, as floats [out, groups]. */
+static mlx_array unpack_zeros(mlx_array packed, int bits, int out) {
+    mlx_array values =
+        unpack_columns(mx_contiguous(mx_swapaxes(words_of(packed), 0, 1)), NULL, bits);
+    return mx_cast(mx_swapaxes(mx_slice(values, 1, 0, out), 0, 1), MLX_FLOAT32);
+}
+
+/* NVFP4 and MXFP4: bytes of two codes [out, in/2], a byte of scale a group. The former
+ * has a scale of the whole too, which MLX's layout has not: it becomes bfloat16. */
+static bool adopt_fp4(Foreign *foreign, const char *path, mlx_array packed, mlx_array scales) {
+    mlx_array whole = lm_tensors_find(foreign->tensors, "%s.weight_global_scale", path);
+    const int in = mx_dim(packed, 1) * 2, groups = mx_dim(scales, 1);
+    const MxQuant quant = whole.ctx ? (MxQuant){16, 4, "nvfp4"} : (MxQuant){32, 4, "mxfp4"};
+    if (mx_dtype(scales) != MLX_UINT8 || groups * quant.group_size != in)
+        return refuse(foreign, path, packed);
+    mlx_array words = words_of(packed);
+    foreign->mode = quant.mode;
+    if (whole.ctx) {
+        mlx_array values =
+            mx_cast(mx_dequantize(words, scales, (mlx_array){0}, quant), MLX_FLOAT32);
+        mlx_array scale = mx_cast(mx_reshape(whole, MX_SHAPE(1, 1)), MLX_FLOAT32);
+        put(foreign, path, "weight", mx_cast(mx_div(values, scale), MLX_BFLOAT16));
+    } else {
+        put(foreign, path, "weight", words);
+        put(foreign, path, "scales", scales);
+        foreign->group_size = quant.group_size;
+        foreign->kept = true;
+    }
+    drop_all(foreign, path);
+    return true;
+}
+
+/* weight_packed int32 [out, in/8], weight_scale [out, groups], the values plus 8. */
+static bool adopt_packed(Foreign *foreign, const char *path) {
+    mlx_array packed = lm_tensors_find(foreign->tensors, "%s.weight_packed", path);
+    mlx_array scales = lm_tensors_find(foreign->tensors, "%s.weight_scale", path);
+    mlx_array zeros = lm_tensors_find(foreign->tensors, "%s.weight_zero_point", path);
+    if (mx_ndim(packed) != 2 || mx_ndim(scales) != 2) return refuse(foreign, path, packed);
+    if (mx_dtype(packed) == MLX_UINT8) return adopt_fp4(foreign, path, packed, scales);
+    if (mlx_array_itemsize(packed) != 4 || !groups_are_runs(foreign, path, "weight_g_idx"))
+        return foreign->err->code == ERROR_NONE ? refuse(foreign, path, packed) : false;
+    const int bits = foreign->bits, out = mx_dim(packed, 0);
+    const int group = spread_scales(&scales, mx_dim(packed, 1) * (32 / bits));
+    if (group == 0) return refuse(foreign, path, scales);
+    mlx_array biases = mx_mul_scalar(scales, -(double)(1 << (bits - 1)));
+    if (zeros.ctx) {
+        mlx_array each = unpack_zeros(zeros, bits, out);
+        if (spread_scales(&each, mx_dim(packed, 1) * (32 / bits)) != group)
+            return refuse(foreign, path, zeros);
+        biases = mx_neg(mx_mul(each, mx_cast(scales, MLX_FLOAT32)));
+    }
     foreign->group_size = group;
-    if (times > 1) scales = mx_repeat(scales, times, 1);
     foreign->dtype = mx_dtype(scales);
     put(foreign, path, "weight", words_of(packed));
     put(foreign, path, "scales", scales);
-    put(foreign, path, "biases", mx_mul_scalar(scales, -(double)(1 << (foreign->bits - 1))));
-    static const char *const old[] = {"weight_packed", "weight_scale", "weight_shape",
-                                      "weight_zero_point", "weight_g_idx"};
-    for (size_t i = 0; i < BASE_COUNT(old); i++) drop(foreign, path, old[i]);
+    put(foreign, path, "biases", mx_cast(biases, foreign->dtype));
+    drop_all(foreign, path);
+    foreign->kept = true;
+    return true;
+}
+
+/* weight int8 [out, in], weight_scale [out, 1] or [out, groups]: 128 more is unsigned. */
+static bool adopt_int8(Foreign *foreign, const char *path, mlx_array weight, mlx_array scales) {
+    const int group =
+        mx_ndim(weight) == 2 && mx_ndim(scales) == 2 && mx_dim(scales, 0) == mx_dim(weight, 0)
+            ? spread_scales(&scales, mx_dim(weight, 1))
+            : 0;
+    if (group == 0) return refuse(foreign, path, scales);
+    mlx_array wide = mx_add_scalar(mx_cast(weight, MLX_INT32), 128);
+    put(foreign, path, "weight", words_of(mx_contiguous(mx_cast(wide, MLX_UINT8))));
+    put(foreign, path, "scales", scales);
+    put(foreign, path, "biases", mx_mul_scalar(scales, -128));
+    drop_all(foreign, path);
+    foreign->group_size = group;
+    foreign->bits = 8;
+    foreign->kept = true;
     return true;
 }
 
@@ -166,6 +243,7 @@ static bool adopt_fp8(Foreign *foreign, const char *path, const char *scale_leaf
     enum { BLOCK = 128 };
     mlx_array codes = lm_tensors_find(foreign->tensors, "%s.weight", path);
     mlx_array scale = lm_tensors_find(foreign->tensors, "%s.%s", path, scale_leaf);
+    if (mx_dtype(codes) == MLX_INT8) return adopt_int8(foreign, path, codes, scale);
     if (mx_ndim(codes) != 2 || mx_dtype(codes) != MLX_UINT8) return refuse(foreign, path, codes);
     const int m = mx_dim(codes, 0), n = mx_dim(codes, 1);
     mlx_array weight = mlx_array_new();
@@ -214,14 +292,15 @@ static bool adopt_scaled(Foreign *foreign, const char *path) {
     return adopt_fp8(foreign, path, "weight_scale");
 }
 
+/* mode NULL: the weights are dense now; "": affine, without saying so. */
 static void set_quantization(json_t *config, int group_size, int bits, const char *mode) {
     json_object_del(config, "quantization_config");
     json_t *text = json_object_get(config, "text_config");
     if (text) json_object_del(text, "quantization_config");
     if (!mode) return;
-    json_object_set_new(
-        config, "quantization",
-        json_pack("{s:i,s:i,s:s}", "group_size", group_size, "bits", bits, "mode", mode));
+    json_t *entry = json_pack("{s:i,s:i}", "group_size", group_size, "bits", bits);
+    if (*mode) json_object_set_new(entry, "mode", json_string(mode));
+    json_object_set_new(config, "quantization", entry);
 }
 
 /* All floats in the type of the scales, as mlx-lm does for AWQ. */
@@ -258,6 +337,8 @@ bool lm_foreign_adopt(LmTensors *tensors, json_t *config, Error *err) {
                        .bits = number(settings, "bits", 4),
                        .err = err ? err : &own};
     const char *method = foreign.method;
+    /* As mlx-lm, which names the mode of one of the two only. */
+    foreign.mode = strcmp(method, "compressed-tensors") == 0 ? "affine" : "";
     bool good = true, packed = false, scaled = false;
     if (strcmp(method, "awq") == 0 || strcmp(method, "gptq") == 0) {
         if (foreign.bits != 4 && foreign.bits != 8 && foreign.bits != 2)
@@ -268,6 +349,7 @@ bool lm_foreign_adopt(LmTensors *tensors, json_t *config, Error *err) {
                              foreign.group_size);
         good = each_module(&foreign, "qweight", &packed, adopt_zeros);
         if (good && packed) cast_floats(&foreign);
+        foreign.kept = packed;
     } else if (strcmp(method, "compressed-tensors") == 0) {
         foreign.bits = number(weight_scheme(settings), "num_bits", 4);
         if (foreign.bits == 4 || foreign.bits == 8)
@@ -287,6 +369,6 @@ bool lm_foreign_adopt(LmTensors *tensors, json_t *config, Error *err) {
         return true; /* bitnet */
     }
     if (!good) return false;
-    set_quantization(config, foreign.group_size, foreign.bits, packed ? "affine" : NULL);
+    set_quantization(config, foreign.group_size, foreign.bits, foreign.kept ? foreign.mode : NULL);
     return mx_check(err);
 }

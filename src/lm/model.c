@@ -71,23 +71,36 @@ static void count_parameters(LmModel *model) {
 
 /* ---- opening ----------------------------------------------------------------------------- */
 
+static bool source_rule(const void *context, const char *path, MxQuant *quant) {
+    return lm_source_quant(context, path, quant);
+}
+
+/* The parameter tree; what other tools quantised goes through the layouts that
+ * converting gives it, lazily. */
+static NnParams *open_params(LmModel *model, const char *path, Error *err) {
+    if (!hub_config_foreign(hub_model_config(model->folder))) return model_params(model->folder);
+    model->source = lm_source_open(path, NULL, err);
+    if (!model->source) return NULL;
+    NnParams *params = nn_params_new(path, source_rule, model->source);
+    const LmTensors *tensors = &model->source->tensors;
+    for (size_t i = 0; i < tensors->count; i++)
+        nn_params_add(params, tensors->items[i].name, tensors->items[i].array);
+    return params;
+}
+
 static bool open_parts(LmModel *model, const char *path, const LmOpenOptions *options, Error *err) {
     model->folder = hub_model_open(path, err);
     if (!model->folder) return false;
     const json_t *config = hub_model_config(model->folder);
-    const json_t *foreign = hub_config_foreign(config);
-    if (foreign) {
-        base_fail(err, ERROR_UNSUPPORTED, "%s: weights quantised by \"%.32s\" must be converted",
-                  path, json_string_value(json_object_get(foreign, "quant_method")));
-        return base_hint(err, "mlx-rag convert --hf-path %.100s --mlx-path DIR", path);
-    }
     ModelKind kind = model_kind(config, err);
     if (kind == MODEL_UNKNOWN) return base_error_context(err, "%s", path);
     if (kind != MODEL_DECODER) {
         return base_fail(err, ERROR_UNSUPPORTED, "%s: model type \"%s\" does not generate text",
                          path, json_string_value(json_object_get(config, "model_type")));
     }
-    model->params = model_params(model->folder);
+    model->params = open_params(model, path, err);
+    if (!model->params) return false;
+    config = lm_model_config(model);
     if (!lm_params_dtype(model->params, options->dtype, err)) return false;
     if (options->quantize_activations) {
         if (!json_is_object(json_object_get(config, "quantization")))
@@ -127,6 +140,7 @@ void lm_model_close(LmModel *model) {
     if (!model) return;
     nn_params_free(model->params);
     nn_params_free(model->adapter);
+    lm_source_free(model->source);
     hub_model_free(model->folder);
     text_tokenizer_free(model->tokenizer);
     text_chat_template_free(model->chat);
@@ -145,7 +159,7 @@ const char *lm_model_type(const LmModel *model) {
 }
 
 const json_t *lm_model_config(const LmModel *model) {
-    return hub_model_config(model->folder);
+    return model->source ? model->source->config : hub_model_config(model->folder);
 }
 
 int lm_model_vocab_size(const LmModel *model) {

@@ -3,11 +3,13 @@
 #define LM_MODEL_H
 
 #include "lm/lm.h"
+#include "lm/source.h"
 #include "models/models.h"
 #include "text/text.h"
 
 struct LmModel {
     HubModel *folder;
+    LmSource *source; /* of weights that another tool quantised; else NULL */
     NnParams *params, *adapter;
     Decoder *decoder;
     TextTokenizer *tokenizer;

@@ -129,7 +129,8 @@ LmSource *lm_source_open(const char *path, const char *gguf_dtype, Error *err) {
     if (good && !gguf) {
         good = lm_foreign_adopt(&source->tensors, source->config, err) && sanitize(source, err) &&
                fits(source, err);
-        if (!good && !base_starts_with(err->message, path)) base_error_context(err, "%s", path);
+        if (!good && err && !base_starts_with(err->message, path))
+            base_error_context(err, "%s", path);
     }
     if (good) {
         lm_tensors_order(&source->tensors);

@@ -176,7 +176,9 @@ static Decoder *load(Loading *l) {
     if (nn_params_failed(p)) return NULL;
     model_sanitize_tensors(l);
     model_stack_experts(l, d->n_layers);
-    if (model_flag(l, l->arch.ternary))
+    const json_t *packing = json_object_get(l->config, "quantization_config");
+    const char *method = json_string_value(json_object_get(packing, "quant_method"));
+    if (model_flag(l, l->arch.ternary) || (method && strcmp(method, "bitnet") == 0))
         model_special_ternary(&(Sanitizer){.params = p, .loading = l});
 
     d->layers = nn_params_alloc(p, (size_t)d->n_layers, sizeof *d->layers);

@@ -319,6 +319,16 @@ void model_special_scale_inverse(Sanitizer *s) {
 /* ---- BitNet: four ternary rows a byte
  * ------------------------------------------------------------------------------- */
 
+/* Whether products are divided by weight_scale: in models that transformers packed,
+ * not in BitNet's own. */
+static bool scale_divides(const Sanitizer *s) {
+    const json_t *settings = json_object_get(s->loading->config, "quantization_config");
+    const char *type = json_string_value(json_object_get(s->loading->config, "model_type"));
+    const char *layer = json_string_value(json_object_get(settings, "linear_class"));
+    return strcmp(type ? type : "", "bitnet") != 0 &&
+           strcmp(layer ? layer : "", "autobitlinear") != 0;
+}
+
 /* [out/4, in] bytes, whose bits 2j, 2j+1 are row j out/4 + i plus one, become what
  * affine packing of 2 bits says exactly: scale q - scale. */
 static void pack_ternary(Sanitizer *s, const char *name) {
@@ -336,6 +346,7 @@ static void pack_ternary(Sanitizer *s, const char *name) {
                        scale.ctx ? "shape does not fit" : "weight_scale is missing");
         return;
     }
+    if (scale_divides(s)) scale = mx_div(mx_scalar(1, mx_dtype(scale)), scale);
     mlx_array wide = mx_cast(bytes, MLX_UINT32), fields[4];
     mlx_array three = mx_scalar(3, MLX_UINT32);
     for (int j = 0; j < 4; j++)
