@@ -117,6 +117,8 @@ static void test_attention_matches_its_definition(void **state) {
         {1, 2, 2, 40, 25, 16, 16, true, false, CPU_MASK_NONE},
         {1, 1, 1, 300, 300, 8, 8, true, false, CPU_MASK_NONE},
         {1, 3, 1, 2, 20, 12, 12, true, false, CPU_MASK_ADDITIVE},
+        {1, 2, 1, 290, 310, 48, 80, true, true, CPU_MASK_NONE},
+        {1, 1, 1, 260, 200, 64, 33, false, false, CPU_MASK_BOOL},
     };
     for (size_t i = 0; i < BASE_COUNT(cases); i++)
         for (CpuType type = 0; type < CPU_TYPES; type++) check(&cases[i], type);
@@ -148,6 +150,52 @@ static void test_a_row_masked_everywhere_averages_the_values(void **state) {
                       .mask_stride = {0, 0, 0, 1}};
     cpu_attention(&a);
     for (int i = 0; i < 4; i++) assert_near(out[i], 4.0 + i, 1e-6, "average", (size_t)i);
+}
+
+/* Position 5 of the keys is infinite: rows that see it are NaN, others are not. */
+static void test_an_infinite_key_reaches_the_rows_that_see_it(void **state) {
+    (void)state;
+    enum { L = 40, D = 32, SPECIAL = 5 };
+    for (CpuType type = 0; type < CPU_TYPES; type++) {
+        void *q = random_array(type, L * D, 1), *k = random_array(type, L * D, 1),
+             *v = random_array(type, L * D, 1), *plain = random_array(type, L * D, 0),
+             *out = random_array(type, L * D, 0);
+        CpuAttention a = {.batch = 1,
+                          .q_heads = 1,
+                          .kv_heads = 1,
+                          .q_len = L,
+                          .kv_len = L,
+                          .head_dim = D,
+                          .value_dim = D,
+                          .type = type,
+                          .scale = 0.2f,
+                          .causal = true,
+                          .q = q,
+                          .k = k,
+                          .v = v,
+                          .out = plain,
+                          .q_stride = {L * D, L * D, D},
+                          .k_stride = {L * D, L * D, D},
+                          .v_stride = {L * D, L * D, D},
+                          .out_stride = {L * D, L * D, D}};
+        for (size_t i = 0; i < L; i++) cpu_store(q, type, i * D, 1);
+        cpu_attention(&a);
+        cpu_store(k, type, SPECIAL * D, INFINITY);
+        a.out = out;
+        cpu_attention(&a);
+        for (size_t i = 0; i < L; i++) {
+            const float got = cpu_load(out, type, i * D), want = cpu_load(plain, type, i * D);
+            if (i < SPECIAL)
+                assert_near(got, want, 2 * type_error(type) * fabs((double)want) + 3e-6, "row", i);
+            else
+                assert_true(isnan(got));
+        }
+        free(q);
+        free(k);
+        free(v);
+        free(plain);
+        free(out);
+    }
 }
 
 static void test_published_vectors(void **state) {
@@ -189,6 +237,7 @@ static int tests(void) {
     const struct CMUnitTest list[] = {
         cmocka_unit_test(test_attention_matches_its_definition),
         cmocka_unit_test(test_a_row_masked_everywhere_averages_the_values),
+        cmocka_unit_test(test_an_infinite_key_reaches_the_rows_that_see_it),
         cmocka_unit_test(test_published_vectors),
     };
     return cmocka_run_group_tests(list, NULL, NULL);

@@ -10,60 +10,16 @@
  * read once for all of them. Blocks of many rows pack q, k, p and v for the
  * tile of the blocked product; few rows (decoding) stream k and v as they lie,
  * and a long past is split between threads and merged at the end. */
-#include "base/base.h"
-#include "cpu/table.h"
+#include "cpu/attention_block.h"
 
 #include <float.h>
 #include <math.h>
-#include <stdatomic.h>
 #include <string.h>
 
 enum { BLOCK_ROWS = 128, TILE_KEYS = 128, STREAM_ROWS = 8, STREAM_KEYS = 512, SPLIT_KEYS = 128 };
 
 /* What a masked score becomes: a row masked everywhere averages v. */
 static const float masked_score = -FLT_MAX;
-
-typedef struct Run {
-    const CpuAttention *a;
-    size_t group, rows;    /* query heads a key head; rows a (batch, key head) */
-    size_t blocks, splits; /* of rows; of keys */
-    size_t block_rows, value_width;
-    bool streamed;
-    float *partial; /* [tasks, block_rows, 2 + value_width]: m, l, o; when splits > 1 */
-    _Atomic size_t next_task;
-    size_t tasks;
-} Run;
-
-/* The block of rows a thread works on. */
-typedef struct Block {
-    const Run *run;
-    size_t batch, kv_head, first, rows; /* rows first.. of the key head's */
-    float *q;                           /* [rows, head_dim], scaled */
-    float *q_panels, *k_panels, *p_panels, *v_panels;
-    float *wide;   /* one tile of k or v rows as float32 */
-    float *scores; /* [rows padded to mr, score_row] */
-    size_t score_row;
-    float *o;     /* [rows padded to mr, value_width] */
-    float *m, *l; /* [rows] */
-} Block;
-
-static size_t round_up(size_t n, size_t to) {
-    return (n + to - 1) / to * to;
-}
-
-static size_t position(const Block *b, size_t row) {
-    return (b->first + row) / b->run->group;
-}
-static size_t query_head(const Block *b, size_t row) {
-    return b->kv_head * b->run->group + (b->first + row) % b->run->group;
-}
-
-static const char *row_at(const void *base, CpuType type, const ptrdiff_t stride[3], size_t batch,
-                          size_t head, size_t row) {
-    return (const char *)base + ((ptrdiff_t)batch * stride[0] + (ptrdiff_t)head * stride[1] +
-                                 (ptrdiff_t)row * stride[2]) *
-                                    (ptrdiff_t)cpu_type_size(type);
-}
 
 /* Keys that the row sees when causal; 0 when none. */
 static size_t visible(const Block *b, size_t row) {
@@ -73,8 +29,10 @@ static size_t visible(const Block *b, size_t row) {
     return end <= a->q_len ? 0 : BASE_MIN(end - a->q_len, a->kv_len);
 }
 
-static void load_queries(Block *b) {
+/* False when the split way cannot go on. */
+static bool load_queries(Block *b) {
     const CpuAttention *a = b->run->a;
+    if (b->run->split) return attention_split_queries(b);
     const Kernels *kernels = cpu_kernels();
     for (size_t r = 0; r < b->rows; r++) {
         float *q = b->q + r * a->head_dim;
@@ -83,11 +41,12 @@ static void load_queries(Block *b) {
             a->head_dim);
         kernels->scale_shift(q, q, 0.0f, a->scale, a->head_dim);
     }
-    if (b->run->streamed) return;
+    if (b->run->streamed) return true;
     for (size_t r = 0; r < b->rows; r += kernels->mr)
         kernels->pack_rows(b->q_panels + r * a->head_dim, kernels->mr, b->q + r * a->head_dim,
                            (ptrdiff_t)(a->head_dim * sizeof(float)),
                            BASE_MIN(kernels->mr, b->rows - r), a->head_dim);
+    return true;
 }
 
 /* Rows j0.. of k or v as float32 rows of `width`, in place if they are so. */
@@ -106,15 +65,16 @@ static const float *wide_rows(Block *b, const void *base, const ptrdiff_t stride
 }
 
 /* scores = q k^T for keys j0..j0+keys. */
-static void score_tile(Block *b, size_t j0, size_t keys) {
+static bool score_tile(Block *b, size_t j0, size_t keys) {
     const CpuAttention *a = b->run->a;
+    if (b->run->split) return attention_split_scores(b, j0, keys);
     const Kernels *kernels = cpu_kernels();
     size_t d = a->head_dim, mr = kernels->mr, nr = kernels->nr;
     if (b->run->streamed) {
         kernels->dot_rows[a->type](row_at(a->k, a->type, a->k_stride, b->batch, b->kv_head, j0),
                                    a->k_stride[2], keys, d, b->q, d, b->rows, b->scores,
                                    (ptrdiff_t)b->score_row);
-        return;
+        return true;
     }
     ptrdiff_t stride;
     const float *k = wide_rows(b, a->k, a->k_stride, d, j0, keys, &stride);
@@ -125,6 +85,7 @@ static void score_tile(Block *b, size_t j0, size_t keys) {
         for (size_t r = 0; r < b->rows; r += mr)
             kernels->tile(d, b->q_panels + r * d, b->k_panels + j * d,
                           b->scores + r * b->score_row + j, (ptrdiff_t)b->score_row, false);
+    return true;
 }
 
 static void mask_row(const Block *b, size_t row, size_t j0, size_t keys, float *s) {
@@ -154,8 +115,9 @@ static void softmax_tile(Block *b, size_t j0, size_t keys) {
         if (seen == 0) {
             for (size_t j = 0; j < keys; j++) s[j] = masked_score;
             count = keys;
-        } else if (a->mask_kind != CPU_MASK_NONE) {
-            mask_row(b, r, j0, count, s);
+        } else {
+            if (b->run->split) kernels->scale_shift(s, s, 0.0f, a->scale, count);
+            if (a->mask_kind != CPU_MASK_NONE) mask_row(b, r, j0, count, s);
         }
         memset(s + count, 0, (keys - count) * sizeof(float));
         if (count == 0) continue;
@@ -177,15 +139,16 @@ static void softmax_tile(Block *b, size_t j0, size_t keys) {
 }
 
 /* o += p v. */
-static void value_tile(Block *b, size_t j0, size_t keys) {
+static bool value_tile(Block *b, size_t j0, size_t keys) {
     const CpuAttention *a = b->run->a;
+    if (b->run->split) return attention_split_values(b, j0, keys);
     const Kernels *kernels = cpu_kernels();
     size_t d = a->value_dim, mr = kernels->mr, nr = kernels->nr, width = b->run->value_width;
     if (b->run->streamed) {
         kernels->sum_rows[a->type](row_at(a->v, a->type, a->v_stride, b->batch, b->kv_head, j0),
                                    a->v_stride[2], keys, d, b->scores, b->score_row, b->rows, b->o,
                                    (ptrdiff_t)width);
-        return;
+        return true;
     }
     for (size_t r = 0; r < b->rows; r += mr)
         kernels->pack_rows(b->p_panels + r * keys, mr, b->scores + r * b->score_row,
@@ -204,6 +167,7 @@ static void value_tile(Block *b, size_t j0, size_t keys) {
         for (size_t r = 0; r < b->rows; r += mr)
             kernels->tile(keys, b->p_panels + r * keys, b->v_panels + c * keys,
                           b->o + r * width + c, (ptrdiff_t)width, true);
+    return true;
 }
 
 static void store_row(const Block *b, size_t row, const float *o, float l, float *scratch) {
@@ -221,12 +185,15 @@ static Block block_open(const Run *run) {
     Block b = {.run = run};
     size_t rows = run->block_rows, keys = run->streamed ? STREAM_KEYS : TILE_KEYS;
     size_t packed = run->streamed ? 0 : 1, widest = BASE_MAX(a->head_dim, a->value_dim);
-    b.score_row = round_up(keys, kernels->nr);
+    b.score_row = round_up(keys, run->split ? SPLIT_WIDTH : kernels->nr);
+    size_t q_size = packed * rows * a->head_dim, k_size = packed * b.score_row * a->head_dim,
+           p_size = packed * rows * b.score_row, v_size = packed * b.score_row * run->value_width;
+    if (run->split) attention_split_sizes(run, keys, &q_size, &k_size, &p_size, &v_size);
     size_t sizes[] = {rows * a->head_dim,
-                      packed * rows * a->head_dim,
-                      packed * b.score_row * a->head_dim,
-                      packed * rows * b.score_row,
-                      packed * b.score_row * run->value_width,
+                      q_size,
+                      k_size,
+                      p_size,
+                      v_size,
                       packed * keys * widest,
                       rows * b.score_row,
                       rows * run->value_width,
@@ -245,10 +212,10 @@ static Block block_open(const Run *run) {
 }
 
 /* Keys [begin, end) for the block, from an empty state. */
-static void run_block(Block *b, size_t begin, size_t end) {
+static bool run_block(Block *b, size_t begin, size_t end) {
     const CpuAttention *a = b->run->a;
     size_t step = b->run->streamed ? STREAM_KEYS : TILE_KEYS, last = 0;
-    load_queries(b);
+    bool good = load_queries(b);
     for (size_t r = 0; r < b->rows; r++) {
         bool sink = a->sinks && begin == 0;
         b->m[r] = sink ? a->sinks[query_head(b, r)] : -INFINITY;
@@ -258,12 +225,13 @@ static void run_block(Block *b, size_t begin, size_t end) {
     }
     memset(b->o, 0, b->run->block_rows * b->run->value_width * sizeof(float));
     end = BASE_MIN(end, last);
-    for (size_t j0 = begin; j0 < end; j0 += step) {
+    for (size_t j0 = begin; good && j0 < end; j0 += step) {
         size_t keys = BASE_MIN(step, end - j0);
-        score_tile(b, j0, keys);
-        softmax_tile(b, j0, keys);
-        value_tile(b, j0, keys);
+        good = score_tile(b, j0, keys);
+        if (good) softmax_tile(b, j0, keys);
+        good = good && value_tile(b, j0, keys);
     }
+    return good;
 }
 
 static void task_slice(void *context, size_t begin, size_t end, int thread) {
@@ -273,7 +241,8 @@ static void task_slice(void *context, size_t begin, size_t end, int thread) {
     (void)begin;
     (void)end;
     (void)thread;
-    for (;;) {
+    if (run->split) cpu_kernels()->split_begin();
+    while (!atomic_load_explicit(&run->beyond, memory_order_relaxed)) {
         size_t task = atomic_fetch_add_explicit(&run->next_task, 1, memory_order_relaxed);
         if (task >= run->tasks) break;
         size_t split = task % run->splits, block = task / run->splits % run->blocks;
@@ -284,7 +253,11 @@ static void task_slice(void *context, size_t begin, size_t end, int thread) {
         b.kv_head = head % a->kv_heads;
         b.first = block * run->block_rows;
         b.rows = BASE_MIN(run->block_rows, run->rows - b.first);
-        run_block(&b, a->kv_len * split / run->splits, a->kv_len * (split + 1) / run->splits);
+        if (!run_block(&b, a->kv_len * split / run->splits,
+                       a->kv_len * (split + 1) / run->splits)) {
+            atomic_store_explicit(&run->beyond, true, memory_order_relaxed);
+            break;
+        }
         for (size_t r = 0; r < b.rows; r++) {
             float *o = b.o + r * run->value_width;
             if (run->splits == 1) {
@@ -297,6 +270,7 @@ static void task_slice(void *context, size_t begin, size_t end, int thread) {
             memcpy(part + 2, o, run->value_width * sizeof(float));
         }
     }
+    if (run->split) cpu_kernels()->split_end();
     cpu_scratch_give(b.q);
 }
 
@@ -341,10 +315,10 @@ static size_t fair_splits(size_t heads, size_t threads, size_t most) {
     return best;
 }
 
-void cpu_attention(const CpuAttention *a) {
-    if (a->batch == 0 || a->q_heads == 0 || a->q_len == 0 || a->value_dim == 0) return;
+/* False when the split way gave up; what it wrote is to be written again. */
+static bool attend(const CpuAttention *a, bool split) {
     const Kernels *kernels = cpu_kernels();
-    Run run = {.a = a, .group = a->q_heads / a->kv_heads, .splits = 1};
+    Run run = {.a = a, .group = a->q_heads / a->kv_heads, .splits = 1, .split = split};
     size_t heads = a->batch * a->kv_heads, threads = (size_t)base_threads();
     run.rows = run.group * a->q_len;
     run.streamed = run.rows <= STREAM_ROWS;
@@ -352,11 +326,12 @@ void cpu_attention(const CpuAttention *a) {
     if (!run.streamed) {
         /* Smaller blocks when there would be fewer than threads can share. */
         size_t wanted = BASE_MAX((size_t)1, 2 * threads / heads);
-        size_t rows = BASE_MIN((size_t)BLOCK_ROWS, BASE_MAX((size_t)16, run.rows / wanted));
-        run.block_rows = round_up(rows, kernels->mr);
+        size_t most = split ? ATTENTION_SPLIT_ROWS : BLOCK_ROWS;
+        size_t rows = BASE_MIN(most, BASE_MAX((size_t)16, run.rows / wanted));
+        run.block_rows = round_up(rows, split ? SPLIT_WIDTH : kernels->mr);
     }
     run.blocks = (run.rows + run.block_rows - 1) / run.block_rows;
-    run.value_width = round_up(a->value_dim, kernels->nr);
+    run.value_width = round_up(a->value_dim, split ? SPLIT_WIDTH : kernels->nr);
     if (run.streamed) run.splits = fair_splits(heads, threads, a->kv_len / SPLIT_KEYS);
     run.tasks = heads * run.blocks * run.splits;
     if (run.splits > 1)
@@ -366,4 +341,11 @@ void cpu_attention(const CpuAttention *a) {
     base_parallel_for(work < 32768 ? 1 : BASE_MIN(run.tasks, threads), 1, task_slice, &run);
     if (run.splits > 1) merge_splits(&run);
     cpu_scratch_give(run.partial);
+    return !run.beyond;
+}
+
+void cpu_attention(const CpuAttention *a) {
+    if (a->batch == 0 || a->q_heads == 0 || a->q_len == 0 || a->value_dim == 0) return;
+    if (!attention_splits(a, a->q_heads / a->kv_heads * a->q_len) || !attend(a, true))
+        attend(a, false);
 }

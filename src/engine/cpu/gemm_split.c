@@ -116,14 +116,17 @@ static bool pack_panel(const Split *s, int side, size_t first, size_t count, siz
         cpu_gemm_dequantize(from->quant, first, count, k0, kb, wide);
         good = kernels->split_rows[side](wide, (ptrdiff_t)(kb * sizeof(float)), CPU_F32, count, kb,
                                          parts, out);
-    } else if (!from->quant && from->inner == 1) {
+    } else if (!from->quant && (from->inner == 1 || from->outer == 1)) {
         const ptrdiff_t size = (ptrdiff_t)cpu_type_size(from->type);
-        good = kernels->split_rows[side](
-            from->data + ((ptrdiff_t)first * from->outer + (ptrdiff_t)k0) * size,
-            from->outer * size, from->type, count, kb, parts, out);
+        const bool rows = from->inner == 1;
+        const char *at =
+            from->data + ((ptrdiff_t)first * from->outer + (ptrdiff_t)k0 * from->inner) * size;
+        good = (rows ? kernels->split_rows : kernels->split_lines)[side](
+            at, (rows ? from->outer : from->inner) * size, from->type, count, kb, parts, out);
     } else {
         cpu_gemm_pack(from, first, count, k0, kb, WIDTH, wide);
-        good = kernels->split_lines[side](wide, kb, parts, out);
+        good =
+            kernels->split_lines[side](wide, WIDTH * sizeof(float), CPU_F32, count, kb, parts, out);
     }
     if (!side && s->group)
         kernels->split_sums(out, kb / s->group, s->group / DEPTH, parts, a_sums(s, out, kb));

@@ -182,58 +182,82 @@ static inline __attribute__((always_inline)) bool b_from_rows(const char *in, pt
     return !beyond;
 }
 
-#define FROM_ROWS(side)                                                                        \
-    static bool side##_rows(const void *in, ptrdiff_t stride, CpuType type, size_t count,      \
-                            size_t k, int parts, uint16_t *out) {                              \
-        if (type == CPU_BF16) return side##_from_rows(in, stride, CPU_BF16, count, k, 1, out); \
-        if (type == CPU_F16) return side##_from_rows(in, stride, CPU_F16, count, k, 2, out);   \
-        if (parts == 1) return side##_from_rows(in, stride, CPU_F32, count, k, 1, out);        \
-        if (parts == 2) return side##_from_rows(in, stride, CPU_F32, count, k, 2, out);        \
-        return side##_from_rows(in, stride, CPU_F32, count, k, 3, out);                        \
-    }
-FROM_ROWS(a)
-FROM_ROWS(b)
+/* ---- from lines: columns contiguous ------------------------------------------------ */
 
-/* ---- from lines: a panel [k][WIDTH] of floats ------------------------------------- */
+static inline __m512 line_items(const char *at, CpuType type, __mmask16 mask) {
+    if (type == CPU_F32) return _mm512_maskz_loadu_ps(mask, at);
+    const __m256i halves = _mm256_maskz_loadu_epi16(mask, at);
+    if (type == CPU_F16) return _mm512_cvtph_ps(halves);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
 
-static bool b_lines(const float *in, size_t k, int parts, uint16_t *out) {
-    const __m512 zero = _mm512_setzero_ps();
+/* One block of at most DEPTH lines: out [parts][DEPTH / 2 pairs][WIDTH][2]. */
+static inline __attribute__((always_inline)) __mmask16 b_block(const char *in, ptrdiff_t stride,
+                                                               CpuType type, size_t count,
+                                                               size_t lines, int parts,
+                                                               uint16_t *out) {
+    const size_t size = cpu_type_size(type);
     __mmask16 beyond = 0;
-    for (size_t first = 0; first < k; first += DEPTH, out += parts * PART) {
-        for (size_t pair = 0; pair < DEPTH / 2; pair++) {
-            const size_t line = first + 2 * pair;
-            for (size_t half = 0; half < WIDTH; half += 16) {
-                const float *at = in + line * WIDTH + half;
-                __m512 x = line < k ? _mm512_loadu_ps(at) : zero;
-                __m512 y = line + 1 < k ? _mm512_loadu_ps(at + WIDTH) : zero;
-                beyond |= beyond_parts(x) | beyond_parts(y);
-                for (int part = 0; part < parts; part++) {
-                    const __m512i a = top_part(x), b = top_part(y);
-                    _mm512_storeu_si512(out + (size_t)part * PART + (pair * WIDTH + half) * 2,
-                                        _mm512_or_si512(b, _mm512_srli_epi32(a, 16)));
-                    x = rest(x, a);
-                    y = rest(y, b);
-                }
+    for (size_t half = 0; half < WIDTH; half += 16) {
+        const size_t have = count < half ? 0 : count - half < 16 ? count - half : 16;
+        const __mmask16 mask = (__mmask16)((1u << have) - 1);
+        for (size_t line = 0; line < DEPTH; line += 2) {
+            const char *at = in + (ptrdiff_t)line * stride + half * size;
+            __m512 x = line_items(at, type, line < lines ? mask : 0);
+            __m512 y = line_items(at + stride, type, line + 1 < lines ? mask : 0);
+            beyond |= beyond_parts(x) | beyond_parts(y);
+            for (int part = 0; part < parts; part++) {
+                const __m512i a = top_part(x), b = top_part(y);
+                _mm512_storeu_si512(out + (size_t)part * PART + line * WIDTH + half * 2,
+                                    _mm512_or_si512(b, _mm512_srli_epi32(a, 16)));
+                x = rest(x, a);
+                y = rest(y, b);
             }
         }
     }
+    return beyond;
+}
+
+static inline __attribute__((always_inline)) bool b_from_lines(const char *in, ptrdiff_t stride,
+                                                               CpuType type, size_t count, size_t k,
+                                                               int parts, uint16_t *out) {
+    __mmask16 beyond = 0;
+    for (size_t first = 0; first < k; first += DEPTH, out += parts * PART)
+        beyond |=
+            b_block(in + (ptrdiff_t)first * stride, stride, type, count, k - first, parts, out);
     return !beyond;
 }
 
 /* B's pairs, turned. */
-static bool a_lines(const float *in, size_t k, int parts, uint16_t *out) {
+static inline __attribute__((always_inline)) bool a_from_lines(const char *in, ptrdiff_t stride,
+                                                               CpuType type, size_t count, size_t k,
+                                                               int parts, uint16_t *out) {
     uint32_t pairs[3 * PART / 2] __attribute__((aligned(64)));
-    bool good = true;
+    __mmask16 beyond = 0;
     for (size_t first = 0; first < k; first += DEPTH) {
-        const size_t here = k - first < DEPTH ? k - first : DEPTH;
-        good &= b_lines(in + first * WIDTH, here, parts, (uint16_t *)(void *)pairs);
+        beyond |= b_block(in + (ptrdiff_t)first * stride, stride, type, count, k - first, parts,
+                          (uint16_t *)(void *)pairs);
         for (int part = 0; part < parts; part++, out += PART)
             for (size_t row = 0; row < WIDTH; row += 16)
                 transpose16(pairs + (size_t)part * PART / 2 + row, WIDTH,
                             (uint32_t *)(void *)out + row * DEPTH / 2, DEPTH / 2);
     }
-    return good;
+    return !beyond;
 }
+
+#define PACKERS(side, from)                                                                      \
+    static bool side##_##from(const void *in, ptrdiff_t stride, CpuType type, size_t count,      \
+                              size_t k, int parts, uint16_t *out) {                              \
+        if (type == CPU_BF16) return side##_from_##from(in, stride, CPU_BF16, count, k, 1, out); \
+        if (type == CPU_F16) return side##_from_##from(in, stride, CPU_F16, count, k, 2, out);   \
+        if (parts == 1) return side##_from_##from(in, stride, CPU_F32, count, k, 1, out);        \
+        if (parts == 2) return side##_from_##from(in, stride, CPU_F32, count, k, 2, out);        \
+        return side##_from_##from(in, stride, CPU_F32, count, k, 3, out);                        \
+    }
+PACKERS(a, rows)
+PACKERS(b, rows)
+PACKERS(a, lines)
+PACKERS(b, lines)
 
 void cpu_fill_split_amx(Kernels *t) {
     static const GemmTile tiles[3][3] = {

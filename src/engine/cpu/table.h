@@ -160,12 +160,13 @@ typedef struct Kernels {
      * SPLIT_DEPTH. A thread is between begin and end when it calls a tile. */
     GemmTile split_tile[3][3];
     void (*split_begin)(void), (*split_end)(void);
-    /* Blocks of the parts of A [0] or B [1] from `count` rows of k items, stride
-     * bytes apart, or from a panel [k][SPLIT_WIDTH] of floats. float16 has two
-     * parts and bfloat16 one. False when a number has no parts. */
+    /* Blocks of the parts of A [0] or B [1]: of `count` (at most SPLIT_WIDTH) rows
+     * of k items or of k lines of `count` items, stride bytes apart. float16 has
+     * two parts and bfloat16 one. False when a number has no parts. */
     bool (*split_rows[2])(const void *in, ptrdiff_t stride, CpuType type, size_t count, size_t k,
                           int parts, uint16_t *out);
-    bool (*split_lines[2])(const float *in, size_t k, int parts, uint16_t *out);
+    bool (*split_lines[2])(const void *in, ptrdiff_t stride, CpuType type, size_t count, size_t k,
+                           int parts, uint16_t *out);
     /* Quantised weights, [parts of A - 1], and the sums that they take. */
     void (*split_groups[3])(const SplitGroups *tile);
     void (*split_sums)(const uint16_t *a, size_t groups, size_t group_blocks, int parts,
