@@ -96,6 +96,26 @@ static void test_views_share_and_carry_strides(void **state) {
     check_flags(scalar(MLX_FLOAT32, 1), true, true, true);
 }
 
+/* Results of two arrays that lie in neither row nor column order are row-major and
+ * whole, whatever the layout of the operands. */
+static void test_results_of_broadcasts_can_be_read_as_they_lie(void **state) {
+    (void)state;
+    mlx_array a = count_up(MLX_FLOAT32, SHAPE(2, 3));
+    mlx_array wide = OP(broadcast_to, a, LIST(2, 2, 3)), y = OP(add, wide, wide);
+    mlx_array b = OP(transpose_axes, count_up(MLX_FLOAT32, SHAPE(2, 3, 2)), LIST(0, 2, 1));
+    mlx_array z = OP(add, OP(multiply, b, b), b);
+    const float doubled[12] = {0, 2, 4, 6, 8, 10, 0, 2, 4, 6, 8, 10};
+    const float squares[12] = {0, 6, 20, 2, 12, 30, 42, 72, 110, 56, 90, 132};
+    assert_int_equal(mlx_array_eval(y), 0);
+    assert_int_equal(mlx_array_eval(z), 0);
+    const size_t *strides = mlx_array_strides(y);
+    assert_int_equal(strides[0], 6);
+    assert_int_equal(strides[1], 3);
+    assert_int_equal(strides[2], 1);
+    assert_memory_equal(mlx_array_data_float32(y), doubled, sizeof doubled);
+    assert_memory_equal(mlx_array_data_float32(z), squares, sizeof squares);
+}
+
 static void test_backward_slices(void **state) {
     (void)state;
     mlx_array x = count_up(MLX_INT32, SHAPE(5));
@@ -260,6 +280,7 @@ static void test_threads_have_their_own_keys_and_graphs(void **state) {
 
 RUN(TEST(test_nothing_happens_before_evaluation), TEST(test_async_evaluation_arrives),
     TEST(test_views_share_and_carry_strides), TEST(test_backward_slices),
+    TEST(test_results_of_broadcasts_can_be_read_as_they_lie),
     TEST(test_live_values_are_never_overwritten),
     TEST(test_slice_update_in_a_loop_needs_constant_memory), TEST(test_counters_and_limits),
     TEST(test_small_evaluations_leave_nothing), TEST(test_failures_leave_nothing),

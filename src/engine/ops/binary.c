@@ -96,9 +96,9 @@ static void binary_rows_slice(void *context, size_t begin, size_t end, int threa
     }
 }
 
+/* Other layouts, equal or not, give a row-major result, as in MLX. */
 static bool same_layout(const Node *a, const Node *b) {
-    if (a->row_contiguous && b->row_contiguous) return true;
-    return memcmp(a->strides, b->strides, a->ndim * sizeof a->strides[0]) == 0;
+    return (a->row_contiguous && b->row_contiguous) || (a->col_contiguous && b->col_contiguous);
 }
 
 void binary_tile(const Node *node, void *out, const void *const *in, const int *step, size_t n) {

@@ -157,18 +157,18 @@ typedef struct Value {
     uint32_t uses; /* a leaf's references from the group */
     int64_t step;  /* items from one to the next along the inner axis; results: 0 or 1 */
     uint8_t inputs[MAX_INPUTS], last_use;
-    uint8_t leaf; /* number among the leaves */
-    uint8_t size; /* bytes of an item in a tile */
-    int8_t place; /* register; -1: in no register */
-    bool is_half;
-    CpuType type; /* of a 16-bit float */
+    uint8_t leaf;         /* number among the leaves */
+    uint8_t size;         /* bytes of an item in a tile */
+    int8_t place;         /* register; -1: in no register */
+    bool is_half, single; /* one value throughout */
+    CpuType type;         /* of a 16-bit float */
 } Value;
 
 typedef struct Program {
     Value values[MAX_VALUES];
     int count, leaves, steps, registers;
-    bool selects;
-    size_t tile; /* items */
+    bool selects, pairs; /* has a choice, a function of two arrays */
+    size_t tile;         /* items */
     Node *node;
     uint8_t *out;
     const uint8_t *data[MAX_LEAVES];
@@ -195,6 +195,7 @@ static int leaf_value(Program *program, const Node *node) {
     }
     const int at = value_add(program, node);
     program->values[at].uses = 1;
+    program->values[at].single = node->data_size == 1;
     program->values[at].leaf = (uint8_t)program->leaves++;
     return at;
 }
@@ -216,6 +217,10 @@ static int step_value(Program *program, Node *node) {
     value->run = tile_of(node);
     memcpy(value->inputs, inputs, sizeof inputs);
     program->selects |= value->run == where_tile;
+    int several = 0;
+    for (uint32_t i = 0; i < node->n_inputs; i++) several += !program->values[inputs[i]].single;
+    value->single = several == 0;
+    program->pairs |= several > 1;
     program->steps++;
     node->visited = (uint32_t)at + 1;
     return at;
@@ -266,13 +271,15 @@ static const Node *common_layout(const Program *program) {
         }
         if (!full || !leaf->contiguous) return NULL;
         if (like && !(like->row_contiguous && leaf->row_contiguous) &&
-            memcmp(like->strides, leaf->strides, node->ndim * sizeof node->strides[0]) != 0)
+            !(like->col_contiguous && leaf->col_contiguous))
             return NULL;
         like = leaf;
     }
     if (!like) like = single;
-    /* A choice is written row by row. */
-    return like && program->selects && !like->row_contiguous ? NULL : like;
+    /* A choice is written row by row, and a function of two arrays when they lie in
+     * neither order. */
+    if (!like || like->row_contiguous) return like;
+    return program->selects || (program->pairs && !like->col_contiguous) ? NULL : like;
 }
 
 /* A leaf that dies here and lies as the result will. */
@@ -498,7 +505,7 @@ bool fuse_eval(Node *node, Error *err) {
     if (node->size == 0) return node_alloc(node, err);
     Program program;
     program.count = program.leaves = program.steps = program.registers = 0;
-    program.selects = program.walks = program.norm.found = false;
+    program.selects = program.pairs = program.walks = program.norm.found = false;
     program.node = node;
     step_value(&program, node);
     for (int i = 0; i < program.count; i++)
