@@ -29,10 +29,27 @@ static bool check_options(const LmCacheOptions *o, Error *err) {
     return true;
 }
 
+/* Rows are packed in whole groups. */
+static bool check_groups(const LmModel *model, const LmCacheOptions *o, Error *err) {
+    int group = o->kv_group_size ? o->kv_group_size : 64;
+    for (int i = 0; o->kv_bits && i < model_decoder_layers(model->decoder); i++) {
+        int heads, widths[2];
+        model_decoder_kv_shape(model->decoder, i, &heads, &widths[0], &widths[1]);
+        for (int side = 0; side < 2; side++) {
+            if (widths[side] % group == 0) continue;
+            base_fail(err, ERROR_INPUT,
+                      "kv-group-size %d does not divide the %d features of this model's heads",
+                      group, widths[side]);
+            return base_hint(err, "Choose 32, 64 or 128, or leave kv-bits out.");
+        }
+    }
+    return true;
+}
+
 LmCache *lm_cache_new(LmModel *model, const LmCacheOptions *options, Error *err) {
     static const LmCacheOptions defaults = {0};
     if (!options) options = &defaults;
-    if (!check_options(options, err)) return NULL;
+    if (!check_options(options, err) || !check_groups(model, options, err)) return NULL;
     LmCache *cache = base_calloc(1, sizeof *cache);
     cache->options = *options;
     if (cache->options.kv_group_size == 0) cache->options.kv_group_size = 64;
