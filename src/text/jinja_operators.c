@@ -39,6 +39,11 @@ static Value int_power(Render *r, int64_t base, int64_t exponent) {
     return jinja_int(result);
 }
 
+/* A double holds it. */
+static bool is_exact(int64_t value) {
+    return value >= -((int64_t)1 << 53) && value <= (int64_t)1 << 53;
+}
+
 static Value int_binary(Render *r, int op, int64_t a, int64_t b) {
     int64_t result = 0;
     bool overflow = false;
@@ -48,7 +53,9 @@ static Value int_binary(Render *r, int op, int64_t a, int64_t b) {
     case T_MUL: overflow = __builtin_mul_overflow(a, b, &result); break;
     case T_DIV:
         if (b == 0) jinja_raise(r, "ZeroDivisionError", "division by zero");
-        return jinja_float((double)a / (double)b);
+        /* Past 2^53 a double would round before it divides. */
+        return jinja_float(is_exact(a) && is_exact(b) ? (double)a / (double)b
+                                                      : (double)((long double)a / (long double)b));
     case T_POW: return int_power(r, a, b);
     default:
         if (b == 0)

@@ -139,8 +139,8 @@ const char *jinja_cstring(Render *r, const Str *string) {
 /* UTF-8 keeps the order of code points. */
 int jinja_compare_strings(const Str *left, const Str *right) {
     int order = memcmp(left->data, right->data, BASE_MIN(left->length, right->length));
-    if (order) return order;
-    return left->length < right->length ? -1 : left->length > right->length;
+    if (!order) order = (left->length > right->length) - (left->length < right->length);
+    return (order > 0) - (order < 0);
 }
 
 /* ---- lists and dictionaries -------------------------------------------------------- */
