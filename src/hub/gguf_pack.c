@@ -52,8 +52,8 @@ static void round_q4_1(const float *x, uint8_t *block) {
     float least = x[0], most = x[0];
     uint8_t q[GGUF_BLOCK];
     for (int i = 1; i < GGUF_BLOCK; i++) {
-        least = fminf(least, x[i]);
-        most = fmaxf(most, x[i]);
+        least = BASE_MIN(least, x[i]);
+        most = BASE_MAX(most, x[i]);
     }
     const float d = (most - least) / 15, inverse = d != 0 ? 1 / d : 0;
     for (int i = 0; i < GGUF_BLOCK; i++)
@@ -65,10 +65,13 @@ static void round_q4_1(const float *x, uint8_t *block) {
 
 static void round_q8_0(const float *x, uint8_t *block) {
     float largest = 0;
-    for (int i = 0; i < GGUF_BLOCK; i++) largest = fmaxf(largest, fabsf(x[i]));
+    for (int i = 0; i < GGUF_BLOCK; i++) largest = BASE_MAX(largest, fabsf(x[i]));
     const float d = largest / 127, inverse = d != 0 ? 1 / d : 0;
     put_half(block, d);
-    for (int i = 0; i < GGUF_BLOCK; i++) block[2 + i] = (uint8_t)(int8_t)roundf(x[i] * inverse);
+    for (int i = 0; i < GGUF_BLOCK; i++) { /* roundf without a call: halves go away from 0 */
+        const float value = x[i] * inverse, rest = value - (float)(int)value;
+        block[2 + i] = (uint8_t)((int)value + (rest >= 0.5F) - (rest <= -0.5F));
+    }
 }
 
 /* ---- from packed values --------------------------------------------------------------- */

@@ -107,11 +107,25 @@ static bool keep_values(const GgufTensor *tensor, uint8_t *blocks, Error *err) {
            base_fail(err, ERROR_UNSUPPORTED, "its scales are more than float16 can hold");
 }
 
+/* Some rows at a time, so that their floats stay near the processor. */
 static bool round_values(const GgufTensor *tensor, uint8_t *blocks, Error *err) {
-    const size_t width = (size_t)tensor->shape[tensor->ndim - 1];
-    const float *values = float_data(tensor->array);
-    if (!values) return mx_check(err);
-    gguf_pack_floats(tensor->packing, values, logical_size(tensor) / width, width, blocks);
+    enum { CHUNK = 1 << 20 };
+    const int width = tensor->shape[tensor->ndim - 1],
+              rows = (int)(logical_size(tensor) / (size_t)width), step = BASE_MAX(1, CHUNK / width);
+    const size_t row_bytes =
+        (size_t)width / tensor->packing->items * (size_t)tensor->packing->bytes;
+    mlx_array flat = mx_reshape(tensor->array, MX_SHAPE(rows, width));
+    if (!mx_data(flat)) return mx_check(err);
+    for (int row = 0; row < rows; row += step) {
+        const int count = BASE_MIN(step, rows - row);
+        mx_scope scope = mx_open();
+        const float *values = float_data(mx_slice(flat, 0, row, row + count));
+        if (values)
+            gguf_pack_floats(tensor->packing, values, (size_t)count, (size_t)width,
+                             blocks + (size_t)row * row_bytes);
+        mx_drop(scope);
+        if (!values) return mx_check(err);
+    }
     return true;
 }
 
