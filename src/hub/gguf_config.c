@@ -105,6 +105,8 @@ static bool read_keys(HubGguf *gguf, const GgufArch *arch, json_t *config, Error
             return base_fail(err, ERROR_INPUT, "%s.%s is missing or not one number", arch->name,
                              keys[i].key);
         }
+        /* Phi's window of 0 is none. */
+        if (value == 0 && strcmp(keys[i].config, "sliding_window") == 0) continue;
         bool good = keys[i].kind == KEY_FLOAT ? isfinite(value) && value >= 0
                                               : value >= 1 && value <= SIZE_LIMIT;
         if (!good)
@@ -252,7 +254,8 @@ void gguf_llama3_factors(double base, double factor, double low, double high, do
 }
 
 bool gguf_rope_llama3(json_t *config, const float *factors, size_t count, Error *err) {
-    static const double originals[] = {8192, 4096, 16384, 32768, 2048};
+    static const double originals[] = {8192,   4096, 16384, 32768, 2048, 65536,
+                                       131072, 1024, 512,   256,   128,  64};
     const double low = 1, high = 4;
     double largest = 1;
     bool scaled = false;

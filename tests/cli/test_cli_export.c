@@ -73,6 +73,39 @@ static void test_packed_weights_keep_their_bytes(void **state) {
     free(tiny);
 }
 
+/* Names, rows, norms, rotary settings of every family: there and back the weights are
+ * the same bytes, and so are the logits that the config makes of them. */
+static void test_every_family_comes_back_with_its_logits(void **state) {
+    static const char *const families[] = {"llama",         "llama-bias", "llama3-rope", "mixtral",
+                                           "phi3",          "gemma",      "gemma2",      "qwen2",
+                                           "phi3-longrope", "qwen3",      "qwen3_moe"};
+    for (size_t i = 0; i < BASE_COUNT(families); i++) {
+        char *golden = base_format("%s/hf/%s", GOLDEN, families[i]);
+        char *model = base_format("%s/family%zu", (char *)*state, i);
+        char *name = base_format("family-back%zu", i), *back = in(state, name);
+        expect_done(program_run(NULL, "convert", "--hf-path", golden, "--mlx-path", model,
+                                "--dtype", "float32", NULL));
+        folder_text(model, "tokenizer.json",
+                    "{\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false}, "
+                    "\"decoder\": {\"type\": \"ByteLevel\"}, \"model\": {\"type\": \"BPE\", "
+                    "\"vocab\": {\"a\": 0, \"b\": 1, \"ab\": 2}, \"merges\": [\"a b\"]}}");
+        export_and_back(state, model, "f32", name);
+        expect_same_file(model, back, "model.safetensors");
+        char *logits[] = {base_path_join(model, "l.safetensors"),
+                          base_path_join(back, "l.safetensors")};
+        for (int side = 0; side < 2; side++)
+            expect_done(program_run(NULL, "inspect", "logits", "--model", side ? back : model,
+                                    "--tokens", "5 9 2 7", "--output", logits[side], NULL));
+        expect_same_file(model, back, "l.safetensors");
+        free(logits[0]);
+        free(logits[1]);
+        free(golden);
+        free(model);
+        free(name);
+        free(back);
+    }
+}
+
 static void test_a_folder_gets_a_file_named_by_its_type(void **state) {
     char *tiny = tiny_path(state), *file = in(state, "ggml-model-q8_0.gguf");
     json_t *said = expect_json(program_run(NULL, "model", "export", "--model", tiny, "--output",
@@ -177,6 +210,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_model_comes_back_from_gguf_as_it_went),
         cmocka_unit_test(test_packed_weights_keep_their_bytes),
+        cmocka_unit_test(test_every_family_comes_back_with_its_logits),
         cmocka_unit_test(test_a_folder_gets_a_file_named_by_its_type),
         cmocka_unit_test(test_an_estimate_writes_nothing),
         cmocka_unit_test(test_fuse_writes_a_gguf_too),
