@@ -1,0 +1,218 @@
+/* Arrays: dense typed memory, counted by reference, its header and its data in
+ * one piece unless the memory is somebody else's. */
+#include "data/data.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    size_t size;
+} types[] = {
+    [DX_TEXT] = {"text", 1},   [DX_U8] = {"uint8", 1},      [DX_I8] = {"int8", 1},
+    [DX_U16] = {"uint16", 2},  [DX_I16] = {"int16", 2},     [DX_U32] = {"uint32", 4},
+    [DX_I32] = {"int32", 4},   [DX_U64] = {"uint64", 8},    [DX_I64] = {"int64", 8},
+    [DX_F16] = {"float16", 2}, [DX_BF16] = {"bfloat16", 2}, [DX_F32] = {"float32", 4},
+    [DX_F64] = {"float64", 8}, [DX_BOOL] = {"bool", 1},     [DX_ANY_TYPE] = {"any type", 0},
+};
+
+size_t dx_type_size(DxType type) {
+    return types[type].size;
+}
+
+const char *dx_type_name(DxType type) {
+    return types[type].name;
+}
+
+/* The data of an array of our own begins behind its header, aligned for vectors. */
+enum { HEADER = (sizeof(DxArray) + 63) / 64 * 64 };
+
+static bool measure(DxType type, int rank, const int64_t *shape, size_t *count, Error *err) {
+    if (rank < 0 || rank > DX_MAX_RANK)
+        return base_fail(err, ERROR_INPUT, "an array of rank %d; 0 to %d are possible", rank,
+                         DX_MAX_RANK);
+    size_t product = 1;
+    for (int axis = 0; axis < rank; axis++) {
+        if (shape[axis] < 0)
+            return base_fail(err, ERROR_INPUT, "an array of negative size %lld along axis %d",
+                             (long long)shape[axis], axis);
+        if (__builtin_mul_overflow(product, (size_t)shape[axis], &product))
+            return base_fail(err, ERROR_MEMORY, "an array of more elements than memory has");
+    }
+    if (product > (SIZE_MAX - HEADER) / BASE_MAX(types[type].size, 1))
+        return base_fail(err, ERROR_MEMORY, "an array of more bytes than memory has");
+    *count = product;
+    return true;
+}
+
+static void fill_header(DxArray *array, DxType type, int rank, const int64_t *shape, size_t count) {
+    atomic_init(&array->references, 1);
+    array->type = type;
+    array->rank = rank;
+    for (int axis = 0; axis < rank; axis++) array->shape[axis] = shape[axis];
+    array->count = count;
+    array->bytes = count * types[type].size;
+    array->release = NULL;
+    array->context = NULL;
+}
+
+DxArray *dx_array_new(DxType type, int rank, const int64_t *shape, Error *err) {
+    size_t count;
+    if (!measure(type, rank, shape, &count, err)) return NULL;
+    DxArray *array = base_try_alloc(1, HEADER + count * types[type].size, err);
+    if (!array) return NULL;
+    fill_header(array, type, rank, shape, count);
+    array->data = (char *)array + HEADER;
+    return array;
+}
+
+DxArray *dx_array_copy(DxType type, int rank, const int64_t *shape, const void *data, Error *err) {
+    DxArray *array = dx_array_new(type, rank, shape, err);
+    if (array && array->bytes) memcpy(array->data, data, array->bytes);
+    return array;
+}
+
+DxArray *dx_array_text(const char *text, size_t length, Error *err) {
+    return dx_array_copy(DX_TEXT, 1, (int64_t[]){(int64_t)length}, text, err);
+}
+
+DxArray *dx_array_bytes(const void *bytes, size_t length, Error *err) {
+    return dx_array_copy(DX_U8, 1, (int64_t[]){(int64_t)length}, bytes, err);
+}
+
+DxArray *dx_array_ids(const int32_t *ids, size_t count, Error *err) {
+    return dx_array_copy(DX_I32, 1, (int64_t[]){(int64_t)count}, ids, err);
+}
+
+static DxArray *scalar(DxType type, const void *value) {
+    DxArray *array = base_alloc(HEADER + types[type].size);
+    fill_header(array, type, 0, NULL, 1);
+    array->data = (char *)array + HEADER;
+    memcpy(array->data, value, types[type].size);
+    return array;
+}
+
+DxArray *dx_array_int(int64_t value) {
+    return scalar(DX_I64, &value);
+}
+
+DxArray *dx_array_real(double value) {
+    return scalar(DX_F64, &value);
+}
+
+DxArray *dx_array_wrap(DxType type, int rank, const int64_t *shape, const void *data,
+                       void (*release)(void *context), void *context, Error *err) {
+    size_t count;
+    if (!measure(type, rank, shape, &count, err)) return NULL;
+    DxArray *array = base_alloc(sizeof *array);
+    fill_header(array, type, rank, shape, count);
+    array->data = (void *)(uintptr_t)data;
+    array->release = release;
+    array->context = context;
+    return array;
+}
+
+DxArray *dx_array_retain(DxArray *array) {
+    if (array) atomic_fetch_add_explicit(&array->references, 1, memory_order_relaxed);
+    return array;
+}
+
+void dx_array_release(DxArray *array) {
+    if (!array) return;
+    /* The only holder needs no locked instruction. */
+    if (atomic_load_explicit(&array->references, memory_order_acquire) != 1 &&
+        atomic_fetch_sub_explicit(&array->references, 1, memory_order_acq_rel) != 1)
+        return;
+    if (array->release) array->release(array->context);
+    free(array);
+}
+
+static bool owns_data(const DxArray *array) {
+    return array->data == (const char *)array + HEADER;
+}
+
+void *dx_array_write(DxArray **array, Error *err) {
+    DxArray *old = *array;
+    if (owns_data(old) && atomic_load_explicit(&old->references, memory_order_acquire) == 1)
+        return old->data;
+    DxArray *copy = dx_array_copy(old->type, old->rank, old->shape, old->data, err);
+    if (!copy) return NULL;
+    dx_array_release(old);
+    *array = copy;
+    return copy->data;
+}
+
+bool dx_array_equal(const DxArray *a, const DxArray *b) {
+    if (a->type != b->type || a->rank != b->rank || a->bytes != b->bytes) return false;
+    for (int axis = 0; axis < a->rank; axis++)
+        if (a->shape[axis] != b->shape[axis]) return false;
+    return a->bytes == 0 || memcmp(a->data, b->data, a->bytes) == 0;
+}
+
+const char *dx_array_describe(const DxArray *array, char *text, size_t size) {
+    StrBuf out = {0};
+    base_str_append(&out, types[array->type].name);
+    for (int axis = 0; axis < array->rank; axis++)
+        base_str_appendf(&out, "%s%lld", axis ? ", " : "[", (long long)array->shape[axis]);
+    if (array->rank) base_str_append_char(&out, ']');
+    snprintf(text, size, "%s", out.data);
+    base_str_free(&out);
+    return text;
+}
+
+/* ---- reading single numbers ------------------------------------------------------- */
+
+static float half_value(uint16_t bits) {
+    uint32_t sign = (uint32_t)(bits & 0x8000) << 16, exponent = (bits >> 10) & 31;
+    uint32_t fraction = bits & 1023;
+    if (exponent == 0) {
+        float tiny = (float)fraction * 0x1p-24f;
+        return sign ? -tiny : tiny;
+    }
+    exponent = exponent == 31 ? 255 : exponent + 112;
+    uint32_t word = sign | exponent << 23 | fraction << 13;
+    float value;
+    memcpy(&value, &word, sizeof value);
+    return value;
+}
+
+#define ELEMENT(ctype) (((const ctype *)array->data)[index])
+
+double dx_array_real_at(const DxArray *array, size_t index) {
+    if (index >= array->count) return 0;
+    switch (array->type) {
+    case DX_F16: return (double)half_value(ELEMENT(uint16_t));
+    case DX_BF16: {
+        uint32_t word = (uint32_t)ELEMENT(uint16_t) << 16;
+        float value;
+        memcpy(&value, &word, sizeof value);
+        return (double)value;
+    }
+    case DX_F32: return (double)ELEMENT(float);
+    case DX_F64: return ELEMENT(double);
+    case DX_U64: return (double)ELEMENT(uint64_t);
+    default: return (double)dx_array_int_at(array, index);
+    }
+}
+
+int64_t dx_array_int_at(const DxArray *array, size_t index) {
+    if (index >= array->count) return 0;
+    switch (array->type) {
+    case DX_TEXT:
+    case DX_BOOL:
+    case DX_U8: return ELEMENT(uint8_t);
+    case DX_I8: return ELEMENT(int8_t);
+    case DX_U16: return ELEMENT(uint16_t);
+    case DX_I16: return ELEMENT(int16_t);
+    case DX_U32: return ELEMENT(uint32_t);
+    case DX_I32: return ELEMENT(int32_t);
+    case DX_U64: return (int64_t)ELEMENT(uint64_t);
+    case DX_I64: return ELEMENT(int64_t);
+    default: {
+        double value = dx_array_real_at(array, index);
+        if (!(value > -9.2e18)) return value == value ? INT64_MIN : 0;
+        return value < 9.2e18 ? (int64_t)value : INT64_MAX;
+    }
+    }
+}

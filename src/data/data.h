@@ -1,0 +1,222 @@
+/* data: samples from files to batches, without Python (the library libmlxdata).
+ *
+ * A sample is a small set of named arrays. A buffer gives samples by index, a
+ * stream gives one after another. Sources make them, operators take one and
+ * give another; every operator constructor consumes what it is given, returns
+ * NULL for a NULL, and keeps the first error, so a chain needs one check:
+ *
+ *     Error err = {0};
+ *     DxBuffer *rows = dx_jsonl(&(DxJsonlOptions){.path = "train.jsonl"}, &err);
+ *     DxStream *s = dx_buffer_stream(dx_buffer_shuffle(rows, 7, &err), &err);
+ *     s = dx_map(s, &tokenise, tokenizer, &err);
+ *     s = dx_parallel(s, &(DxParallelOptions){.threads = 4}, &err);
+ *     s = dx_batch(s, &(DxBatchOptions){.size = 32}, &err);
+ *     DxSample *batch;
+ *     DxStatus status;
+ *     while ((status = dx_next(s, &batch, &err)) == DX_OK) { ...; dx_sample_free(batch); }
+ *     dx_stream_free(s);
+ *
+ * What comes out never depends on the number of threads. All randomness comes
+ * from (seed, epoch, operator, record). dx_save stores where a stream stands in
+ * a few bytes, dx_load goes on from there. A failure names the operator, the
+ * record and the file it came from, and the stream stays usable. */
+#ifndef DATA_DATA_H
+#define DATA_DATA_H
+
+#include "base/base.h"
+
+/* ---- arrays ---------------------------------------------------------------- */
+
+typedef enum {
+    DX_TEXT, /* UTF-8, a byte an element */
+    DX_U8,   /* also plain bytes */
+    DX_I8,
+    DX_U16,
+    DX_I16,
+    DX_U32,
+    DX_I32,
+    DX_U64,
+    DX_I64,
+    DX_F16,
+    DX_BF16,
+    DX_F32,
+    DX_F64,
+    DX_BOOL,
+    DX_ANY_TYPE /* only where a type is asked for */
+} DxType;
+size_t dx_type_size(DxType type);      /* bytes of an element */
+const char *dx_type_name(DxType type); /* "text", "uint8", "float32", ... */
+
+enum { DX_MAX_RANK = 6 };
+
+/* Dense, row-major, counted by reference. Whoever holds one may read its
+ * fields; the data of a shared array is never written (dx_array_write). */
+typedef struct DxArray {
+    _Atomic uint32_t references;
+    DxType type;
+    int rank; /* 0: a scalar */
+    int64_t shape[DX_MAX_RANK];
+    size_t count, bytes; /* elements, and their bytes */
+    void *data;
+    void (*release)(void *context); /* of wrapped memory */
+    void *context;
+} DxArray;
+
+/* Uninitialised. NULL and *err for a bad rank, a negative size, and what memory
+ * cannot hold. Caller releases. */
+DxArray *dx_array_new(DxType type, int rank, const int64_t *shape, Error *err);
+/* The same with a copy of `data`. */
+DxArray *dx_array_copy(DxType type, int rank, const int64_t *shape, const void *data, Error *err);
+/* Rank 1: text, and bytes, copied. */
+DxArray *dx_array_text(const char *text, size_t length, Error *err);
+DxArray *dx_array_bytes(const void *bytes, size_t length, Error *err);
+DxArray *dx_array_ids(const int32_t *ids, size_t count, Error *err);
+/* Scalars: DX_I64 and DX_F64. Never NULL. */
+DxArray *dx_array_int(int64_t value);
+DxArray *dx_array_real(double value);
+/* Memory of the caller's, read only; release(context) runs when the last holder lets go. */
+DxArray *dx_array_wrap(DxType type, int rank, const int64_t *shape, const void *data,
+                       void (*release)(void *context), void *context, Error *err);
+DxArray *dx_array_retain(DxArray *array);
+void dx_array_release(DxArray *array); /* NULL ok */
+/* The data to write into; replaces *array by a copy of its own when it is shared
+ * or wrapped. NULL and *err when memory does not suffice. */
+void *dx_array_write(DxArray **array, Error *err);
+bool dx_array_equal(const DxArray *a, const DxArray *b); /* type, shape and bytes */
+/* "int32[3, 4]", "text[120]", "float64" for a scalar, into text[size]; returns it. */
+const char *dx_array_describe(const DxArray *array, char *text, size_t size);
+/* A number of any type and any element, as it is; 0 past the end. */
+int64_t dx_array_int_at(const DxArray *array, size_t index);
+double dx_array_real_at(const DxArray *array, size_t index);
+
+/* ---- samples --------------------------------------------------------------- */
+
+/* A name of a field, kept once for the process. Equal names are equal pointers. */
+typedef struct DxKey {
+    const char *name;
+} DxKey;
+DxKey dx_key(const char *name);
+
+/* Where a sample came from. `source` counts the sources of one pipeline, `sub`
+ * the parts that an operator made of one record, from 1 (0: the record itself). */
+typedef struct DxRecord {
+    uint32_t source;
+    uint64_t epoch, ordinal, sub;
+} DxRecord;
+
+typedef struct DxSample DxSample;
+DxSample *dx_sample_new(void);
+DxSample *dx_sample_retain(DxSample *sample);
+void dx_sample_free(DxSample *sample); /* lets go of it; NULL ok */
+/* Takes `value`. Replaces a field of the same key. A shared *sample is first
+ * replaced by a copy that shares its arrays. Never fails; a NULL value does nothing. */
+void dx_sample_put(DxSample **sample, DxKey key, DxArray *value);
+void dx_sample_remove(DxSample **sample, DxKey key);
+size_t dx_sample_count(const DxSample *sample);
+DxKey dx_sample_key(const DxSample *sample, size_t index);
+DxArray *dx_sample_at(const DxSample *sample, size_t index); /* borrowed */
+/* Borrowed; NULL when there is no such field. */
+DxArray *dx_sample_get(const DxSample *sample, DxKey key);
+/* The same, of a type (or DX_ANY_TYPE) and a rank (or -1); otherwise NULL and
+ * *err: `key "text": wanted text of rank 1, found int64[3]`. */
+DxArray *dx_sample_need(const DxSample *sample, DxKey key, DxType type, int rank, Error *err);
+const DxRecord *dx_sample_record(const DxSample *sample);
+void dx_sample_set_record(DxSample **sample, DxRecord record);
+size_t dx_sample_bytes(const DxSample *sample);             /* of its arrays and itself */
+bool dx_sample_equal(const DxSample *a, const DxSample *b); /* keys and arrays */
+
+/* ---- what an operator does ---------------------------------------------------- */
+
+typedef enum {
+    DX_OK,
+    DX_END,  /* nothing more in this pass */
+    DX_SKIP, /* of an operator: leave this sample out */
+    DX_FAIL  /* *err says why */
+} DxStatus;
+
+/* Random numbers of one record at one operator: the same for any number of threads. */
+typedef struct DxRandom {
+    uint64_t key, counter;
+} DxRandom;
+uint64_t dx_random(DxRandom *random);
+double dx_random_unit(DxRandom *random);                    /* [0, 1) */
+uint64_t dx_random_below(DxRandom *random, uint64_t bound); /* [0, bound); bound > 0 */
+/* Of any numbers a caller names a draw by. */
+DxRandom dx_random_of(uint64_t seed, uint64_t epoch, uint64_t place);
+/* A permutation of [0, count) that needs no memory: where `index` goes in an
+ * epoch. Keyed by (seed, epoch); count > 0, index < count. */
+uint64_t dx_permute(uint64_t seed, uint64_t epoch, uint64_t count, uint64_t index);
+
+/* One sample in, the same or another out. `apply` may replace *sample (freeing
+ * it), must not keep it, and is called by several threads at once behind
+ * dx_parallel. DX_OK, DX_SKIP or DX_FAIL. */
+typedef struct DxOp {
+    const char *name;    /* in messages and saved states */
+    const char *options; /* what changes its results, for saved states; NULL: nothing */
+    uint64_t seed;       /* of `random` */
+    DxStatus (*apply)(void *self, DxSample **sample, DxRandom *random, Error *err);
+    void (*destroy)(void *self); /* when the node is freed; may be NULL */
+} DxOp;
+
+/* ---- buffers: samples by index -------------------------------------------------- */
+
+typedef struct DxBuffer DxBuffer;
+DxBuffer *dx_buffer_retain(DxBuffer *buffer); /* for another operator on the same samples */
+void dx_buffer_free(DxBuffer *buffer);        /* lets go of it; NULL ok */
+int64_t dx_buffer_count(const DxBuffer *buffer);
+/* DX_OK and *sample (caller frees), DX_SKIP where an operator leaves it out, or
+ * DX_FAIL. By several threads at once. `epoch` matters to shuffled buffers and
+ * random operators. */
+DxStatus dx_buffer_get(const DxBuffer *buffer, uint64_t epoch, int64_t index, DxSample **sample,
+                       Error *err);
+
+/* Sources. */
+
+/* Some lines of JSON: the file is mapped and its lines are indexed, a line is
+ * parsed when it is asked for. Blank lines are no records. */
+typedef struct DxJsonlOptions {
+    const char *path;
+    /* Fields to take, as paths ("text", "meta.id", "choices.0.text"), at most 64,
+     * and their keys (NULL: the paths). A text is DX_TEXT, a whole number DX_I64 (DX_U64,
+     * then DX_F64, where it does not fit), another number DX_F64, true and false
+     * DX_BOOL, a list of numbers a vector, all else its JSON text. null is absent. Without
+     * fields the sample has "json", the line as it stands. */
+    const char *const *fields, *const *keys;
+    size_t n_fields;
+    bool optional;     /* a record may lack fields; otherwise that is a failure */
+    const char *index; /* a file that keeps the index between runs; NULL: none */
+} DxJsonlOptions;
+DxBuffer *dx_jsonl(const DxJsonlOptions *options, Error *err);
+/* Samples in memory; retains each. */
+DxBuffer *dx_samples(DxSample *const *samples, size_t count, Error *err);
+/* Samples made by `get` (as an operator's apply, *sample comes new and empty). */
+typedef struct DxCallback {
+    const char *name;
+    int64_t count;
+    DxStatus (*get)(void *self, uint64_t epoch, int64_t index, DxSample **sample, Error *err);
+    void (*destroy)(void *self); /* may be NULL */
+} DxCallback;
+DxBuffer *dx_buffer_callback(const DxCallback *callback, void *self, Error *err);
+
+/* Operators. */
+
+DxBuffer *dx_buffer_map(DxBuffer *buffer, const DxOp *op, void *self, Error *err);
+/* Another order in every epoch. */
+DxBuffer *dx_buffer_shuffle(DxBuffer *buffer, uint64_t seed, Error *err);
+typedef enum {
+    DX_UNEVEN, /* 10 over 4: 3, 3, 2, 2 */
+    DX_TRIM,   /* 2 each, the rest unused */
+    DX_WRAP    /* 3 each, the first ones again */
+} DxTail;
+/* Every world-th sample from `rank` on. */
+DxBuffer *dx_buffer_shard(DxBuffer *buffer, int world, int rank, DxTail tail, Error *err);
+/* [start, start + count), cut at the end; count < 0: all that follows. */
+DxBuffer *dx_buffer_range(DxBuffer *buffer, int64_t start, int64_t count, Error *err);
+/* One after another; consumes all. */
+DxBuffer *dx_buffer_append(DxBuffer *const *buffers, size_t count, Error *err);
+/* Any selection, repeats allowed; copies the indices. */
+DxBuffer *dx_buffer_pick(DxBuffer *buffer, const int64_t *indices, size_t count, Error *err);
+/* Appends where a record stands: "train.jsonl: line 17". */
+void dx_buffer_where(const DxBuffer *buffer, const DxRecord *record, StrBuf *text);
+
+#endif

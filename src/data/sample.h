@@ -1,0 +1,24 @@
+/* Inside data: what a sample is made of, for the operators that walk its fields. */
+#ifndef DATA_SAMPLE_H
+#define DATA_SAMPLE_H
+
+#include "data/data.h"
+
+#include <stdatomic.h>
+
+typedef struct DxField {
+    DxKey key;
+    DxArray *value;
+} DxField;
+
+enum { SAMPLE_INLINE = 4 };
+
+struct DxSample {
+    _Atomic uint32_t references;
+    uint32_t count, capacity;
+    DxField *fields; /* `few`, or allocated when there are more */
+    DxRecord record;
+    DxField few[SAMPLE_INLINE];
+};
+
+#endif
