@@ -123,7 +123,7 @@ static bool read_and_save(LmModel *model, const CacheArguments *arguments, const
 
 static int run(const void *given, Error *err) {
     const CacheArguments *arguments = given;
-    LmCacheOptions kind = {0};
+    LmCacheOptions kind = {.for_file = true};
     if (!cache_options_read(arguments->max_kv_size, arguments->kv_bits, arguments->kv_group_size,
                             arguments->quantized_kv_start, &kind, err))
         return 1;

@@ -56,6 +56,9 @@ LmCache *lm_cache_new(LmModel *model, const LmCacheOptions *options, Error *err)
     cache->n_layers = model_decoder_layers(model->decoder);
     cache->layers = base_calloc((size_t)cache->n_layers, sizeof *cache->layers);
     model_decoder_caches(model->decoder, cache->layers, options->max_size);
+    cache->short_length = options->for_file ? 0 : model_decoder_short_length(model->decoder);
+    for (int i = 0; options->for_file && i < cache->n_layers; i++)
+        cache->layers[i].text_length = INT32_MAX;
     return cache;
 }
 
@@ -63,6 +66,7 @@ void lm_cache_free(LmCache *cache) {
     if (!cache) return;
     for (int i = 0; i < cache->n_layers; i++) nn_kv_free(&cache->layers[i]);
     free(cache->layers);
+    text_ids_free(&cache->held);
     free(cache);
 }
 
@@ -75,6 +79,7 @@ bool lm_cache_trim(LmCache *cache, int count) {
         if (!nn_kv_can_trim(&cache->layers[i], count)) return false;
     }
     for (int i = 0; i < cache->n_layers; i++) nn_kv_trim(&cache->layers[i], count);
+    if (cache->held.length) cache->held.length -= (size_t)count;
     return true;
 }
 
@@ -82,7 +87,10 @@ void lm_cache_clear(LmCache *cache) {
     for (int i = 0; i < cache->n_layers; i++) {
         nn_kv_clear(&cache->layers[i]);
         if (cache->layers[i].kind == KV_QUANTIZED) cache->layers[i].kind = KV_GROWING;
+        cache->layers[i].text_length = cache->options.for_file ? INT32_MAX : 0;
     }
+    cache->held.length = 0;
+    cache->expected = 0;
 }
 
 void lm_cache_settle(LmCache *cache) {
@@ -278,7 +286,7 @@ static bool load_layer(KvCache *layer, int i, const NnParams *tensors, const jso
     size_t kind = 0;
     while (kind < BASE_COUNT(classes) && (!name || strcmp(name, classes[kind]) != 0)) kind++;
     if (kind == BASE_COUNT(classes)) return false;
-    *layer = (KvCache){.kind = (KvKind)kind};
+    *layer = (KvCache){.kind = (KvKind)kind, .text_length = INT32_MAX};
     int parts = layer->kind == KV_QUANTIZED ? 3 : 1;
     snprintf(key, sizeof key, parts == 3 ? "%d.0.0" : "%d.0", i);
     bool filled = nn_params_has(tensors, "%s", key);
@@ -358,6 +366,7 @@ LmCache *lm_cache_load(LmModel *model, const char *path, const LmCacheOptions *o
                        json_t **metadata, Error *err) {
     LmCacheOptions asked = options ? *options : (LmCacheOptions){0};
     asked.max_size = 0; /* the file's own */
+    asked.for_file = true;
     json_t *entries = json_object();
     NnParams *tensors = nn_params_new(path, NULL, NULL);
     void *context[] = {tensors, entries};

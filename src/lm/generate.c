@@ -24,8 +24,7 @@ LmGenerateOptions lm_generate_defaults(void) {
 
 mlx_array lm_forward(LmModel *model, LmCache *cache, const int *ids, size_t count, int wanted) {
     mx_scope s = mx_open();
-    mlx_array input = mx_from_i32(ids, MX_SHAPE(1, (int)count));
-    mlx_array hidden = model_decoder_hidden(model->decoder, input, cache->layers);
+    mlx_array hidden = lm_read(model, cache, ids, count);
     mlx_array last = mx_slice(hidden, 1, (int)count - wanted, (int)count);
     return mx_close(s, model_decoder_head(model->decoder, last));
 }
@@ -39,8 +38,7 @@ bool lm_prefill(Generation *g, LmModel *model, LmCache *cache, const int *ids, s
     for (size_t done = 0; done < count && !mx_failed() && !base_interrupted();) {
         size_t chunk = BASE_MIN(prefill_step(g), count - done);
         mx_scope s = mx_open();
-        mlx_array input = mx_from_i32(ids + done, MX_SHAPE(1, (int)chunk));
-        model_decoder_hidden(model->decoder, input, cache->layers);
+        lm_read(model, cache, ids + done, chunk);
         mx_drop(s); /* only what the caches need is computed: no head, no last norm */
         lm_cache_settle(cache);
         lm_cache_eval(cache);
@@ -168,8 +166,7 @@ static void complete_cache(Generation *g, int start, size_t prompt_length) {
     if (lm_cache_length(g->cache) != wanted - 1 || reported == 0) return;
     mx_scope s = mx_open();
     int last = g->sampler.recent[g->sampler.n_recent - 1];
-    mlx_array input = mx_from_i32(&last, MX_SHAPE(1, 1));
-    model_decoder_hidden(g->model->decoder, input, g->cache->layers);
+    lm_read(g->model, g->cache, &last, 1);
     mx_drop(s);
     lm_cache_settle(g->cache);
     lm_cache_eval(g->cache);
@@ -236,6 +233,7 @@ static bool start_sampler(Generation *g, Error *err) {
 
 static bool run(Generation *g, const int *prompt, size_t length, Error *err) {
     int start = lm_cache_length(g->cache);
+    lm_cache_expect(g->cache, length);
     lm_sampler_see(&g->sampler, prompt[length - 1]);
     if (g->options->max_tokens == 0) { /* the prompt is read, nothing follows */
         g->stats.finish = LM_FINISH_LENGTH;

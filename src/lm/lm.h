@@ -84,6 +84,7 @@ typedef struct LmCacheOptions {
     int kv_bits;  /* quantise keys and values: 2,3,4,5,6,8; 0 never. Not with max_size */
     int kv_group_size; /* 0: 64 */
     int kv_start;      /* quantise once that many tokens are held */
+    bool for_file;     /* LongRoPE's long factors at every length, as mlx_lm's files have */
 } LmCacheOptions;
 
 LmCache *lm_cache_new(LmModel *model, const LmCacheOptions *options,

@@ -23,7 +23,16 @@ struct LmCache {
     LmCacheOptions options;
     int n_layers;
     KvCache *layers;
+    int short_length; /* what longer texts rotate otherwise; 0: nothing does, or must not */
+    int expected;     /* tokens that the text under way will have */
+    TextIds held;     /* what was read, where short_length is not 0 */
 };
+
+/* Runs ids through the model behind what the cache holds; their final hidden states
+ * [1, count, D], lazy. Needs an open scope. */
+mlx_array lm_read(const LmModel *model, LmCache *cache, const int *ids, size_t count);
+/* Says that `count` more tokens will be read in pieces that are one text. */
+void lm_cache_expect(LmCache *cache, size_t count);
 
 /* Quantises what has become long enough. After every forward pass. */
 void lm_cache_settle(LmCache *cache);

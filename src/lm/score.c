@@ -59,8 +59,7 @@ static void forget(LmScorer *scorer, size_t count) {
 
 /* Reads ids into the cache; their final hidden states [1, count, D]. */
 static mlx_array read_more(LmScorer *scorer, const int *ids, size_t count) {
-    mlx_array input = mx_from_i32(ids, MX_SHAPE(1, (int)count));
-    mlx_array hidden = model_decoder_hidden(scorer->model->decoder, input, scorer->cache->layers);
+    mlx_array hidden = lm_read(scorer->model, scorer->cache, ids, count);
     for (size_t i = 0; i < count; i++) text_ids_append(&scorer->held, ids[i]);
     return hidden;
 }
@@ -84,6 +83,7 @@ static bool read_context(LmScorer *scorer, const int *ids, size_t count, Error *
     size_t common = 0, most = BASE_MIN(scorer->held.length, count - 1);
     while (common < most && scorer->held.data[common] == ids[common]) common++;
     forget(scorer, scorer->held.length - common);
+    lm_cache_expect(scorer->cache, count - scorer->held.length);
     for (size_t done = scorer->held.length; done < count && !mx_failed();) {
         mx_scope s = mx_open();
         size_t step = BASE_MIN((size_t)READ_STEP, count - done);

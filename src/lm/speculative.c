@@ -41,6 +41,12 @@ typedef struct Round {
     float *logprobs;
 } Round;
 
+/* Proposals must not be what makes the text so long that its keys rotate otherwise. */
+static int fitting(const LmCache *cache, int k) {
+    int room = cache->short_length - lm_cache_length(cache) - 1;
+    return room >= 0 ? BASE_MIN(k, room) : k;
+}
+
 static bool rounds(Generation *g, LmCache *draft_cache, int last, Round round) {
     int *proposed = round.proposed, *line = round.line;
     int pending[2] = {last, 0}; /* what the draft has not read yet */
@@ -51,6 +57,7 @@ static bool rounds(Generation *g, LmCache *draft_cache, int last, Round round) {
         if (g->options->max_tokens > 0) {
             k = BASE_MIN(k, g->options->max_tokens - (int)g->stats.generated_tokens);
         }
+        k = fitting(g->cache, k);
         if (!propose(g, draft_cache, pending, n_pending, k, proposed)) return false;
         g->stats.drafted += (size_t)k;
         for (int i = 0; i < k; i++) line[i + 1] = proposed[i];
@@ -104,6 +111,7 @@ bool lm_generate_speculative(Generation *g, const int *prompt, size_t length, Er
                    .logprobs = base_alloc(most * sizeof(float))};
     round.line = round.proposed + most;
     round.chosen = round.line + most;
+    lm_cache_expect(draft_cache, length);
     bool ok = lm_prefill(g, o->draft, draft_cache, prompt, length - 1, length, NULL) &&
               lm_prefill(g, g->model, g->cache, prompt, length - 1, length, o->on_prefill) &&
               rounds(g, draft_cache, prompt[length - 1], round);

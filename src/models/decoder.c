@@ -100,7 +100,7 @@ mlx_array model_decoder_hidden(const Decoder *d, mlx_array ids, KvCache *caches)
     if (d->first_sliding >= 0) sliding = nn_kv_mask(sliding_cache, length, d->window);
     if (d->chunk > 0) chunked = chunk_mask(offset, length, d->chunk);
     mlx_array x = embed(d, ids, offset);
-    MixerInput input = {0};
+    MixerInput input = {.text_length = BASE_MAX(offset + length, any ? any->text_length : 0)};
     for (int i = 0; i < d->n_layers; i++) {
         const DecoderLayer *layer = &d->layers[i];
         input.cache = caches && layer->cache >= 0 ? &caches[layer->cache] : NULL;
@@ -124,6 +124,15 @@ mlx_array model_decoder_head(const Decoder *d, mlx_array hidden) {
 
 int model_decoder_layers(const Decoder *decoder) {
     return decoder->n_caches;
+}
+
+int model_decoder_short_length(const Decoder *decoder) {
+    int length = 0;
+    for (int i = 0; i < decoder->n_layers; i++) {
+        const Rope *rope = decoder->layers[i].rope;
+        if (rope) length = BASE_MAX(length, rope->short_length);
+    }
+    return length;
 }
 
 int model_decoder_vocab(const Decoder *decoder) {

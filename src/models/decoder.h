@@ -287,7 +287,8 @@ extern const ArchTable model_dense_archs, model_moe_archs;
 
 /* What a mixer is given beside the normed states x [B, L, D]. */
 typedef struct MixerInput {
-    KvCache *cache; /* NULL: none */
+    KvCache *cache;  /* NULL: none */
+    int text_length; /* of which these tokens are a part: nn_rope_within */
     Mask mask;
     mlx_array shared[2]; /* key and value projections of an earlier layer; in and out */
 } MixerInput;

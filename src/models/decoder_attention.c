@@ -141,8 +141,8 @@ static mlx_array forward(const void *state, mlx_array x, MixerInput *input) {
     Projected p = project(a, x, input);
     if (!a->norm_late) norm_heads(a, &p);
     if (a->rope) {
-        p.q = nn_rope(a->rope, p.q, offset);
-        p.k = nn_rope(a->rope, p.k, offset);
+        p.q = nn_rope_within(a->rope, p.q, offset, input->text_length);
+        p.k = nn_rope_within(a->rope, p.k, offset, input->text_length);
     }
     if (a->norm_late) norm_heads(a, &p);
     if (a->temperature != TEMPERATURE_NONE) p.q = heated(a, p.q, offset);

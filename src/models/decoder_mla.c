@@ -29,10 +29,11 @@ static mlx_array expanded(const void *state, mlx_array x, MixerInput *input) {
     int offset = input->cache ? input->cache->offset : 0;
     mlx_array q = queries_of(a, x), packed = nn_linear(&a->kv_a, x);
     mlx_array q_nope = mx_slice(q, -1, 0, a->nope);
-    mlx_array q_pe = nn_rope(a->rope, mx_slice(q, -1, a->nope, a->nope + a->rope_dim), offset);
+    mlx_array q_pe = nn_rope_within(a->rope, mx_slice(q, -1, a->nope, a->nope + a->rope_dim),
+                                    offset, input->text_length);
     mlx_array latent = nn_norm(&a->kv_a_norm, mx_slice(packed, -1, 0, a->rank));
     mlx_array k_pe = mx_expand_dims(mx_slice(packed, -1, a->rank, a->rank + a->rope_dim), 1);
-    k_pe = mx_repeat(nn_rope(a->rope, k_pe, offset), a->heads, 1);
+    k_pe = mx_repeat(nn_rope_within(a->rope, k_pe, offset, input->text_length), a->heads, 1);
     mlx_array kv = nn_split_heads(nn_linear(&a->kv_b, latent), a->heads, a->nope + a->value_dim);
     mlx_array k = mx_concat2(mx_slice(kv, -1, 0, a->nope), k_pe, -1);
     mlx_array v = mx_slice(kv, -1, a->nope, a->nope + a->value_dim);
@@ -49,11 +50,12 @@ static mlx_array latent(const void *state, mlx_array x, MixerInput *input) {
     int offset = cache ? cache->offset : 0, length = mx_dim(x, 1);
     mlx_array q = queries_of(a, x), packed = nn_linear(&a->kv_a, x);
     mlx_array q_nope = mx_slice(q, -1, 0, a->nope);
-    mlx_array q_pe = nn_rope(a->rope, mx_slice(q, -1, a->nope, a->nope + a->rope_dim), offset);
+    mlx_array q_pe = nn_rope_within(a->rope, mx_slice(q, -1, a->nope, a->nope + a->rope_dim),
+                                    offset, input->text_length);
     mlx_array rows = nn_norm(&a->kv_a_norm, mx_slice(packed, -1, 0, a->rank));
     rows = mx_expand_dims(rows, 1); /* [B, 1, L, rank] */
     mlx_array k_pe = mx_expand_dims(mx_slice(packed, -1, a->rank, a->rank + a->rope_dim), 1);
-    k_pe = nn_rope(a->rope, k_pe, offset);
+    k_pe = nn_rope_within(a->rope, k_pe, offset, input->text_length);
     if (cache) nn_kv_update(cache, &rows, &k_pe);
 
     mlx_array by_place =

@@ -28,6 +28,9 @@ int model_decoder_vocab(const Decoder *decoder);
 /* What a row of the given cache holds. */
 void model_decoder_kv_shape(const Decoder *decoder, int cache, int *kv_heads, int *key_dim,
                             int *value_dim);
+/* Texts longer than this rotate by other factors (LongRoPE); 0: none do. What a cache
+ * holds by then has to be read anew, its text_length set to what is to come. */
+int model_decoder_short_length(const Decoder *decoder);
 /* Fills caches[0..layers) with growing caches, or rotating ones where max_size
  * is not 0. */
 void model_decoder_caches(const Decoder *decoder, KvCache *caches, int max_size);

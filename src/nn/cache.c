@@ -14,7 +14,7 @@ void nn_kv_clear(KvCache *cache) {
         mx_free(&cache->keys[i]);
         mx_free(&cache->values[i]);
     }
-    cache->offset = cache->capacity = cache->index = cache->start = 0;
+    cache->offset = cache->capacity = cache->index = cache->start = cache->text_length = 0;
 }
 
 void nn_kv_free(KvCache *cache) {

@@ -161,7 +161,8 @@ mlx_array nn_activate(NnActivation activation, mlx_array x);
 /* ---- rotary position embedding ------------------------------------------------ */
 
 /* Su et al., 2021 (RoFormer), and its stretched variants, as mlx_lm's
- * rope_utils has them. */
+ * rope_utils has them; LongRoPE as transformers has it, with short factors for
+ * texts of up to short_length tokens, where mlx_lm has the long ones always. */
 typedef struct Rope {
     int dims;         /* the first dims features of a head rotate; 0: no rotation */
     bool traditional; /* pairs (2i, 2i+1) instead of (i, i + dims/2) */
@@ -170,6 +171,9 @@ typedef struct Rope {
     float multiplier;     /* on the rotated features before rotation; 1 */
     float dynamic_factor; /* dynamic NTK; 0 otherwise */
     int max_position;
+    int short_length;       /* texts of up to so many tokens (0: none) rotate by */
+    mlx_array short_freqs;  /* these periods, and are amplified */
+    float short_multiplier; /* by this */
 } Rope;
 
 /* What config.json says about rotation, old form (rope_theta, rope_scaling) or
@@ -189,6 +193,8 @@ Rope nn_rope_load(NnParams *params, const json_t *config, RopeConfig rope, int d
                   bool traditional);
 /* x [B, heads, L, head_dim], its first row at position `offset`. */
 mlx_array nn_rope(const Rope *rope, mlx_array x, int offset);
+/* The same for rows of a text that will have text_length tokens. */
+mlx_array nn_rope_within(const Rope *rope, mlx_array x, int offset, int text_length);
 
 /* ---- masks, caches, attention --------------------------------------------------- */
 
@@ -209,6 +215,8 @@ typedef struct KvCache {
     int capacity;                 /* rows allocated, or in use (rotating) */
     int max_size, keep, index;    /* rotating: size, first rows kept, where to write next */
     int start;                    /* chunked: tokens dropped in front; max_size is the chunk */
+    int text_length;              /* keys are rotated for a text of so many tokens, or of those
+                                   * seen if these are more */
     MxQuant quant;
 } KvCache;
 

@@ -54,7 +54,8 @@ typedef struct RopeSetup {
     const json_t *config, *scaling;
     double base;
     Rope *rope;
-    float *periods; /* [dims/2], to be filled by variants that need a table */
+    float *periods;       /* [dims/2], to be filled by variants that need a table */
+    float *short_periods; /* [dims/2], made by variants that need another for short texts */
 } RopeSetup;
 
 static double setting(const RopeSetup *setup, const char *key, double fallback) {
@@ -140,29 +141,41 @@ static void use_yarn(RopeSetup *setup) {
     }
 }
 
-/* Ding et al., 2024 (LongRoPE), with the long factors at every length, as
- * mlx_lm does: a cache must not hold keys of two kinds. */
-static void use_longrope(RopeSetup *setup) {
-    const json_t *factors = json_object_get(setup->scaling, "long_factor");
+static void stretch_periods(RopeSetup *setup, const char *key, float *periods) {
+    const json_t *factors = json_object_get(setup->scaling, key);
     int half = setup->rope->dims / 2;
     if (!json_is_array(factors) || (int)json_array_size(factors) != half) {
         nn_params_fail(setup->params, ERROR_INPUT,
-                       "config.json: rope scaling long_factor must list %d numbers", half);
+                       "config.json: rope scaling %s must list %d numbers", key, half);
         return;
     }
     for (int i = 0; i < half; i++) {
         double factor = json_number_value(json_array_get(factors, (size_t)i));
         if (!(factor > 0)) {
-            nn_params_fail(setup->params, ERROR_INPUT,
-                           "config.json: long_factor[%d] must be positive", i);
+            nn_params_fail(setup->params, ERROR_INPUT, "config.json: %s[%d] must be positive", key,
+                           i);
             return;
         }
-        setup->periods[i] = (float)(factor * period(setup, i));
+        periods[i] = (float)(factor * period(setup, i));
     }
+}
+
+/* Ding et al., 2024 (LongRoPE): one table for texts that fit the length of the first
+ * training, another for longer ones. */
+static void use_longrope(RopeSetup *setup) {
+    Rope *rope = setup->rope;
     double length = original_length(setup, 4096);
-    double stretch = setup->rope->max_position / length;
+    double stretch = setting(setup, "factor", rope->max_position / length);
     double gain = stretch <= 1 ? 1 : sqrt(1 + log(stretch) / log(length));
-    setup->rope->multiplier = (float)setting(setup, "long_mscale", gain);
+    gain = setting(setup, "attention_factor", gain);
+    stretch_periods(setup, "long_factor", setup->periods);
+    rope->multiplier = (float)setting(setup, "long_mscale", gain);
+    if (!json_object_get(setup->scaling, "short_factor")) return;
+    setup->short_periods =
+        nn_params_alloc(setup->params, (size_t)rope->dims / 2, sizeof *setup->short_periods);
+    stretch_periods(setup, "short_factor", setup->short_periods);
+    rope->short_multiplier = (float)setting(setup, "short_mscale", gain);
+    rope->short_length = (int)fmin(fmax(length, 0), INT32_MAX);
 }
 
 /* Gemma 4: only the first share of the pairs rotates, periods span all dims. */
@@ -200,6 +213,14 @@ static const char *type_name(NnParams *params, const json_t *scaling) {
                 : nn_config_string(params, scaling, "rope_type", factors ? "longrope" : "default");
 }
 
+static mlx_array table_of(NnParams *params, const float *periods, int dims) {
+    if (!periods) return (mlx_array){0};
+    mx_scope s = mx_open();
+    mlx_array table = nn_params_adopt(params, mx_from_f32(periods, MX_SHAPE(dims / 2)));
+    mx_drop(s);
+    return table;
+}
+
 Rope nn_rope_load(NnParams *params, const json_t *config, RopeConfig from, int dims,
                   bool traditional) {
     Rope rope = {.dims = dims,
@@ -215,17 +236,14 @@ Rope nn_rope_load(NnParams *params, const json_t *config, RopeConfig from, int d
         return rope;
     }
     const char *name = type_name(params, from.scaling);
-    RopeSetup setup = {params, config, from.scaling, from.theta, &rope, NULL};
+    RopeSetup setup = {params, config, from.scaling, from.theta, &rope, NULL, NULL};
     for (size_t i = 0; i < BASE_COUNT(rope_types); i++) {
         if (strcmp(rope_types[i].name, name) != 0) continue;
         if (rope_types[i].table)
             setup.periods = nn_params_alloc(params, (size_t)dims / 2, sizeof(float));
         rope_types[i].use(&setup);
-        if (setup.periods) {
-            mx_scope s = mx_open();
-            rope.freqs = nn_params_adopt(params, mx_from_f32(setup.periods, MX_SHAPE(dims / 2)));
-            mx_drop(s);
-        }
+        rope.freqs = table_of(params, setup.periods, dims);
+        rope.short_freqs = table_of(params, setup.short_periods, dims);
         return rope;
     }
     nn_params_fail(params, ERROR_UNSUPPORTED, "config.json: rope type \"%s\" is not supported",
@@ -236,16 +254,17 @@ Rope nn_rope_load(NnParams *params, const json_t *config, RopeConfig from, int d
 /* ---- the rotation ------------------------------------------------------------------- */
 
 /* x[..., :dims] times the multiplier. */
-static mlx_array amplify(const Rope *rope, mlx_array x) {
-    if (rope->multiplier == 1) return x;
-    mlx_array turning = mx_mul_scalar(mx_slice(x, -1, 0, rope->dims), (double)rope->multiplier);
+static mlx_array amplify(mlx_array x, int dims, float multiplier) {
+    if (multiplier == 1) return x;
+    mlx_array turning = mx_mul_scalar(mx_slice(x, -1, 0, dims), (double)multiplier);
     int head_dim = mx_dim(x, -1);
-    if (head_dim == rope->dims) return turning;
-    return mx_concat2(turning, mx_slice(x, -1, rope->dims, head_dim), -1);
+    if (head_dim == dims) return turning;
+    return mx_concat2(turning, mx_slice(x, -1, dims, head_dim), -1);
 }
 
-mlx_array nn_rope(const Rope *rope, mlx_array x, int offset) {
+mlx_array nn_rope_within(const Rope *rope, mlx_array x, int offset, int text_length) {
     if (rope->dims == 0) return x;
+    bool is_short = text_length <= rope->short_length;
     float base = rope->base;
     if (rope->dynamic_factor > 0) { /* the base grows with the text (NTK-aware) */
         double length = BASE_MAX(mx_dim(x, -2) + offset, rope->max_position);
@@ -253,6 +272,11 @@ mlx_array nn_rope(const Rope *rope, mlx_array x, int offset) {
                          ((double)rope->dynamic_factor - 1);
         base = (float)((double)base * pow(stretch, rope->dims / (rope->dims - 2.0)));
     }
-    return mx_rope(amplify(rope, x), rope->dims, rope->traditional, base, rope->scale, offset,
-                   rope->freqs);
+    x = amplify(x, rope->dims, is_short ? rope->short_multiplier : rope->multiplier);
+    return mx_rope(x, rope->dims, rope->traditional, base, rope->scale, offset,
+                   is_short ? rope->short_freqs : rope->freqs);
+}
+
+mlx_array nn_rope(const Rope *rope, mlx_array x, int offset) {
+    return nn_rope_within(rope, x, offset, offset + mx_dim(x, -2));
 }

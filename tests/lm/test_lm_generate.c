@@ -92,6 +92,78 @@ static void test_greedy_tokens_match_transformers(void **state) {
     }
 }
 
+/* transformers 5.24.0, generate: the text is longer than 16 tokens from the fifth new one
+ * on, and is read anew by LongRoPE's long factors. */
+static const int longrope_ids[NEW] = {24, 107, 29,  35, 12, 9,   9,  136,
+                                      12, 67,  138, 70, 36, 103, 36, 103};
+
+static void test_longrope_changes_factors_as_transformers(void **state) {
+    (void)state;
+    LmModel *model = open_model("phi3-longrope"), *other = open_model("phi3");
+    LmModel *const drafts[] = {NULL, model, other};
+    int ids[PROMPT + NEW];
+    golden_ids("phi3-longrope", ids);
+    memcpy(ids + PROMPT, longrope_ids, sizeof longrope_ids);
+    for (size_t d = 0; d < BASE_COUNT(drafts); d++) {
+        for (int known = 0; known < NEW; known++) { /* some of the text is in the prompt */
+            Heard heard;
+            LmGenerateOptions options = options_for(&heard, NEW - known);
+            options.draft = drafts[d];
+            options.prefill_step = 5;
+            generate(model, ids, (size_t)(PROMPT + known), &options);
+            assert_memory_equal(heard.ids, ids + PROMPT + known,
+                                (size_t)(NEW - known) * sizeof(int));
+        }
+    }
+    lm_model_close(other);
+    lm_model_close(model);
+}
+
+/* The same cache, its text growing over the boundary and cut back behind it. */
+static void test_longrope_in_a_cache_that_is_continued(void **state) {
+    (void)state;
+    Error err = {0};
+    LmModel *model = open_model("phi3-longrope");
+    int ids[PROMPT + NEW];
+    golden_ids("phi3-longrope", ids);
+    memcpy(ids + PROMPT, longrope_ids, sizeof longrope_ids);
+    LmCache *cache = lm_cache_new(model, NULL, &err);
+    for (int round = 0; round < 2; round++) {
+        for (int at = PROMPT; at < PROMPT + NEW; at++) {
+            Heard heard;
+            LmGenerateOptions options = options_for(&heard, 1);
+            options.cache = cache;
+            int held = lm_cache_length(cache);
+            generate(model, ids + held, (size_t)(at - held), &options);
+            assert_int_equal(heard.ids[0], ids[at]);
+            assert_true(lm_cache_trim(cache, 1));
+        }
+        assert_true(lm_cache_trim(cache, lm_cache_length(cache) - 3));
+    }
+    lm_cache_free(cache);
+    lm_model_close(model);
+}
+
+/* mlx_lm knows the long factors only. */
+static void test_longrope_in_a_prompt_cache_file_is_long(void **state) {
+    (void)state;
+    Error err = {0};
+    LmModel *model = open_model("phi3-longrope");
+    int ids[PROMPT + NEW];
+    golden_ids("phi3-longrope", ids);
+    Heard heard;
+    LmGenerateOptions options = options_for(&heard, NEW);
+    const LmCacheOptions for_file = {.for_file = true};
+    options.cache = lm_cache_new(model, &for_file, &err);
+    generate(model, ids, PROMPT, &options);
+    /* mlx_lm 0.31.3, generate_step */
+    static const int expected[NEW] = {125, 148, 139, 85, 148, 148, 148, 148,
+                                      148, 148, 51,  10, 12,  73,  67,  22};
+    assert_memory_equal(heard.ids, expected, sizeof expected);
+    lm_cache_free(options.cache);
+    lm_model_close(model);
+}
+
 static void test_prompt_chunks_do_not_matter(void **state) {
     (void)state;
     LmModel *model = open_model("llama");
@@ -331,6 +403,9 @@ static void test_inspection_gives_golden_logits(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_greedy_tokens_match_transformers),
+        cmocka_unit_test(test_longrope_changes_factors_as_transformers),
+        cmocka_unit_test(test_longrope_in_a_cache_that_is_continued),
+        cmocka_unit_test(test_longrope_in_a_prompt_cache_file_is_long),
         cmocka_unit_test(test_prompt_chunks_do_not_matter),
         cmocka_unit_test(test_a_draft_model_changes_nothing_but_speed),
         cmocka_unit_test(test_a_continued_cache_equals_one_run),

@@ -60,20 +60,63 @@ static void test_yarn_periods_and_gain(void **state) {
     mx_drop(s);
 }
 
-static void test_longrope_uses_long_factors_and_gain(void **state) {
+/* As Phi 3.5 spells it, and as transformers 5.24 reads it. */
+static void test_longrope_has_periods_for_short_and_for_long_texts(void **state) {
     (void)state;
     mx_scope s = mx_open();
     NnParams *params = nn_params_new("m", NULL, NULL);
-    float f[2];
+    float f[2], brief[2];
     Rope rope = load(
         params,
         "{\"rope_theta\": 10000, \"max_position_embeddings\": 131072,"
         "\"original_max_position_embeddings\": 4096,"
-        "\"rope_scaling\": {\"type\": \"su\", \"long_factor\": [2, 3], \"short_factor\": [1, 1]}}",
+        "\"rope_scaling\": {\"type\": \"su\", \"long_factor\": [2, 3], \"short_factor\": [1, 5]}}",
         4, 1e4, f);
     assert_float_equal(rope.multiplier, 1.1902381, 1e-6);
+    assert_float_equal(rope.short_multiplier, 1.1902381, 1e-6);
     assert_float_equal(f[0], 2, 1e-6);
     assert_float_equal(f[1], 300, 1e-3);
+    assert_true(mx_copy_f32(rope.short_freqs, brief, 2));
+    assert_float_equal(brief[0], 1, 1e-6);
+    assert_float_equal(brief[1], 500, 1e-3);
+    assert_int_equal(rope.short_length, 4096);
+    nn_params_free(params);
+    mx_drop(s);
+}
+
+/* One feature pair at position 1 turns by 1 / period radians. */
+static double turn(const Rope *rope, int text_length) {
+    const float x[] = {1, 0};
+    float y[2];
+    mlx_array row = mx_reshape(mx_from_f32(x, MX_SHAPE(2)), MX_SHAPE(1, 1, 1, 2));
+    assert_true(mx_copy_f32(nn_rope_within(rope, row, 1, text_length), y, 2));
+    return atan2((double)y[1], (double)y[0]);
+}
+
+static void test_longrope_turns_by_the_length_of_the_whole_text(void **state) {
+    (void)state;
+    mx_scope s = mx_open();
+    NnParams *params = nn_params_new("m", NULL, NULL);
+    Rope rope = load(params,
+                     "{\"max_position_embeddings\": 64, \"original_max_position_embeddings\": 16,"
+                     "\"rope_scaling\": {\"type\": \"longrope\", \"long_factor\": [4],"
+                     "\"short_factor\": [2]}}",
+                     2, 1e4, NULL);
+    assert_float_equal(turn(&rope, 2), 0.5, 1e-6);
+    assert_float_equal(turn(&rope, 16), 0.5, 1e-6);
+    assert_float_equal(turn(&rope, 17), 0.25, 1e-6);
+    nn_params_free(params);
+    mx_drop(s);
+}
+
+static void test_longrope_without_short_factors_uses_the_long_ones(void **state) {
+    (void)state;
+    mx_scope s = mx_open();
+    NnParams *params = nn_params_new("m", NULL, NULL);
+    Rope rope = load(params, "{\"rope_scaling\": {\"type\": \"longrope\", \"long_factor\": [4]}}",
+                     2, 1e4, NULL);
+    assert_int_equal(rope.short_length, 0);
+    assert_float_equal(turn(&rope, 2), 0.25, 1e-6);
     nn_params_free(params);
     mx_drop(s);
 }
@@ -178,7 +221,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_llama3_periods),
         cmocka_unit_test(test_yarn_periods_and_gain),
-        cmocka_unit_test(test_longrope_uses_long_factors_and_gain),
+        cmocka_unit_test(test_longrope_has_periods_for_short_and_for_long_texts),
+        cmocka_unit_test(test_longrope_turns_by_the_length_of_the_whole_text),
+        cmocka_unit_test(test_longrope_without_short_factors_uses_the_long_ones),
         cmocka_unit_test(test_proportional_rotates_some_pairs),
         cmocka_unit_test(test_linear_scaling_divides_positions),
         cmocka_unit_test(test_dynamic_is_plain_within_the_trained_length),
