@@ -1,32 +1,14 @@
 /* Prompt-cache files of any bytes, and two tokens that go on from those that load. */
+#include "folder.h"
 #include "lm/lm.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-static char folder[64];
 static LmModel *model;
 
-static void put(const char *name, const void *bytes, size_t length) {
-    char *path = base_path_join(folder, name);
-    FILE *file = fopen(path, "wb");
-    if (file) {
-        fwrite(bytes, 1, length, file);
-        fclose(file);
-    }
-    free(path);
-}
-
 static void drop(void) {
-    static const char *const names[] = {"config.json", "model.safetensors", "cache.safetensors"};
     lm_model_close(model);
-    for (size_t i = 0; i < BASE_COUNT(names); i++) {
-        char *path = base_path_join(folder, names[i]);
-        unlink(path);
-        free(path);
-    }
-    rmdir(folder);
 }
 
 /* A Llama of zeros: two layers, one head of 32 features, 8 tokens. */
@@ -65,11 +47,10 @@ static void start(void) {
     char *file = base_calloc(1, 8 + header.length + (size_t)at);
     memcpy(file, &length, 8);
     memcpy(file + 8, header.data, header.length);
-    snprintf(folder, sizeof folder, "/dev/shm/mlx-rag-fuzz-XXXXXX");
-    if (!mkdtemp(folder)) abort();
+    folder_make();
     atexit(drop);
-    put("config.json", config, strlen(config));
-    put("model.safetensors", file, 8 + header.length + (size_t)at);
+    folder_put("config.json", config, strlen(config));
+    folder_put("model.safetensors", file, 8 + header.length + (size_t)at);
     free(file);
     base_str_free(&header);
     Error err = {0};
@@ -82,7 +63,7 @@ static void start(void) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (!model) start();
-    put("cache.safetensors", data, size);
+    folder_put("cache.safetensors", data, size);
     char *path = base_path_join(folder, "cache.safetensors");
     json_t *metadata = NULL;
     LmCache *cache = lm_cache_load(model, path, NULL, &metadata, NULL);

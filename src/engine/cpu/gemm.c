@@ -430,11 +430,9 @@ void cpu_gemm(const CpuGemm *g) {
     if (g->m == 0 || g->n == 0) return;
     if (g->k == 0)
         run_empty(g);
-    else if (g->quant && g->quant_transposed && cpu_quant_product(g))
-        return;
     else if (streams(g))
         run_streamed(g);
-    else if (!cpu_gemm_split(g))
+    else if (!cpu_quant_streams(g) && !cpu_gemm_split(g) && !cpu_quant_integers(g))
         run_packed(g);
 }
 

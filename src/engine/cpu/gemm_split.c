@@ -38,25 +38,21 @@ static size_t pieces(size_t count, size_t size) {
     return (count + size - 1) / size;
 }
 
-static size_t panel_items(size_t kb, int parts) {
-    return pieces(kb, DEPTH) * DEPTH * WIDTH * (size_t)parts;
-}
-
 /* Behind a panel's parts: float32 sums of A's groups, scales and biases of B's. */
 static size_t a_items(const Split *s, size_t kb) {
-    return panel_items(kb, s->a_parts) + (s->group ? kb / s->group * WIDTH * 2 : 0);
+    return cpu_split_items(kb, s->a_parts) + (s->group ? kb / s->group * WIDTH * 2 : 0);
 }
 
 static size_t b_items(const Split *s, size_t kb) {
-    return panel_items(kb, s->b_parts) + (s->group ? kb / s->group * WIDTH * 4 : 0);
+    return cpu_split_items(kb, s->b_parts) + (s->group ? kb / s->group * WIDTH * 4 : 0);
 }
 
 static float *a_sums(const Split *s, const uint16_t *panel, size_t kb) {
-    return (float *)(uintptr_t)(panel + panel_items(kb, s->a_parts));
+    return (float *)(uintptr_t)(panel + cpu_split_items(kb, s->a_parts));
 }
 
 static float *b_scales(const Split *s, const uint16_t *panel, size_t kb) {
-    return (float *)(uintptr_t)(panel + panel_items(kb, s->b_parts));
+    return (float *)(uintptr_t)(panel + cpu_split_items(kb, s->b_parts));
 }
 
 /* Where the panels of a block of k begin; all blocks before it are whole. */
@@ -245,19 +241,16 @@ static void share_out(Split *s) {
     s->parts = pieces(s->mb, s->part_m);
 }
 
-static int parts_of(CpuType type) {
-    return type == CPU_BF16 ? 1 : type == CPU_F16 ? 2 : 3;
-}
-
 bool cpu_gemm_split(const CpuGemm *g) {
     if (!cpu_kernels()->split_begin || g->m < (g->quant ? LEAST_CODES_M : LEAST_M) ||
         g->n < LEAST_N || g->k < LEAST_K)
         return false;
     if (g->add && g->add == g->c) return false; /* giving up must leave D whole */
-    Split s = {.g = g, .a = cpu_gemm_a(g), .b = cpu_gemm_b(g), .a_parts = parts_of(g->a_type)};
+    Split s = {
+        .g = g, .a = cpu_gemm_a(g), .b = cpu_gemm_b(g), .a_parts = cpu_split_parts(g->a_type)};
     if (g->quant && g->quant_transposed && g->quant->group % DEPTH == 0)
         s.group = (size_t)g->quant->group;
-    s.b_parts = s.group ? 1 : !g->quant ? parts_of(g->b_type) : g->a_type == CPU_F32 ? 3 : 2;
+    s.b_parts = s.group ? 1 : !g->quant ? cpu_split_parts(g->b_type) : g->a_type == CPU_F32 ? 3 : 2;
     s.tile = cpu_kernels()->split_tile[s.a_parts - 1][s.b_parts - 1];
     const int parts = s.a_parts + s.b_parts;
     s.block_k = s.group || parts == 2 ? BLOCK_K : parts > 4 && !g->quant ? 64 : 128;

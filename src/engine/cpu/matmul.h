@@ -4,9 +4,11 @@
 
 #include "cpu/table.h"
 
-/* Runs a product with quantised weights [n, k] by the integer kernels; false
- * when this processor or this size is better served by dequantised panels. */
-bool cpu_quant_product(const CpuGemm *product);
+/* Run a product with quantised weights [n, k]: of few rows of x, which stream the
+ * packed words; of more, by tiles of integers. False when it is none, when this
+ * processor or size is better served otherwise, or when an x is not finite. */
+bool cpu_quant_streams(const CpuGemm *product);
+bool cpu_quant_integers(const CpuGemm *product);
 
 /* One operand of a product: A with outer = m, B with outer = n; inner is k. */
 typedef struct GemmSide {

@@ -259,11 +259,14 @@ static bool run_int(const CpuGemm *g) {
     return finite;
 }
 
-bool cpu_quant_product(const CpuGemm *g) {
-    if (g->m <= CPU_STREAMED_ROWS) return run_gemv(g, 1);
-    if (cpu_gemm_split(g)) return true;
-    return cpu_kernels()->int_tile && (g->quant->bits == 4 || g->quant->bits == 8) &&
-           g->quant->mode == CPU_AFFINE && g->a_type != CPU_F32 && run_int(g);
+bool cpu_quant_streams(const CpuGemm *g) {
+    return g->quant && g->quant_transposed && g->m <= CPU_STREAMED_ROWS && run_gemv(g, 1);
+}
+
+bool cpu_quant_integers(const CpuGemm *g) {
+    return cpu_kernels()->int_tile && g->quant && g->quant_transposed && g->m > CPU_STREAMED_ROWS &&
+           (g->quant->bits == 4 || g->quant->bits == 8) && g->quant->mode == CPU_AFFINE &&
+           g->a_type != CPU_F32 && run_int(g);
 }
 
 static CpuGemm product_of(const CpuQuant *weights, size_t m, const void *x, CpuType x_type,

@@ -184,13 +184,6 @@ static inline __attribute__((always_inline)) bool b_from_rows(const char *in, pt
 
 /* ---- from lines: columns contiguous ------------------------------------------------ */
 
-static inline __m512 line_items(const char *at, CpuType type, __mmask16 mask) {
-    if (type == CPU_F32) return _mm512_maskz_loadu_ps(mask, at);
-    const __m256i halves = _mm256_maskz_loadu_epi16(mask, at);
-    if (type == CPU_F16) return _mm512_cvtph_ps(halves);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
-}
-
 /* One block of at most DEPTH lines: out [parts][DEPTH / 2 pairs][WIDTH][2]. */
 static inline __attribute__((always_inline)) __mmask16 b_block(const char *in, ptrdiff_t stride,
                                                                CpuType type, size_t count,
@@ -203,8 +196,8 @@ static inline __attribute__((always_inline)) __mmask16 b_block(const char *in, p
         const __mmask16 mask = (__mmask16)((1u << have) - 1);
         for (size_t line = 0; line < DEPTH; line += 2) {
             const char *at = in + (ptrdiff_t)line * stride + half * size;
-            __m512 x = line_items(at, type, line < lines ? mask : 0);
-            __m512 y = line_items(at + stride, type, line + 1 < lines ? mask : 0);
+            __m512 x = items16(at, type, line < lines ? mask : 0);
+            __m512 y = items16(at + stride, type, line + 1 < lines ? mask : 0);
             beyond |= beyond_parts(x) | beyond_parts(y);
             for (int part = 0; part < parts; part++) {
                 const __m512i a = top_part(x), b = top_part(y);

@@ -7,6 +7,14 @@
 #include <immintrin.h>
 #include <string.h>
 
+/* 16 items of any type as float32; those outside the mask are not read, and zero. */
+static inline __m512 items16(const char *at, CpuType type, __mmask16 mask) {
+    if (type == CPU_F32) return _mm512_maskz_loadu_ps(mask, at);
+    const __m256i halves = _mm256_maskz_loadu_epi16(mask, at);
+    if (type == CPU_F16) return _mm512_cvtph_ps(halves);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+
 /* 16 lines of 16 items, `stride` items apart, turned: line i becomes column i. */
 static inline void transpose16(const uint32_t *in, size_t stride, uint32_t *out,
                                size_t out_stride) {

@@ -174,17 +174,8 @@ static inline void turn_groups(const char *in, CpuType type, size_t row_groups, 
     float lines[16][16] __attribute__((aligned(64)));
     const size_t row_bytes = row_groups * cpu_type_size(type);
     const __mmask16 mask = (__mmask16)((1u << groups) - 1);
-    for (size_t i = 0; i < 16; i++, in += row_bytes) {
-        __m512 x = _mm512_setzero_ps();
-        if (i < rows && type == CPU_F32)
-            x = _mm512_maskz_loadu_ps(mask, in);
-        else if (i < rows && type == CPU_F16)
-            x = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, in));
-        else if (i < rows)
-            x = _mm512_castsi512_ps(
-                _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, in)), 16));
-        _mm512_store_ps(lines[i], x);
-    }
+    for (size_t i = 0; i < 16; i++, in += row_bytes)
+        _mm512_store_ps(lines[i], items16(in, type, i < rows ? mask : 0));
     transpose16((const uint32_t *)(const void *)lines, 16, (uint32_t *)(void *)turned, 16);
 }
 

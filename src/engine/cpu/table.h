@@ -51,6 +51,14 @@ typedef void (*GemmTile)(size_t k, const void *a, const void *b, float *c, ptrdi
                          bool accumulate);
 
 enum { SPLIT_WIDTH = 32, SPLIT_DEPTH = 32 };
+/* The bf16 parts that hold numbers of a type exactly (float32: to 2^-24), and the
+ * 16-bit items of a panel of SPLIT_WIDTH rows or columns of k such numbers. */
+static inline int cpu_split_parts(CpuType type) {
+    return type == CPU_BF16 ? 1 : type == CPU_F16 ? 2 : 3;
+}
+static inline size_t cpu_split_items(size_t k, int parts) {
+    return (k + SPLIT_DEPTH - 1) / SPLIT_DEPTH * SPLIT_DEPTH * SPLIT_WIDTH * (size_t)parts;
+}
 
 /* C += a panel of activations in parts times a panel of codes (one part), whole
  * groups of blocks of SPLIT_DEPTH. */
