@@ -23,7 +23,7 @@ if [ -n "$long" ]; then
 fi
 
 # A room uses only the rooms under it; engine internals stay in the engine.
-rooms="base engine mx text hub nn models lm rag cli"
+rooms="base engine mx text hub nn models lm data tune rag cli"
 allowed() {
     case $1 in
         base) echo base ;;
@@ -34,8 +34,10 @@ allowed() {
         nn) echo "base mlx mx nn" ;;
         models) echo "base mlx mx nn hub models" ;;
         lm) echo "base mlx mx nn hub models text lm" ;;
+        data) echo "base data" ;;
+        tune) echo "base mlx mx nn hub models text lm data tune" ;;
         rag) echo "base mlx mx text lm rag" ;;
-        cli) echo "base mlx mx nn hub models text lm rag cli" ;;
+        cli) echo "base mlx mx nn hub models text lm data tune rag cli" ;;
     esac
 }
 bad=0
