@@ -104,6 +104,7 @@ mlx_array mx_addmm(mlx_array c, mlx_array a, mlx_array b); /* c + a b */
 
 mlx_array mx_neg(mlx_array a);
 mlx_array mx_abs(mlx_array a);
+mlx_array mx_sign(mlx_array a); /* -1, 0 or 1 */
 mlx_array mx_exp(mlx_array a);
 mlx_array mx_log(mlx_array a);
 mlx_array mx_sqrt(mlx_array a);
