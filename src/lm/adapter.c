@@ -124,6 +124,6 @@ bool lm_adapter_read(const char *folder, NnParams *params, NnParams **adapter, f
 bool lm_adapter_attach(const char *folder, NnParams *params, NnParams **adapter, Error *err) {
     float scale = 1;
     if (!lm_adapter_read(folder, params, adapter, &scale, err)) return false;
-    nn_params_adapter(params, *adapter, scale);
+    nn_params_adapter(params, *adapter, scale, NULL);
     return true;
 }

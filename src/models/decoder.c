@@ -59,14 +59,14 @@ static mlx_array block(const Decoder *d, const DecoderLayer *layer, mlx_array x,
     return kept[0];
 }
 
-static mlx_array embed(const Decoder *d, mlx_array ids, int offset) {
+static mlx_array embed(const Decoder *d, mlx_array ids, int offset, mlx_array places) {
     mlx_array x = mx_mul_scalar(nn_embedding(&d->embed, ids), d->embed_scale);
     if (d->has_positions) {
         int length = mx_dim(ids, 1);
         if (offset + length > d->n_positions)
             return mx_fail("%d tokens do not fit into the model's %d positions", offset + length,
                            d->n_positions);
-        mlx_array places = mx_arange(offset, offset + length, 1, MLX_INT32);
+        if (!places.ctx) places = mx_arange(offset, offset + length, 1, MLX_INT32);
         x = mx_add(x, nn_embedding(&d->positions, places));
     }
     return d->has_embed_norm ? nn_norm(&d->embed_norm, x) : x;
@@ -86,28 +86,82 @@ static const KvCache *slot(const KvCache *caches, int index) {
     return caches && index >= 0 ? &caches[index] : NULL;
 }
 
-mlx_array model_decoder_hidden(const Decoder *d, mlx_array ids, KvCache *caches) {
-    mx_scope s = mx_open();
+/* Tokens seen before. */
+static int pass_offset(const DecoderPass *pass) {
+    const KvCache *full = slot(pass->caches, pass->decoder->first_full);
+    const KvCache *any = full ? full : slot(pass->caches, pass->decoder->first_sliding);
+    return any ? any->offset : 0;
+}
+
+/* The mask, and the tokens' own documents. */
+static Mask within_segments(Mask mask, mlx_array segments, int length) {
+    if (mask.mode[0] == 'c') {
+        mlx_array places = mx_arange(0, length, 1, MLX_INT32);
+        mask.mode = "array";
+        mask.array = mx_less_equal(mx_expand_dims(places, 0), mx_expand_dims(places, 1));
+    }
+    mlx_array same = mx_equal(mx_expand_dims(segments, 2), mx_expand_dims(segments, 1));
+    same = mx_expand_dims(same, 1); /* [B, 1, L, L] */
+    mask.array = mask.array.ctx ? mx_and(mask.array, same) : same;
+    mask.mode = "array";
+    return mask;
+}
+
+DecoderPass model_pass_begin(const Decoder *d, mlx_array ids, KvCache *caches, mlx_array segments,
+                             mlx_array places) {
+    DecoderPass pass = {d, caches, places, 0, NN_NO_MASK, NN_NO_MASK, NN_NO_MASK};
     int length = mx_dim(ids, 1);
     /* Layers of one window share a mask, and all caches of one kind have seen the
      * same tokens. */
     const KvCache *full_cache = slot(caches, d->first_full);
     const KvCache *sliding_cache = slot(caches, d->first_sliding);
     const KvCache *any = full_cache ? full_cache : sliding_cache;
-    int offset = any ? any->offset : 0;
-    Mask full = NN_NO_MASK, sliding = NN_NO_MASK, chunked = NN_NO_MASK;
-    if (d->first_full >= 0) full = nn_kv_mask(full_cache, length, 0);
-    if (d->first_sliding >= 0) sliding = nn_kv_mask(sliding_cache, length, d->window);
-    if (d->chunk > 0) chunked = chunk_mask(offset, length, d->chunk);
-    mlx_array x = embed(d, ids, offset);
-    MixerInput input = {.text_length = BASE_MAX(offset + length, any ? any->text_length : 0)};
-    for (int i = 0; i < d->n_layers; i++) {
-        const DecoderLayer *layer = &d->layers[i];
-        input.cache = caches && layer->cache >= 0 ? &caches[layer->cache] : NULL;
-        input.mask = layer->chunked ? chunked : layer->sliding ? sliding : full;
-        x = block(d, layer, x, &input);
+    pass.text_length = BASE_MAX(pass_offset(&pass) + length, any ? any->text_length : 0);
+    if (d->first_full >= 0) pass.full = nn_kv_mask(full_cache, length, 0);
+    if (d->first_sliding >= 0) pass.sliding = nn_kv_mask(sliding_cache, length, d->window);
+    if (d->chunk > 0) pass.chunked = chunk_mask(pass_offset(&pass), length, d->chunk);
+    if (segments.ctx) {
+        pass.full = within_segments(pass.full, segments, length);
+        pass.sliding = within_segments(pass.sliding, segments, length);
+        pass.chunked = within_segments(pass.chunked, segments, length);
     }
-    return mx_close(s, nn_norm(&d->norm, x));
+    return pass;
+}
+
+mlx_array model_pass_embed(const DecoderPass *pass, mlx_array ids) {
+    mx_scope s = mx_open();
+    return mx_close(s, embed(pass->decoder, ids, pass_offset(pass), pass->places));
+}
+
+int model_decoder_blocks(const Decoder *decoder) {
+    return decoder->n_layers;
+}
+
+void model_decoder_block_prefix(const Decoder *decoder, int i, char *text, size_t bytes) {
+    snprintf(text, bytes, "%s.%d.", decoder->layers_prefix, i);
+}
+
+void model_pass_block(const DecoderPass *pass, int i, mlx_array states[3]) {
+    const Decoder *d = pass->decoder;
+    const DecoderLayer *layer = &d->layers[i];
+    MixerInput input = {.text_length = pass->text_length, .shared = {states[1], states[2]}};
+    if (pass->caches && layer->cache >= 0) input.cache = &pass->caches[layer->cache];
+    input.mask = layer->chunked ? pass->chunked : layer->sliding ? pass->sliding : pass->full;
+    states[0] = block(d, layer, states[0], &input);
+    states[1] = input.shared[0];
+    states[2] = input.shared[1];
+}
+
+mlx_array model_pass_end(const DecoderPass *pass, mlx_array x) {
+    return nn_norm(&pass->decoder->norm, x);
+}
+
+mlx_array model_decoder_hidden(const Decoder *d, mlx_array ids, KvCache *caches) {
+    mx_scope s = mx_open();
+    DecoderPass pass = model_pass_begin(d, ids, caches, (mlx_array){0}, (mlx_array){0});
+    mlx_array states[3] = {model_pass_embed(&pass, ids)};
+    for (int i = 0; i < d->n_layers; i++) model_pass_block(&pass, i, states);
+    return mx_close(s, model_pass_end(&pass, states[0]));
 }
 
 mlx_array model_decoder_head(const Decoder *d, mlx_array hidden) {

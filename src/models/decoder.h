@@ -350,6 +350,7 @@ typedef struct DecoderLayer {
 } DecoderLayer;
 
 struct Decoder {
+    const char *layers_prefix; /* "model.layers" */
     int n_layers, n_caches, hidden_size, vocab_size, window, chunk;
     float residual_scale;
     double embed_scale, logit_scale, logit_softcap;

@@ -181,6 +181,7 @@ static Decoder *load(Loading *l) {
     if (model_flag(l, l->arch.ternary) || (method && strcmp(method, "bitnet") == 0))
         model_special_ternary(&(Sanitizer){.params = p, .loading = l});
 
+    d->layers_prefix = model_outer_path(l, l->arch.layers);
     d->layers = nn_params_alloc(p, (size_t)d->n_layers, sizeof *d->layers);
     model_read_layers(l, d);
     if (nn_params_failed(p)) return NULL;

@@ -59,7 +59,7 @@ static Choice choose(const Moe *moe, mlx_array x) {
     mlx_array scores = score(moe, logits), ranked = scores;
     if (moe->correction.ctx) ranked = mx_add(ranked, moe->correction);
     if (moe->groups > 1 && moe->kept_groups < moe->groups) ranked = limit_groups(moe, ranked);
-    Choice choice = {.indices = top(ranked, moe->active)};
+    Choice choice = {.indices = mx_stop_gradient(top(ranked, moe->active))};
     choice.weights = mx_take_along(scores, choice.indices, -1);
     if (moe->score == SCORE_TOP_SOFTMAX) choice.weights = mx_softmax(choice.weights, -1);
     if (moe->score == SCORE_INPUT) choice.weights = mx_sigmoid(choice.weights);

@@ -40,6 +40,28 @@ mlx_array model_decoder_hidden(const Decoder *decoder, mlx_array ids, KvCache *c
 /* Hidden states [..., D] -> logits [..., V]. */
 mlx_array model_decoder_head(const Decoder *decoder, mlx_array hidden);
 
+/* The same one block at a time, for who wants to run blocks again, or others' weights
+ * in them. What a pass holds belongs to the scope that was open when it began. */
+typedef struct DecoderPass {
+    const Decoder *decoder;
+    KvCache *caches;
+    mlx_array places; /* int32 [B, L]: each token's place in its document; {0}: as they lie */
+    int text_length; /* tokens of the whole text, which some rotations depend on */
+    Mask full, sliding, chunked;
+} DecoderPass;
+/* segments int32 [B, L], or {0}: the document that each token belongs to; it sees what
+ * came before it there. places then says where in it each token stands. */
+DecoderPass model_pass_begin(const Decoder *decoder, mlx_array ids, KvCache *caches,
+                             mlx_array segments, mlx_array places);
+mlx_array model_pass_embed(const DecoderPass *pass, mlx_array ids);
+int model_decoder_blocks(const Decoder *decoder);
+/* states[0]: [B, L, D], in and out. states[1], states[2]: what some families' blocks
+ * pass on, {0} at first. */
+void model_pass_block(const DecoderPass *pass, int block, mlx_array states[3]);
+mlx_array model_pass_end(const DecoderPass *pass, mlx_array x);
+/* "model.layers.3.": what the names of a block's tensors begin with. */
+void model_decoder_block_prefix(const Decoder *decoder, int block, char *text, size_t bytes);
+
 /* Gives a folder's tensors the names and layouts that mlx_lm writes (a stack of all
  * experts, a head's matrices apart, ...), whatever tool wrote them. Lazy, and
  * nothing changes when it is applied again. */

@@ -136,6 +136,8 @@ mlx_array mx_or(mlx_array a, mlx_array b);
 mlx_array mx_not(mlx_array a);
 mlx_array mx_where(mlx_array condition, mlx_array x, mlx_array y);
 
+mlx_array mx_stop_gradient(mlx_array a); /* its value; no gradient goes through */
+
 /* ---- shapes ------------------------------------------------------------ */
 
 mlx_array mx_cast(mlx_array a, mlx_dtype dtype);     /* a itself when it has the dtype */
@@ -228,6 +230,8 @@ void mx_quantize(mlx_array w, MxQuant quant, mlx_array parts[3]);
 void mx_seed(uint64_t seed);
 mlx_array mx_categorical(mlx_array logits, int axis);
 mlx_array mx_uniform(double low, double high, const int *shape, size_t ndim, mlx_dtype dtype);
+/* bool of the shape of `like`: true with this probability, drawn with the key. */
+mlx_array mx_bernoulli(double probability, mlx_array like, mlx_array key);
 
 /* ---- files ------------------------------------------------------------------ */
 

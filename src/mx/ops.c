@@ -96,6 +96,7 @@ UNARY(expm1)
 UNARY(log1p)
 UNARY(floor)
 UNARY(sigmoid)
+UNARY(stop_gradient)
 
 mlx_array mx_add_scalar(mlx_array a, double value) {
     return mx_add(a, mx_scalar(value, mx_dtype(a)));
@@ -450,4 +451,12 @@ mlx_array mx_uniform(double low, double high, const int *shape, size_t ndim, mlx
     MX_CALL("uniform",
             mlx_random_uniform(&result, from, to, shape, ndim, dtype, MX_NONE, mx_stream()), from,
             to);
+}
+
+mlx_array mx_bernoulli(double probability, mlx_array like, mlx_array key) {
+    mlx_array p = mx_scalar(probability, MLX_FLOAT32);
+    MX_CALL("bernoulli",
+            mlx_random_bernoulli(&result, p, mlx_array_shape(like), mlx_array_ndim(like), key,
+                                 mx_stream()),
+            p, like, key);
 }

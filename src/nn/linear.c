@@ -1,4 +1,4 @@
-/* Linear and Embedding, dense or packed, with low-rank adapters on top.
+/* Linear and Embedding, dense or packed; what stands on top is adapter.c's.
  *
  * Which kind a layer is, the weights say; the model code does not know. A
  * dense weight is kept as its transposed view, so a call is one matmul. */
@@ -35,18 +35,6 @@ void nn_params_take_packed(NnParams *params, const int *shape, size_t ndim, MxQu
     if (quant.mode[0] == 'a') *biases = nn_params_take_named(params, groups, ndim, name);
 }
 
-/* DoRA (Liu et al., 2024): rows of W + scale b'a' are rescaled to length m. */
-static mlx_array dora_factor(NnParams *params, const Lora *lora, mlx_array rows,
-                             mlx_array magnitude) {
-    mx_scope s = mx_open();
-    mlx_array delta = mx_mul_scalar(mx_matmul(lora->a, lora->b), (double)lora->scale);
-    mlx_array adapted = mx_add(mx_cast(rows, MLX_FLOAT32), mx_cast(delta, MLX_FLOAT32));
-    mlx_array length = mx_sqrt(mx_sum(mx_square(adapted), 0, false));
-    mlx_array factor = nn_params_adopt(params, mx_div(mx_cast(magnitude, MLX_FLOAT32), length));
-    mx_drop(s);
-    return factor;
-}
-
 static Linear load(NnParams *params, int in, int out, bool has_bias, bool lies_transposed,
                    const char *path) {
     Linear layer = {0};
@@ -68,16 +56,15 @@ static Linear load(NnParams *params, int in, int out, bool has_bias, bool lies_t
     snprintf(name, sizeof name, "%s.bias", path);
     if (has_bias) layer.bias = nn_params_take_named(params, &out, 1, name);
 
-    mlx_array magnitude;
-    layer.lora = nn_params_lora(params, in, out, path, &magnitude);
-    if (magnitude.ctx) {
-        mlx_array columns = layer.weight; /* [in, out] */
-        if (layer.quant.group_size) {
-            columns = mx_swapaxes(
-                mx_dequantize(layer.weight, layer.scales, layer.biases, layer.quant), 0, 1);
-        }
-        layer.lora.factor = dora_factor(params, &layer.lora, columns, magnitude);
-    }
+    layer.module = nn_module_new(params, (NnModule){.path = path,
+                                                    .kind = NN_LINEAR,
+                                                    .in = in,
+                                                    .out = out,
+                                                    .weight = layer.weight,
+                                                    .scales = layer.scales,
+                                                    .biases = layer.biases,
+                                                    .quant = layer.quant,
+                                                    .columns = true});
     mx_drop(s);
     return layer;
 }
@@ -97,13 +84,8 @@ Linear nn_linear_load_transposed(NnParams *params, int in, int out, bool has_bia
     return load(params, in, out, has_bias, !packed, path);
 }
 
-/* scale (x a) b in x's dtype. */
-static mlx_array low_rank(const Lora *lora, mlx_array xa) {
-    return mx_mul_scalar(mx_matmul(xa, lora->b), (double)lora->scale);
-}
-
 mlx_array nn_linear(const Linear *layer, mlx_array x) {
-    bool plain = !layer->lora.a.ctx;
+    bool plain = !nn_adapted(layer->module);
     mlx_array y;
     if (layer->rounds) {
         y = mx_rounded_matmul(x, layer->weight, layer->scales, layer->quant);
@@ -114,11 +96,7 @@ mlx_array nn_linear(const Linear *layer, mlx_array x) {
     } else {
         y = mx_matmul(x, layer->weight);
     }
-    if (!plain) {
-        mlx_array delta = low_rank(&layer->lora, mx_matmul(x, layer->lora.a));
-        y = mx_add(y, mx_cast(delta, mx_dtype(y)));
-        if (layer->lora.factor.ctx) y = mx_mul(y, mx_cast(layer->lora.factor, mx_dtype(y)));
-    }
+    if (!plain) y = nn_adapt_linear(layer->module, x, y);
     return layer->bias.ctx ? mx_add(y, layer->bias) : y;
 }
 
@@ -133,12 +111,14 @@ Embedding nn_embedding_load(NnParams *params, int count, int dims, const char *f
         snprintf(name, sizeof name, "%s.weight", path);
         layer.weight = nn_params_take_named(params, (const int[]){count, dims}, 2, name);
     }
-    mlx_array magnitude;
-    layer.lora = nn_params_lora(params, count, dims, path, &magnitude);
-    if (magnitude.ctx) {
-        nn_params_fail(params, ERROR_UNSUPPORTED,
-                       "a DoRA adapter on the embedding %s is not supported", path);
-    }
+    layer.module = nn_module_new(params, (NnModule){.path = path,
+                                                    .kind = NN_EMBEDDING,
+                                                    .in = count,
+                                                    .out = dims,
+                                                    .weight = layer.weight,
+                                                    .scales = layer.scales,
+                                                    .biases = layer.biases,
+                                                    .quant = layer.quant});
     return layer;
 }
 
@@ -151,22 +131,12 @@ mlx_array nn_embedding(const Embedding *layer, mlx_array ids) {
     } else {
         y = mx_take(layer->weight, ids, 0);
     }
-    if (layer->lora.a.ctx) {
-        mlx_array delta = low_rank(&layer->lora, mx_take(layer->lora.a, ids, 0));
-        y = mx_add(y, mx_cast(delta, mx_dtype(y)));
-    }
-    return y;
+    return nn_adapted(layer->module) ? nn_adapt_embedding(layer->module, ids, y) : y;
 }
 
 mlx_array nn_embedding_as_linear(const Embedding *layer, mlx_array x) {
     mlx_array y = layer->quant.group_size ? mx_quantized_matmul(x, layer->weight, layer->scales,
                                                                 layer->biases, true, layer->quant)
                                           : mx_matmul(x, mx_swapaxes(layer->weight, 0, 1));
-    if (layer->lora.a.ctx) {
-        mlx_array xb = mx_matmul(x, mx_swapaxes(layer->lora.b, 0, 1));
-        mlx_array delta = mx_mul_scalar(mx_matmul(xb, mx_swapaxes(layer->lora.a, 0, 1)),
-                                        (double)layer->lora.scale);
-        y = mx_add(y, mx_cast(delta, mx_dtype(y)));
-    }
-    return y;
+    return nn_adapted(layer->module) ? nn_adapt_as_linear(layer->module, x, y) : y;
 }

@@ -3,10 +3,9 @@
  * latent attention keeps a matrix a head). */
 #include "nn/params.h"
 
-SwitchLinear nn_switch_linear_load(NnParams *params, int experts, int in, int out, bool has_bias,
-                                   const char *format, ...) {
-    char path[NN_PATH], name[NN_PATH + 16];
-    NN_FORMAT(path, format);
+static SwitchLinear load(NnParams *params, int experts, int in, int out, bool has_bias,
+                         const char *path) {
+    char name[NN_PATH + 16];
     SwitchLinear layer = {0};
     const int shape[] = {experts, out, in};
     if (nn_params_quant(params, path, &layer.quant)) {
@@ -21,11 +20,36 @@ SwitchLinear nn_switch_linear_load(NnParams *params, int experts, int in, int ou
     return layer;
 }
 
+SwitchLinear nn_switch_linear_load(NnParams *params, int experts, int in, int out, bool has_bias,
+                                   const char *format, ...) {
+    char path[NN_PATH];
+    NN_FORMAT(path, format);
+    SwitchLinear layer = load(params, experts, in, out, has_bias, path);
+    layer.module = nn_module_new(params, (NnModule){.path = path,
+                                                    .kind = NN_SWITCH,
+                                                    .in = in,
+                                                    .out = out,
+                                                    .experts = experts,
+                                                    .weight = layer.weight,
+                                                    .scales = layer.scales,
+                                                    .biases = layer.biases,
+                                                    .quant = layer.quant});
+    return layer;
+}
+
+SwitchLinear nn_multi_linear_load(NnParams *params, int heads, int in, int out, const char *format,
+                                  ...) {
+    char path[NN_PATH];
+    NN_FORMAT(path, format);
+    return load(params, heads, in, out, false, path);
+}
+
 mlx_array nn_switch_linear(const SwitchLinear *layer, mlx_array x, mlx_array indices, bool sorted) {
     mlx_array y = layer->quant.group_size
                       ? mx_gather_quantized_matmul(x, layer->weight, layer->scales, layer->biases,
                                                    indices, sorted, layer->quant)
                       : mx_gather_matmul(x, mx_swapaxes(layer->weight, -1, -2), indices, sorted);
+    if (nn_adapted(layer->module)) y = nn_adapt_switch(layer->module, x, indices, sorted, y);
     if (!layer->bias.ctx) return y;
     return mx_add(y, mx_expand_dims(mx_take(layer->bias, indices, 0), -2));
 }

@@ -46,8 +46,9 @@ void nn_params_cast(NnParams *params, mlx_dtype dtype);
 void nn_params_round_inputs(NnParams *params);
 /* Low-rank adapters for the layers loaded from now on: `adapter` holds
  * <path>.lora_a, <path>.lora_b and for DoRA <path>.m. Borrowed for the loading;
- * check it with nn_params_check too, so that a foreign adapter is refused. */
-void nn_params_adapter(NnParams *params, NnParams *adapter, float scale);
+ * check it with nn_params_check too, so that a foreign adapter is refused.
+ * scales: {"<path>": scale} of the modules that have their own, or NULL; borrowed. */
+void nn_params_adapter(NnParams *params, NnParams *adapter, float scale, const json_t *scales);
 
 /* The tensor, of exactly this shape; borrowed, or {0} after a failure, which
  * is remembered: wrong shape, or missing. */
@@ -65,18 +66,49 @@ bool nn_params_check(NnParams *params, Error *err);
 
 /* ---- linear, embedding, norms --------------------------------------------- */
 
-/* a [in, r], b [r, out]: y + scale (x a) b. factor [out] (DoRA) or {0}. */
+/* Zeroes elements with probability p and divides the others by 1 - p. Keys come
+ * from one chain, as MLX's implicit draws do. */
+typedef struct Dropout {
+    float p;
+    mlx_array chain; /* the key that the next draw splits; with mx_store */
+    bool again;      /* draw as in the last call of each module: a block is run again */
+} Dropout;
+
+/* What an adapter adds to a module (Hu et al., 2021): y + scale (drop(x) a) b. The
+ * tree owns the struct; a trainer exchanges its arrays between passes. */
 typedef struct Lora {
-    mlx_array a, b, factor;
+    mlx_array a, b;     /* [in, r], [r, out]; experts [E, r, in], [E, out, r]; {0}: none */
+    mlx_array m;        /* DoRA (Liu et al., 2024): rows of W + scale b'a' have length m [out] */
+    mlx_array lengths;  /* DoRA: of W's rows, [out], float32 */
+    mlx_array factor;   /* m over the adapted rows' length when nothing trains, else {0} */
     float scale;
+    Dropout *dropout; /* NULL: none; borrowed */
+    mlx_array key;    /* of the last dropout; owned by the tree */
 } Lora;
+
+/* A module that an adapter can stand on, as it was loaded. */
+typedef enum { NN_LINEAR, NN_SWITCH, NN_EMBEDDING } NnModuleKind;
+typedef struct NnModule {
+    const char *path;
+    NnModuleKind kind;
+    int in, out, experts; /* of an embedding: count, dims, 0 */
+    mlx_array weight, scales, biases;
+    MxQuant quant;
+    bool columns; /* a dense weight lies as [in, out] */
+    Lora lora;
+} NnModule;
+/* In order of loading; pointers live as long as the tree. */
+size_t nn_params_module_count(const NnParams *params);
+NnModule *nn_params_module(const NnParams *params, size_t i);
+/* Lengths of the rows of the module's weight, [out] (an embedding: [count]), float32. */
+mlx_array nn_module_lengths(const NnModule *module);
 
 typedef struct Linear {
     mlx_array weight; /* dense: transposed, [in, out]; packed: [out, in bits/32] */
     mlx_array scales, biases, bias;
     MxQuant quant; /* group_size 0: dense */
     bool rounds;   /* its inputs, as the weights are */
-    Lora lora;
+    NnModule *module; /* with its adapter */
 } Linear;
 
 /* <path>.weight [out, in] (with .scales and .biases when packed), <path>.bias
@@ -91,7 +123,7 @@ mlx_array nn_linear(const Linear *layer, mlx_array x); /* [..., in] -> [..., out
 typedef struct Embedding {
     mlx_array weight, scales, biases; /* [count, dims], or packed */
     MxQuant quant;
-    Lora lora; /* a [count, r], b [r, dims] */
+    NnModule *module;
 } Embedding;
 Embedding nn_embedding_load(NnParams *params, int count, int dims, const char *format, ...)
     BASE_PRINTF(4, 5);
@@ -124,6 +156,7 @@ typedef struct SwitchLinear {
     mlx_array weight; /* dense: [E, out, in]; packed: [E, out, in bits/32] */
     mlx_array scales, biases, bias;
     MxQuant quant; /* group_size 0: dense */
+    NnModule *module; /* NULL: no adapter stands on it */
 } SwitchLinear;
 /* <path>.weight [experts, out, in] (with .scales and .biases when packed),
  * <path>.bias [experts, out] when has_bias. */
@@ -131,6 +164,9 @@ SwitchLinear nn_switch_linear_load(NnParams *params, int experts, int in, int ou
                                    const char *format, ...) BASE_PRINTF(6, 7);
 /* x [..., M, in], indices: the expert of each leading position -> [..., M, out]. */
 mlx_array nn_switch_linear(const SwitchLinear *layer, mlx_array x, mlx_array indices, bool sorted);
+/* A matrix a head, without bias, that no adapter stands on. */
+SwitchLinear nn_multi_linear_load(NnParams *params, int heads, int in, int out, const char *format,
+                                  ...) BASE_PRINTF(5, 6);
 /* All experts: x [..., experts or 1, M, in] -> [..., experts, M, out], or back. */
 mlx_array nn_multi_linear(const SwitchLinear *layer, mlx_array x, bool transpose);
 /* A tensor that keeps its dtype whatever nn_params_cast says: a router's bias. */

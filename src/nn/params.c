@@ -26,6 +26,9 @@ struct NnParams {
     mlx_dtype dtype;
     NnParams *adapter;
     float adapter_scale;
+    const json_t *adapter_scales;
+    NnModule **modules;
+    size_t n_modules, module_capacity;
     struct Packing {
         char *path;
         MxQuant quant;
@@ -57,6 +60,8 @@ void nn_params_free(NnParams *params) {
     }
     for (size_t i = 0; i < params->n_adopted; i++) mx_free(&params->adopted[i]);
     for (size_t i = 0; i < params->n_packings; i++) free(params->packings[i].path);
+    for (size_t i = 0; i < params->n_modules; i++) mx_free(&params->modules[i]->lora.key);
+    free(params->modules);
     free(params->packings);
     free(params->adopted);
     free(params->table);
@@ -249,9 +254,10 @@ bool nn_params_rounds(NnParams *params, MxQuant quant, bool has_bias, const char
     return known && !has_bias;
 }
 
-void nn_params_adapter(NnParams *params, NnParams *adapter, float scale) {
+void nn_params_adapter(NnParams *params, NnParams *adapter, float scale, const json_t *scales) {
     params->adapter = adapter;
     params->adapter_scale = scale;
+    params->adapter_scales = scales;
 }
 
 /* ---- taking -------------------------------------------------------------------- */
@@ -334,23 +340,31 @@ bool nn_params_quant(const NnParams *params, const char *path, MxQuant *quant) {
     return params->rule && params->rule(params->source, path, quant) && quant->group_size > 0;
 }
 
-/* ---- adapters --------------------------------------------------------------------- */
+/* ---- modules ----------------------------------------------------------------------- */
 
-Lora nn_params_lora(NnParams *params, int in, int out, const char *path, mlx_array *magnitude) {
-    Lora lora = {0};
-    *magnitude = (mlx_array){0};
-    NnParams *adapter = params->adapter;
-    if (!adapter || !nn_params_has(adapter, "%s.lora_a", path)) return lora;
-    char name[NN_PATH + 8];
-    snprintf(name, sizeof name, "%s.lora_a", path);
-    int rank = mx_dim(nn_params_peek(adapter, name), 1);
-    lora.a = nn_params_take_named(adapter, (const int[]){in, rank}, 2, name);
-    snprintf(name, sizeof name, "%s.lora_b", path);
-    lora.b = nn_params_take_named(adapter, (const int[]){rank, out}, 2, name);
-    snprintf(name, sizeof name, "%s.m", path);
-    if (find(adapter, name)) *magnitude = nn_params_take_named(adapter, &out, 1, name);
-    lora.scale = params->adapter_scale;
-    return lora;
+NnParams *nn_params_adapter_of(const NnParams *params, const char *path, float *scale) {
+    if (!params->adapter || !nn_params_has(params->adapter, "%s.lora_a", path)) return NULL;
+    const json_t *own = json_object_get(params->adapter_scales, path);
+    *scale = json_is_number(own) ? (float)json_number_value(own) : params->adapter_scale;
+    return params->adapter;
+}
+
+NnModule *nn_params_enlist(NnParams *params, const NnModule *module) {
+    NnModule *listed = base_arena_alloc(params->arena, sizeof *listed);
+    *listed = *module;
+    listed->path = base_arena_strndup(params->arena, module->path, strlen(module->path));
+    params->modules = base_grow(params->modules, &params->module_capacity, params->n_modules + 1,
+                                sizeof(NnModule *));
+    params->modules[params->n_modules++] = listed;
+    return listed;
+}
+
+size_t nn_params_module_count(const NnParams *params) {
+    return params->n_modules;
+}
+
+NnModule *nn_params_module(const NnParams *params, size_t i) {
+    return params->modules[i];
 }
 
 /* ---- the verdict -------------------------------------------------------------------- */

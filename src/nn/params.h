@@ -24,7 +24,23 @@ void nn_params_take_packed(NnParams *params, const int *shape, size_t ndim, MxQu
                            mlx_array *biases);
 /* Whether the packed linear layer at `path` rounds its inputs. */
 bool nn_params_rounds(NnParams *params, MxQuant quant, bool has_bias, const char *path);
-/* The adapter's part for a module [in -> out], empty when it has none. */
-Lora nn_params_lora(NnParams *params, int in, int out, const char *path, mlx_array *magnitude);
+/* The adapter's tree when it holds a pair for the path, with its scale; or NULL. */
+NnParams *nn_params_adapter_of(const NnParams *params, const char *path, float *scale);
+/* Lists a loaded module; the copy lives as long as the tree. */
+NnModule *nn_params_enlist(NnParams *params, const NnModule *module);
+
+/* ---- adapters (adapter.c) ---- */
+
+/* Lists the module, with the adapter's part for it if there is one. */
+NnModule *nn_module_new(NnParams *params, NnModule module);
+static inline bool nn_adapted(const NnModule *module) {
+    return module && module->lora.a.ctx;
+}
+/* What the base gave for x, without its bias, becomes what the adapted module gives. */
+mlx_array nn_adapt_linear(NnModule *module, mlx_array x, mlx_array y);
+mlx_array nn_adapt_switch(NnModule *module, mlx_array x, mlx_array indices, bool sorted,
+                          mlx_array y);
+mlx_array nn_adapt_embedding(NnModule *module, mlx_array ids, mlx_array y);
+mlx_array nn_adapt_as_linear(NnModule *module, mlx_array x, mlx_array y);
 
 #endif

@@ -134,7 +134,7 @@ static void test_a_low_rank_adapter_adds_its_product(void **state) {
     nn_params_add(params, "a.weight", mx_zeros(MX_SHAPE(3, 4), MLX_FLOAT32));
     nn_params_add(adapter, "a.lora_a", mx_full(MX_SHAPE(4, 2), 1, MLX_FLOAT32));
     nn_params_add(adapter, "a.lora_b", mx_full(MX_SHAPE(2, 3), 0.5, MLX_FLOAT32));
-    nn_params_adapter(params, adapter, 10);
+    nn_params_adapter(params, adapter, 10, NULL);
     Linear layer = nn_linear_load(params, 4, 3, false, "a");
     Error err = {0};
     assert_true(nn_params_check(params, &err) && nn_params_check(adapter, &err));
@@ -155,7 +155,7 @@ static void test_dora_rescales_rows(void **state) {
     nn_params_add(adapter, "a.lora_a", mx_zeros(MX_SHAPE(2, 1), MLX_FLOAT32));
     nn_params_add(adapter, "a.lora_b", mx_zeros(MX_SHAPE(1, 2), MLX_FLOAT32));
     nn_params_add(adapter, "a.m", mx_from_f32((const float[]){10, 1}, MX_SHAPE(2)));
-    nn_params_adapter(params, adapter, 1);
+    nn_params_adapter(params, adapter, 1, NULL);
     Linear layer = nn_linear_load(params, 2, 2, false, "a");
     float y[2];
     assert_true(mx_copy_f32(nn_linear(&layer, mx_full(MX_SHAPE(1, 2), 1, MLX_FLOAT32)), y, 2));
@@ -174,7 +174,7 @@ static void test_an_adapter_of_another_model_is_refused(void **state) {
     add(params, "a.weight", 3, 4);
     add(adapter, "a.lora_a", 5, 2);
     add(adapter, "a.lora_b", 2, 3);
-    nn_params_adapter(params, adapter, 1);
+    nn_params_adapter(params, adapter, 1, NULL);
     nn_linear_load(params, 4, 3, false, "a");
     nn_params_free(params);
     expect_message(adapter, "tensor a.lora_a is 5x2, the model needs 4x2");
