@@ -117,7 +117,11 @@ bool base_is_file(const char *path);
 bool base_is_dir(const char *path);
 char *base_path_join(const char *folder, const char *name); /* caller frees */
 const char *base_path_name(const char *path);               /* last component; borrowed */
-bool base_make_dirs(const char *path, Error *err);          /* as mkdir -p */
+/* True when what `path`, a file or folder in a model's folder, leads to lies in that folder, or
+ * in the blobs of the Hugging Face cache that the folder belongs to; links may go
+ * nowhere else. True when there is no such file. */
+bool base_path_inside(const char *folder, const char *path, Error *err);
+bool base_make_dirs(const char *path, Error *err); /* as mkdir -p */
 /* The sorted names (not paths) in a folder, without "." and "..". Caller frees
  * each and the list. */
 bool base_list_dir(const char *path, char ***names, size_t *count, Error *err);

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -30,6 +31,30 @@ char *base_path_join(const char *folder, const char *name) {
 const char *base_path_name(const char *path) {
     const char *slash = strrchr(path, '/');
     return slash && slash[1] ? slash + 1 : path;
+}
+
+static bool lies_in(const char *path, const char *folder, size_t length) {
+    return strncmp(path, folder, length) == 0 &&
+           (path[length] == '/' || path[length] == '\0' || length == 1);
+}
+
+/* .../blobs for a folder at or under .../snapshots/REVISION; caller frees, or NULL. */
+static char *blobs_of(const char *folder) {
+    const char *found = NULL, *next = folder;
+    while ((next = strstr(next, "/snapshots/"))) found = next++;
+    return found ? base_format("%.*s/blobs", (int)(found - folder), folder) : NULL;
+}
+
+bool base_path_inside(const char *folder, const char *path, Error *err) {
+    char root[PATH_MAX], real[PATH_MAX], blobs[PATH_MAX];
+    if (!realpath(folder, root) || !realpath(path, real)) return true;
+    if (lies_in(real, root, strlen(root))) return true;
+    char *cache = blobs_of(root);
+    bool cached = cache && realpath(cache, blobs) && lies_in(real, blobs, strlen(blobs));
+    free(cache);
+    if (cached) return true;
+    base_fail(err, ERROR_INPUT, "%s: is a link to %s, outside of the model's folder", path, real);
+    return base_hint(err, "Replace it by the file itself.");
 }
 
 bool base_make_dirs(const char *path, Error *err) {

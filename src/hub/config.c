@@ -142,7 +142,7 @@ bool hub_config_check(const json_t *config, const char *name, Error *err) {
  * malformed file there is ignored, as mlx-lm does. */
 static void merge_eos(const char *folder, json_t *config) {
     char *path = base_path_join(folder, "generation_config.json");
-    if (base_is_file(path)) {
+    if (base_is_file(path) && base_path_inside(folder, path, NULL)) {
         json_t *generation = base_json_load(path, NULL);
         json_t *eos = json_object_get(generation, "eos_token_id");
         bool truthy = (json_is_integer(eos) && json_integer_value(eos) != 0) ||
@@ -168,7 +168,7 @@ json_t *hub_config_load(const char *folder, Error *err) {
     json_t *config = NULL;
     if (!base_is_file(path)) {
         base_fail(err, ERROR_INPUT, "%s: no config.json, so this is not a model folder", folder);
-    } else {
+    } else if (base_path_inside(folder, path, err)) {
         config = base_json_load(path, err);
         if (config && !hub_config_check(config, path, err)) {
             json_decref(config);

@@ -73,7 +73,7 @@ static void read_tokenizer(const char *folder, HubInfo *info) {
                                          "spiece.model"};
     char *path = base_path_join(folder, "tokenizer.json");
     bool found = base_is_file(path);
-    if (found) {
+    if (found && base_path_inside(folder, path, NULL)) {
         json_t *tokenizer = base_json_load(path, NULL);
         const char *type =
             json_string_value(json_object_get(json_object_get(tokenizer, "model"), "type"));

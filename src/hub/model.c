@@ -99,7 +99,8 @@ static bool load_shard(HubModel *model, size_t shard, Error *err) {
     char *path = base_path_join(model->folder, model->shards[shard]);
     Loading loading = {model, shard};
     MxFileVisitor visitor = {.tensor = add_tensor, .context = &loading};
-    bool loaded = model->layout->load(path, visitor, err);
+    bool loaded =
+        base_path_inside(model->folder, path, err) && model->layout->load(path, visitor, err);
     if (!loaded && err && err->code == ERROR_INPUT && !err->hint[0])
         base_hint(err, "The file may be truncated: download or convert the model again.");
     free(path);
@@ -191,7 +192,8 @@ static bool load_weights(HubModel *model, Error *err) {
     if (!find_shards(model, err)) return false;
     char *path = base_path_join(model->folder, model->layout->index);
     bool indexed = base_is_file(path);
-    json_t *index = indexed ? base_json_load(path, err) : NULL;
+    bool inside = base_path_inside(model->folder, path, err);
+    json_t *index = indexed && inside ? base_json_load(path, err) : NULL;
     json_t *map = json_object_get(index, "weight_map");
     bool good = index || !indexed;
     if (index && !json_is_object(map))

@@ -106,7 +106,8 @@ static bool attach(const char *folder, const json_t *config, const char *config_
                                        : peft ? read_peft
                                               : read_lora,
                              .context = &reading};
-    ok = ok && mx_load_safetensors(file, visitor, err) && !reading.failed;
+    ok = ok && base_path_inside(folder, file, err) && mx_load_safetensors(file, visitor, err) &&
+         !reading.failed;
     free(file);
     return ok;
 }
@@ -114,7 +115,7 @@ static bool attach(const char *folder, const json_t *config, const char *config_
 bool lm_adapter_read(const char *folder, NnParams *params, NnParams **adapter, float *scale,
                      Error *err) {
     char *file = base_path_join(folder, "adapter_config.json");
-    json_t *config = base_json_load(file, err);
+    json_t *config = base_path_inside(folder, file, err) ? base_json_load(file, err) : NULL;
     bool ok = config && attach(folder, config, file, params, adapter, scale, err);
     json_decref(config);
     free(file);

@@ -9,7 +9,8 @@
 /* The parsed file, or NULL when it does not exist; *err tells a broken one. */
 static json_t *optional_json(const char *folder, const char *name, Error *err) {
     char *path = base_path_join(folder, name);
-    json_t *value = base_is_file(path) ? base_json_load(path, err) : NULL;
+    bool present = base_is_file(path) && base_path_inside(folder, path, err);
+    json_t *value = present ? base_json_load(path, err) : NULL;
     free(path);
     return value;
 }
@@ -116,8 +117,9 @@ static bool read_dense(LmEmbedder *e, const char *folder, Error *err) {
                            e->dim);
         }
         bool bias = nn_config_bool(dense.params, config, "bias", true);
-        ok = mx_load_safetensors(
-            file, (MxFileVisitor){.tensor = add_tensor, .context = dense.params}, err);
+        ok = base_path_inside(folder, file, err) &&
+             mx_load_safetensors(
+                 file, (MxFileVisitor){.tensor = add_tensor, .context = dense.params}, err);
         dense.linear = nn_linear_load(dense.params, in, out, bias, "linear");
         ok = ok && nn_params_check(dense.params, err);
         e->dense[e->n_dense++] = dense;
@@ -153,11 +155,11 @@ static bool read_module(LmEmbedder *e, const char *folder, const json_t *module,
     const char *type = json_string_value(json_object_get(module, "type"));
     const char *dot = type ? strrchr(type, '.') : NULL, *last = dot ? dot + 1 : type ? type : "";
     char *path = module_folder(folder, module);
-    bool ok = true;
-    if (strcmp(last, "Pooling") == 0) {
+    bool ok = base_path_inside(folder, path, err);
+    if (ok && strcmp(last, "Pooling") == 0) {
         ok = read_pooling(e, path, err);
         if (ok) settle_pooling(e);
-    } else if (strcmp(last, "Dense") == 0) {
+    } else if (ok && strcmp(last, "Dense") == 0) {
         if (e->dim == 0) settle_pooling(e);
         ok = read_dense(e, path, err);
     } else if (strcmp(last, "Normalize") == 0) {

@@ -4,7 +4,6 @@
 #include "lm/import.h"
 #include "models/models.h"
 
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -171,26 +170,10 @@ static bool is_settings(const char *name) {
     return false;
 }
 
-/* A file of the folder may be a link to another place in it, or into the blobs
- * of a Hugging Face cache; any other would copy a stranger's file. */
-static bool stays_inside(const char *folder, const char *path, Error *err) {
-    char root[PATH_MAX], real[PATH_MAX], blobs[PATH_MAX];
-    if (!realpath(folder, root) || !realpath(path, real))
-        return base_fail_errno(err, "%s: cannot be read", path);
-    char *cache = base_format("%s/../../blobs", folder);
-    bool cached = realpath(cache, blobs) != NULL;
-    free(cache);
-    size_t length = strlen(root);
-    if (strncmp(real, root, length) == 0 && (real[length] == '/' || length == 1)) return true;
-    if (cached && base_starts_with(real, blobs)) return true;
-    base_fail(err, ERROR_INPUT, "%s: is a link to %s, outside of the model's folder", path, real);
-    return base_hint(err, "Replace it by the file itself.");
-}
-
 static bool copy_file(const char *root, const char *from, const char *to, Error *err) {
     char *data = NULL;
     size_t length = 0;
-    bool copied = stays_inside(root, from, err) && base_file_read(from, &data, &length, err) &&
+    bool copied = base_path_inside(root, from, err) && base_file_read(from, &data, &length, err) &&
                   base_file_write(to, data, length, err);
     free(data);
     return copied;

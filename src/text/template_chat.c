@@ -53,7 +53,8 @@ static bool add_file(TextChatTemplate *chat, const char *name, const char *path,
 
 static bool add_default_file(TextChatTemplate *chat, const char *folder, Error *err) {
     char *path = base_path_join(folder, "chat_template.jinja");
-    bool ok = !base_is_file(path) || add_file(chat, "default", path, err);
+    bool ok = !base_is_file(path) ||
+              (base_path_inside(folder, path, err) && add_file(chat, "default", path, err));
     free(path);
     return ok;
 }
@@ -67,7 +68,7 @@ static bool add_more_files(TextChatTemplate *chat, const char *folder, Error *er
         if (ok && base_ends_with(names[i], ".jinja")) {
             char *file = base_path_join(path, names[i]);
             char *name = base_strndup(names[i], strlen(names[i]) - strlen(".jinja"));
-            ok = add_file(chat, name, file, err);
+            ok = base_path_inside(folder, file, err) && add_file(chat, name, file, err);
             free(name);
             free(file);
         }
@@ -116,7 +117,9 @@ static void add_special_tokens(TextChatTemplate *chat, const json_t *from) {
 
 static bool load_json(const char *folder, const char *name, json_t **json, Error *err) {
     char *path = base_path_join(folder, name);
-    *json = base_is_file(path) ? base_json_load(path, err) : json_object();
+    *json = !base_path_inside(folder, path, err) ? NULL
+            : base_is_file(path)                 ? base_json_load(path, err)
+                                                 : json_object();
     free(path);
     if (*json && !json_is_object(*json)) {
         json_decref(*json);

@@ -382,8 +382,9 @@ TextTokenizer *text_tokenizer_from_bytes(const char *json, size_t length, const 
 /* A side file that may be missing. */
 static bool load_optional(const char *folder, const char *name, json_t **out, Error *err) {
     char *path = base_path_join(folder, name);
-    *out = base_is_file(path) ? base_json_load(path, err) : NULL;
-    bool ok = *out || !base_is_file(path);
+    bool present = base_is_file(path), inside = base_path_inside(folder, path, err);
+    *out = present && inside ? base_json_load(path, err) : NULL;
+    bool ok = *out || !present;
     free(path);
     return ok;
 }
@@ -449,7 +450,7 @@ TextTokenizer *text_tokenizer_from_file_bytes(const void *bytes, size_t length, 
 TextTokenizer *text_tokenizer_open(const char *folder, Error *err) {
     MappedFile file;
     char *path = find_file(folder, err);
-    if (!path || !base_map_open(path, &file, err)) {
+    if (!path || !base_path_inside(folder, path, err) || !base_map_open(path, &file, err)) {
         free(path);
         return NULL;
     }

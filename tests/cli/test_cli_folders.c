@@ -194,6 +194,81 @@ static void test_a_link_out_of_the_folder_is_not_copied(void **state) {
     free(folder);
 }
 
+/* Moves folder/name to elsewhere, and leaves a link with this text. */
+static void link_away(const char *folder, const char *name, const char *elsewhere,
+                      const char *text) {
+    char *path = base_path_join(folder, name);
+    assert_int_equal(rename(path, elsewhere), 0);
+    assert_int_equal(symlink(text, path), 0);
+    free(path);
+}
+
+static void test_a_link_out_of_the_folder_is_not_read(void **state) {
+    static const char *const files[] = {"config.json", "model.safetensors", "tokenizer.json",
+                                        "tokenizer_config.json"};
+    char *elsewhere = base_path_join(*state, "stranger"), *real = realpath(*state, NULL);
+    char *target = base_path_join(*state, "target"), *model = tiny_path(state);
+    for (size_t i = 0; i < BASE_COUNT(files); i++) {
+        char *folder = copy_of_tiny(state, "linked");
+        char *complaint = base_format("%s: is a link to %s/stranger, outside of the model's folder",
+                                      files[i], real);
+        link_away(folder, files[i], elsewhere, elsewhere);
+        expect_complaint(
+            program_run(NULL, "convert", "--hf-path", folder, "--mlx-path", target, NULL), 1,
+            complaint);
+        expect_complaint(program_run(NULL, "generate", "--model", folder, "--prompt", "x", NULL), 1,
+                         complaint);
+        expect_nothing_at(state, "target");
+        free(complaint);
+        free(folder);
+    }
+    char *adapter = base_path_join(*state, "far");
+    assert_int_equal(mkdir(adapter, 0777), 0);
+    folder_text(adapter, "adapter_config.json", "{\"fine_tune_type\": \"full\"}");
+    folder_text(adapter, "adapters.safetensors", "");
+    link_away(adapter, "adapters.safetensors", elsewhere, elsewhere);
+    expect_complaint(program_run(NULL, "fuse", "--model", model, "--adapter-path", adapter,
+                                 "--save-path", target, NULL),
+                     1, "adapters.safetensors: is a link to ");
+    expect_nothing_at(state, "target");
+    free(adapter);
+    free(model);
+    free(target);
+    free(real);
+    free(elsewhere);
+}
+
+/* Hugging Face's cache: snapshots/REVISION/FILE links to ../../blobs/HASH. */
+static void test_links_into_the_blobs_of_a_cache_are_read(void **state) {
+    static const char *const files[] = {"config.json", "model.safetensors", "tokenizer.json"};
+    char *from = copy_of_tiny(state, "plain"), *repo = base_path_join(*state, "models--a--b");
+    char *blobs = base_path_join(repo, "blobs"), *snapshots = base_path_join(repo, "snapshots");
+    char *snapshot = base_path_join(snapshots, "0123"), *target = base_path_join(*state, "copied");
+    assert_true(base_make_dirs(blobs, NULL) && base_make_dirs(snapshots, NULL));
+    assert_int_equal(rename(from, snapshot), 0);
+    for (size_t i = 0; i < BASE_COUNT(files); i++) {
+        char *blob = base_format("%s/%zu", blobs, i), *text = base_format("../../blobs/%zu", i);
+        link_away(snapshot, files[i], blob, text);
+        free(text);
+        free(blob);
+    }
+    Outcome outcome =
+        program_run(NULL, "convert", "--hf-path", snapshot, "--mlx-path", target, NULL);
+    assert_int_equal(outcome.status, 0);
+    outcome_free(&outcome);
+    outcome = program_run(NULL, "generate", "--model", snapshot, "--prompt", "x", "--max-tokens",
+                          "1", NULL);
+    assert_int_equal(outcome.status, 0);
+    outcome_free(&outcome);
+    folder_remove(target);
+    free(target);
+    free(snapshot);
+    free(snapshots);
+    free(blobs);
+    free(repo);
+    free(from);
+}
+
 static void test_an_adapter_of_another_model_is_refused(void **state) {
     char *model = tiny_path(state), *adapter = base_path_join(*state, "adapter");
     char *target = base_path_join(*state, "target");
@@ -276,6 +351,8 @@ int main(void) {
         cmocka_unit_test(test_a_tensor_of_a_wrong_shape_is_named),
         cmocka_unit_test(test_configs_that_say_too_little_or_nonsense_are_refused),
         cmocka_unit_test(test_a_link_out_of_the_folder_is_not_copied),
+        cmocka_unit_test(test_a_link_out_of_the_folder_is_not_read),
+        cmocka_unit_test(test_links_into_the_blobs_of_a_cache_are_read),
         cmocka_unit_test(test_an_adapter_of_another_model_is_refused),
         cmocka_unit_test(test_a_write_that_fails_half_way_leaves_nothing),
         cmocka_unit_test(test_a_full_disk_is_noticed_before_writing),
