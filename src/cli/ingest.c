@@ -13,7 +13,8 @@ typedef struct IngestArguments {
 #define ARGUMENTS IngestArguments
 
 static const Option option_table[] = {
-    POSITIONAL("PATH", LIST, paths, true, "files and folders: PDF, HTML, Markdown, plain text"),
+    POSITIONAL("PATH", LIST, paths, true,
+               "files and folders: PDF, HTML, Markdown, text, DOCX, ODT, EPUB, CSV, source code"),
     OPTION_REQUIRED("index", NULL, TEXT, index, "FILE", "index file; made when missing"),
     OPTION_REQUIRED("embedder", NULL, MODEL, embedder, "MODEL",
                     "folder or hub id of the embedding model"),

@@ -93,7 +93,8 @@ static void end_session(Session *session) {
 /* "[1] manual.pdf, page 3: Signing > Keys" */
 static void print_place(size_t number, const RagHit *hit) {
     printf("[%zu] %s", number, hit->document);
-    if (hit->page > 0) printf(", page %d", hit->page);
+    if (hit->page > 0)
+        printf(", %s %d", strcmp(hit->format, "code") == 0 ? "line" : "page", hit->page);
     if (hit->heading[0]) printf(": %s", hit->heading);
     putchar('\n');
 }

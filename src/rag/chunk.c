@@ -249,6 +249,14 @@ static size_t table_header_of(const Chunker *c, size_t block) {
     return i > 0 && blocks[i - 1].kind == RAG_BLOCK_TABLE_HEADER ? i - 1 : SIZE_MAX;
 }
 
+/* In source code: the number of the line that a chunk begins on. */
+static int place_of(const RagDocument *d, size_t block, size_t start) {
+    int place = d->blocks[block].page;
+    for (size_t i = d->blocks[block].start; d->line_numbers && i < start; i++)
+        place += d->text.data[i] == '\n';
+    return place;
+}
+
 /* ---- packing -------------------------------------------------------------- */
 
 /* Emits units [first, last) as one chunk under the headings open now. When the
@@ -320,7 +328,7 @@ static bool emit(Chunker *c, size_t first, size_t last, Error *err) {
     out->items = base_grow(out->items, &out->capacity, out->count + 1, sizeof *out->items);
     out->items[out->count++] = (RagChunk){.start = start,
                                           .end = end,
-                                          .page = d->blocks[c->units[first].block].page,
+                                          .page = place_of(d, c->units[first].block, start),
                                           .heading = heading_path(c, 0),
                                           .header = header,
                                           .n_tokens = total};

@@ -87,16 +87,25 @@ typedef struct Suffix {
 static const Suffix known[] = {
     {".txt", RAG_FORMAT_TEXT},    {".text", RAG_FORMAT_TEXT},         {".rst", RAG_FORMAT_TEXT},
     {".adoc", RAG_FORMAT_TEXT},   {".org", RAG_FORMAT_TEXT},          {".log", RAG_FORMAT_TEXT},
-    {".csv", RAG_FORMAT_TEXT},    {".tsv", RAG_FORMAT_TEXT},          {".tex", RAG_FORMAT_TEXT},
+    {".tex", RAG_FORMAT_TEXT},    {".csv", RAG_FORMAT_CSV},           {".tsv", RAG_FORMAT_CSV},
     {".md", RAG_FORMAT_MARKDOWN}, {".markdown", RAG_FORMAT_MARKDOWN}, {".mkd", RAG_FORMAT_MARKDOWN},
     {".html", RAG_FORMAT_HTML},   {".htm", RAG_FORMAT_HTML},          {".xhtml", RAG_FORMAT_HTML},
-    {".pdf", RAG_FORMAT_PDF},
+};
+
+/* Zip files that are documents, and what their suffix promises. */
+static const struct {
+    Suffix suffix;
+    const char *promise;
+} zipped[] = {
+    {{".docx", RAG_FORMAT_DOCX}, "named .docx but not a Word document"},
+    {{".odt", RAG_FORMAT_ODT}, "named .odt but not an OpenDocument file"},
+    {{".epub", RAG_FORMAT_EPUB}, "named .epub but not an EPUB file"},
 };
 
 /* Text by nature, prose seldom: read when named, passed over in a folder. */
 static const char *const not_prose[] = {
-    ".css", ".js",   ".mjs", ".map",  ".svg",    ".xml", ".json", ".jsonl", ".yaml",  ".yml",
-    ".ini", ".toml", ".inv", ".lock", ".pikchr", ".ts",  ".sql",  ".sh",    ".patch", ".diff",
+    ".css", ".map",  ".svg", ".xml",  ".json",   ".jsonl", ".yaml", ".yml",
+    ".ini", ".toml", ".inv", ".lock", ".pikchr", ".patch", ".diff",
 };
 
 static bool has_suffix(const char *path, const char *suffix) {
@@ -153,6 +162,12 @@ RagFormat rag_format_detect(const char *path, const char *head, size_t length, b
         *reason = "empty file";
         return RAG_FORMAT_NONE;
     }
+    for (size_t i = 0; i < BASE_COUNT(zipped); i++) {
+        if (!has_suffix(path, zipped[i].suffix.text)) continue;
+        if (length >= 4 && memcmp(head, "PK\3\4", 4) == 0) return zipped[i].suffix.format;
+        *reason = zipped[i].promise;
+        return RAG_FORMAT_NONE;
+    }
     if (looks_binary(head, length)) {
         *reason = "unsupported type (binary)";
         return RAG_FORMAT_NONE;
@@ -165,7 +180,8 @@ RagFormat rag_format_detect(const char *path, const char *head, size_t length, b
             }
     for (size_t i = 0; i < BASE_COUNT(known); i++)
         if (has_suffix(path, known[i].text)) return known[i].format;
-    return looks_like_html(head, length) ? RAG_FORMAT_HTML : RAG_FORMAT_TEXT;
+    if (looks_like_html(head, length)) return RAG_FORMAT_HTML;
+    return rag_code_language(path, head, length) ? RAG_FORMAT_CODE : RAG_FORMAT_TEXT;
 }
 
 /* Windows-1252, bytes 0x80..0x9F; 0 where it has none. */
@@ -248,32 +264,55 @@ int rag_numbered_heading(const char *line, size_t length) {
     return level;
 }
 
-bool rag_document_read(const char *path, RagFormat format, const char *bytes, size_t length,
+static bool read_words(const char *path, RagFormat format, const char *bytes, size_t length,
                        RagDocument *document, Error *err) {
     char *text = NULL;
     size_t text_length = 0;
+    if (!rag_text_decode(bytes, length, &text, &text_length))
+        return base_fail(err, ERROR_INPUT, "not text");
+    if (format == RAG_FORMAT_CODE)
+        rag_read_code(path, text, text_length, document);
+    else if (format == RAG_FORMAT_CSV)
+        rag_read_csv(text, text_length, document);
+    else
+        (format == RAG_FORMAT_TEXT ? rag_read_text : rag_read_markdown)(text, text_length,
+                                                                        document);
+    free(text);
+    return true;
+}
+
+static const char *const format_names[] = {
+    [RAG_FORMAT_NONE] = "",     [RAG_FORMAT_TEXT] = "text", [RAG_FORMAT_MARKDOWN] = "markdown",
+    [RAG_FORMAT_HTML] = "html", [RAG_FORMAT_PDF] = "pdf",   [RAG_FORMAT_DOCX] = "docx",
+    [RAG_FORMAT_ODT] = "odt",   [RAG_FORMAT_EPUB] = "epub", [RAG_FORMAT_CSV] = "csv",
+    [RAG_FORMAT_CODE] = "code"};
+
+const char *rag_format_name(RagFormat format) {
+    return (size_t)format < BASE_COUNT(format_names) ? format_names[format] : "";
+}
+
+RagFormat rag_format_named(const char *name) {
+    for (size_t i = 1; i < BASE_COUNT(format_names); i++)
+        if (strcmp(format_names[i], name) == 0) return (RagFormat)i;
+    return RAG_FORMAT_NONE;
+}
+
+bool rag_document_read(const char *path, RagFormat format, const char *bytes, size_t length,
+                       RagDocument *document, Error *err) {
     bool ok = true;
     switch (format) {
-    case RAG_FORMAT_PDF:
-        document->format = "pdf";
-        ok = rag_read_pdf(path, document, err);
-        break;
-    case RAG_FORMAT_HTML:
-        document->format = "html";
-        ok = rag_read_html(bytes, length, document, err);
-        break;
+    case RAG_FORMAT_PDF: ok = rag_read_pdf(path, document, err); break;
+    case RAG_FORMAT_HTML: ok = rag_read_html(bytes, length, document, err); break;
+    case RAG_FORMAT_DOCX: ok = rag_read_aside(rag_read_docx, bytes, length, document, err); break;
+    case RAG_FORMAT_ODT: ok = rag_read_aside(rag_read_odt, bytes, length, document, err); break;
+    case RAG_FORMAT_EPUB: ok = rag_read_aside(rag_read_epub, bytes, length, document, err); break;
     case RAG_FORMAT_TEXT:
     case RAG_FORMAT_MARKDOWN:
-        document->format = format == RAG_FORMAT_TEXT ? "text" : "markdown";
-        ok = rag_text_decode(bytes, length, &text, &text_length) ||
-             base_fail(err, ERROR_INPUT, "not text");
-        if (ok)
-            (format == RAG_FORMAT_TEXT ? rag_read_text : rag_read_markdown)(text, text_length,
-                                                                            document);
-        free(text);
-        break;
+    case RAG_FORMAT_CSV:
+    case RAG_FORMAT_CODE: ok = read_words(path, format, bytes, length, document, err); break;
     case RAG_FORMAT_NONE: ok = base_fail(err, ERROR_UNSUPPORTED, "unsupported type"); break;
     }
+    document->format = rag_format_name(format);
     if (ok && !document->n_blocks && !document->warning[0])
         snprintf(document->warning, sizeof document->warning, "no text in it");
     if (ok && !document->title)

@@ -22,16 +22,17 @@ typedef struct RagBlock {
     size_t start, end; /* bytes of RagDocument.text */
     RagBlockKind kind;
     int level; /* of a heading: 1..6; 0 otherwise */
-    int page;  /* from 1; 0 when the document has no pages */
+    int page;  /* from 1; 0 when the document has no pages; its first line in code */
 } RagBlock;
 
 typedef struct RagDocument {
     char *title;        /* one line; NULL until known */
-    const char *format; /* "text", "markdown", "html", "pdf" */
+    const char *format; /* "text", "markdown", "html", "pdf", "docx", ... (static) */
     StrBuf text;
     RagBlock *blocks;
     size_t n_blocks, blocks_capacity;
     int n_pages;       /* 0: not paged */
+    bool line_numbers; /* source code: pages of blocks are numbers of lines */
     char warning[256]; /* worth telling the person, e.g. pages without text; or "" */
 } RagDocument;
 
@@ -54,7 +55,12 @@ typedef enum {
     RAG_FORMAT_TEXT,
     RAG_FORMAT_MARKDOWN,
     RAG_FORMAT_HTML,
-    RAG_FORMAT_PDF
+    RAG_FORMAT_PDF,
+    RAG_FORMAT_DOCX,
+    RAG_FORMAT_ODT,
+    RAG_FORMAT_EPUB,
+    RAG_FORMAT_CSV,
+    RAG_FORMAT_CODE
 } RagFormat;
 
 /* From the name's suffix and the first bytes. In a folder walk (`walking`)
@@ -62,6 +68,11 @@ typedef enum {
  * RAG_FORMAT_NONE comes with a reason (static). */
 RagFormat rag_format_detect(const char *path, const char *head, size_t length, bool walking,
                             const char **reason);
+
+/* The name of a format as RagDocument.format and the index have it, static; and
+ * the format of a name, RAG_FORMAT_NONE for one that is not known. */
+const char *rag_format_name(RagFormat format);
+RagFormat rag_format_named(const char *name);
 
 /* Reads bytes that were loaded already; `path` is for titles, messages, and
  * for PDF the file itself. *document must be {0}; on failure it is {0} again. */
@@ -76,8 +87,25 @@ void rag_read_text(const char *text, size_t length, RagDocument *document);
 void rag_read_markdown(const char *text, size_t length, RagDocument *document);
 bool rag_read_html(const char *bytes, size_t length, RagDocument *document, Error *err);
 bool rag_read_pdf(const char *path, RagDocument *document, Error *err);
+/* With another program in pdftotext's place (NULL: pdftotext itself) and
+ * another limit of processor time (0: the usual one). */
+bool rag_read_pdf_with(const char *path, const char *program, double seconds, RagDocument *document,
+                       Error *err);
 /* The text that pdftotext printed, pages ended by form feeds. */
 void rag_read_pdf_text(const char *text, size_t length, RagDocument *document);
+
+bool rag_read_docx(const char *bytes, size_t length, RagDocument *document, Error *err);
+bool rag_read_odt(const char *bytes, size_t length, RagDocument *document, Error *err);
+bool rag_read_epub(const char *bytes, size_t length, RagDocument *document, Error *err);
+void rag_read_csv(const char *text, size_t length, RagDocument *document);
+void rag_read_code(const char *path, const char *text, size_t length, RagDocument *document);
+/* By the name, or by "#!" at the beginning; NULL: not source code. Static. */
+const char *rag_code_language(const char *path, const char *head, size_t length);
+
+typedef bool (*RagReadBytes)(const char *bytes, size_t length, RagDocument *document, Error *err);
+/* Runs such a reader in a child process with limits on time and memory. */
+bool rag_read_aside(RagReadBytes read, const char *bytes, size_t length, RagDocument *document,
+                    Error *err);
 
 /* "3.2.1 Building packages": a short line that is numbered like a heading and
  * does not end like a sentence or a table of contents. Its level, or 0. */

@@ -185,7 +185,8 @@ typedef struct RagHit {
     char *title, *heading;           /* heading: "h1 > h2", "" when none */
     char *text;                      /* the whole chunk */
     char *snippet;                   /* one line of at most 240 bytes around the query's words */
-    int page;                        /* from 1; 0 when the document has no pages */
+    const char *format;              /* "pdf", "code", ...; static */
+    int page;                        /* from 1; 0 when the document has no pages; of code: line */
     size_t start, end;               /* bytes of the document's stored text */
     double score;                    /* of the fusion: for order only, never for relevance */
     double cosine;                   /* -1..1; -2 when dense search did not run */

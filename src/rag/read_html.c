@@ -328,11 +328,20 @@ static const char *encoding_of(const char *bytes, size_t length) {
 
 bool rag_read_html(const char *bytes, size_t length, RagDocument *document, Error *err) {
     if (length > INT32_MAX / 2) return base_fail(err, ERROR_INPUT, "larger than 1 GiB");
+    htmlParserCtxtPtr parser = htmlNewParserCtxt();
     htmlDocPtr tree =
-        htmlReadMemory(bytes, (int)length, NULL, encoding_of(bytes, length),
-                       HTML_PARSE_RECOVER | HTML_PARSE_NOERROR | HTML_PARSE_NOWARNING |
-                           HTML_PARSE_NONET | HTML_PARSE_COMPACT);
+        parser ? htmlCtxtReadMemory(parser, bytes, (int)length, NULL, encoding_of(bytes, length),
+                                    HTML_PARSE_RECOVER | HTML_PARSE_NOERROR | HTML_PARSE_NOWARNING |
+                                        HTML_PARSE_NONET | HTML_PARSE_COMPACT)
+               : NULL;
+    /* The parser gives up on a page only when its elements are too deep. */
+    bool too_deep = parser && parser->disableSAX;
+    htmlFreeParserCtxt(parser);
     const xmlNode *root = tree ? xmlDocGetRootElement(tree) : NULL;
+    if (too_deep) {
+        if (tree) xmlFreeDoc(tree);
+        return base_fail(err, ERROR_INPUT, "its elements are nested too deep (more than 256)");
+    }
     if (!root) {
         if (tree) xmlFreeDoc(tree);
         return base_fail(err, ERROR_INPUT, "no HTML in it");

@@ -1,6 +1,8 @@
 /* Search results and answers as JSON, for --json. Keys are the names of rag.h. */
 #include "rag/rag.h"
 
+#include <string.h>
+
 static void set_text(json_t *object, const char *key, const char *text) {
     json_object_set_new(object, key, json_string(text ? text : ""));
 }
@@ -16,7 +18,10 @@ static json_t *hit_json(const RagHit *hit) {
     set_text(object, "document", hit->document);
     set_text(object, "title", hit->title);
     set_text(object, "heading", hit->heading);
-    json_object_set_new(object, "page", hit->page ? json_integer(hit->page) : json_null());
+    bool code = strcmp(hit->format, "code") == 0;
+    set_text(object, "format", hit->format);
+    json_object_set_new(object, code ? "line" : "page",
+                        hit->page ? json_integer(hit->page) : json_null());
     json_object_set_new(object, "start", json_integer((json_int_t)hit->start));
     json_object_set_new(object, "end", json_integer((json_int_t)hit->end));
     json_object_set_new(object, "score", json_real(hit->score));

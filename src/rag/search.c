@@ -266,7 +266,7 @@ static bool load_hits(Search *s, const RagFused *fused, size_t count, size_t top
                       const RagStems *wanted, RagSearch *result, Error *err) {
     sqlite3_stmt *q = rag_store_prepare(s->index,
                                         "SELECT d.path, d.title, c.heading, c.text, c.page, "
-                                        "c.first_byte, c.end_byte, c.header FROM chunks c"
+                                        "c.first_byte, c.end_byte, c.header, d.format FROM chunks c"
                                         " JOIN documents d ON d.id = c.document WHERE c.id = ?1",
                                         err);
     if (!q) return false;
@@ -281,11 +281,13 @@ static bool load_hits(Search *s, const RagFused *fused, size_t count, size_t top
         }
         ok = rc == SQLITE_ROW || rag_store_fail(s->index, err, "reading the index");
         if (!ok) break;
+        const char *format = (const char *)sqlite3_column_text(q, 8);
         RagHit hit = {.chunk = fused[i].chunk,
                       .document = column_copy(q, 0),
                       .title = column_copy(q, 1),
                       .heading = column_copy(q, 2),
                       .text = column_copy(q, 3),
+                      .format = rag_format_name(rag_format_named(format ? format : "")),
                       .page = sqlite3_column_int(q, 4),
                       .start = (size_t)sqlite3_column_int64(q, 5),
                       .end = (size_t)sqlite3_column_int64(q, 6),
