@@ -1,7 +1,9 @@
 /* ingest: documents into an index. */
 #include "cli/commands.h"
 #include "rag/rag.h"
+#include "rag/show.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct IngestArguments {
@@ -65,7 +67,9 @@ static void print_json(const RagIngestReport *report) {
 static void print_text(const RagIngestReport *report) {
     for (size_t i = 0; i < report->n_notes; i++) {
         const RagFileNote *note = &report->notes[i];
-        printf("%s %s: %s\n", status_name(note->status), note->path, note->reason);
+        char *path = rag_clean_path(note->path);
+        printf("%s %s: %s\n", status_name(note->status), path, note->reason);
+        free(path);
     }
     printf("%zu added, %zu changed, %zu unchanged, %zu removed, %zu skipped, %zu failed\n",
            report->added, report->changed, report->unchanged, report->removed, report->skipped,

@@ -2,7 +2,9 @@
  * them that names its sources. */
 #include "cli/commands.h"
 #include "rag/rag.h"
+#include "rag/show.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct SearchArguments {
@@ -92,7 +94,9 @@ static void end_session(Session *session) {
 
 /* "[1] manual.pdf, page 3: Signing > Keys" */
 static void print_place(size_t number, const RagHit *hit) {
-    printf("[%zu] %s", number, hit->document);
+    char *path = rag_clean_path(hit->document);
+    printf("[%zu] %s", number, path);
+    free(path);
     if (hit->page > 0)
         printf(", %s %d", strcmp(hit->format, "code") == 0 ? "line" : "page", hit->page);
     if (hit->heading[0]) printf(": %s", hit->heading);

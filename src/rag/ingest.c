@@ -16,7 +16,9 @@
 #define READER_VERSION 2 /* raise when readers or the chunker cut differently */
 #define BATCH_CHUNKS 128 /* embedded together, over several documents */
 #define EMBED_CHUNKS 64  /* given to the embedder at once */
-#define MAX_FILE_BYTES ((int64_t)1 << 30)
+#define HEAD_BYTES 8192
+#define MAX_PDF_BYTES ((int64_t)1 << 30) /* read by a program that seeks */
+#define MAX_FILE_BYTES ((int64_t)256 << 20)
 
 /* A document that is read and cut, waiting for its vectors. */
 typedef struct Pending {
@@ -191,32 +193,62 @@ static bool store_pending(Ingest *in, Error *err) {
 
 /* ---- one file ---------------------------------------------------------------- */
 
-/* Reads a regular file whole; never waits for a pipe that took its place. */
-static bool read_bytes(const RagFound *found, char **bytes, size_t *length, Error *err) {
+/* A file in memory, or why it is left out. */
+typedef struct Loaded {
+    char *bytes; /* NUL-terminated past length; owned */
+    size_t length;
+    RagFormat format;
+    const char *skip; /* static; when the format is none */
+} Loaded;
+
+static bool read_some(int fd, char *bytes, size_t wanted, size_t *length, Error *err) {
+    while (*length < wanted) {
+        ssize_t got = read(fd, bytes + *length, wanted - *length);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) {
+            const char *reason = strerror(errno);
+            return base_fail(err, ERROR_IO, "%s", reason);
+        }
+        if (got == 0) break;
+        *length += (size_t)got;
+    }
+    return true;
+}
+
+/* The first bytes tell the format, and the format how large a file may be, so
+ * that what is no document is never read whole. */
+static bool load_open(int fd, const RagFound *found, Loaded *loaded, Error *err) {
+    struct stat status;
+    if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode))
+        return base_fail(err, ERROR_IO, "not a regular file any more");
+    char head[HEAD_BYTES];
+    size_t length = 0;
+    if (!read_some(fd, head, sizeof head, &length, err)) return false;
+    loaded->format = rag_format_detect(found->path, head, length, found->walking, &loaded->skip);
+    if (loaded->format == RAG_FORMAT_NONE) return true;
+    int64_t most = loaded->format == RAG_FORMAT_PDF ? MAX_PDF_BYTES : MAX_FILE_BYTES;
+    if ((int64_t)status.st_size > most)
+        return base_fail(err, ERROR_INPUT, "larger than %lld MiB", (long long)(most >> 20));
+    size_t size = BASE_MAX((size_t)status.st_size, length);
+    loaded->bytes = base_try_alloc(size + 1, 1, err);
+    if (!loaded->bytes) return false;
+    memcpy(loaded->bytes, head, length);
+    bool ok = read_some(fd, loaded->bytes, size, &length, err);
+    loaded->bytes[length] = '\0';
+    loaded->length = length;
+    return ok;
+}
+
+/* Never waits for a pipe that took the file's place. The caller frees bytes. */
+static bool load(const RagFound *found, Loaded *loaded, Error *err) {
+    *loaded = (Loaded){.skip = ""};
     int fd = open(found->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) {
         const char *reason = strerror(errno);
         return base_fail(err, ERROR_IO, "%s", reason);
     }
-    struct stat status;
-    bool ok = fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
-    if (!ok) base_fail(err, ERROR_IO, "not a regular file any more");
-    if (ok && status.st_size > MAX_FILE_BYTES)
-        ok = base_fail(err, ERROR_INPUT, "larger than 1 GiB");
-    StrBuf out = {0};
-    char buffer[65536];
-    ssize_t got = 0;
-    while (ok && (got = read(fd, buffer, sizeof buffer)) > 0 &&
-           (int64_t)out.length <= MAX_FILE_BYTES)
-        base_str_append_n(&out, buffer, (size_t)got);
-    if (ok && got < 0) {
-        const char *reason = strerror(errno);
-        ok = base_fail(err, ERROR_IO, "%s", reason);
-    }
+    bool ok = load_open(fd, found, loaded, err);
     close(fd);
-    *length = out.length;
-    *bytes = ok ? base_str_detach(&out) : NULL;
-    if (!ok) base_str_free(&out);
     return ok;
 }
 
@@ -239,31 +271,24 @@ static bool take_file(Ingest *in, const RagFound *found, Error *err) {
     }
     double started = base_now();
     Error wrong = {0};
-    char *bytes = NULL;
-    size_t length = 0;
+    Loaded file;
     Pending p = {.found = found, .was_stored = stored};
     p.file =
         (RagStoredFile){.size = found->size, .mtime_ns = found->mtime_ns, .settings = in->settings};
-    bool readable =
-        read_bytes(found, &bytes, &length, &wrong) && sha256(bytes, length, p.file.sha256, &wrong);
+    bool readable = load(found, &file, &wrong);
+    if (readable && file.format == RAG_FORMAT_NONE) {
+        tell(in, found->path, RAG_SKIPPED, file.skip, 0);
+        return true;
+    }
+    readable = readable && sha256(file.bytes, file.length, p.file.sha256, &wrong);
     if (readable && current && memcmp(p.file.sha256, old.sha256, sizeof old.sha256) == 0) {
-        free(bytes);
+        free(file.bytes);
         tell(in, found->path, RAG_UNCHANGED, "", old.n_chunks);
         return rag_store_touch(in->index, old.id, found->size, found->mtime_ns, err);
     }
-    const char *reason = "";
-    RagFormat format = readable
-                           ? rag_format_detect(found->path, bytes, BASE_MIN(length, (size_t)8192),
-                                               found->walking, &reason)
-                           : RAG_FORMAT_NONE;
-    if (readable && format == RAG_FORMAT_NONE) {
-        free(bytes);
-        tell(in, found->path, RAG_SKIPPED, reason, 0);
-        return true;
-    }
-    readable =
-        readable && rag_document_read(found->path, format, bytes, length, &p.document, &wrong);
-    free(bytes);
+    readable = readable && rag_document_read(found->path, file.format, file.bytes, file.length,
+                                             &p.document, &wrong);
+    free(file.bytes);
     double parsed = base_now();
     in->report->read_seconds += parsed - started;
     if (!readable) {
@@ -276,7 +301,7 @@ static bool take_file(Ingest *in, const RagFound *found, Error *err) {
         tell(in, found->path, RAG_FAILED, text, 0);
         return true;
     }
-    in->report->bytes_read += length;
+    in->report->bytes_read += file.length;
     in->report->text_bytes += p.document.text.length;
     bool ok =
         rag_chunk_document(&p.document, in->embedder, in->options->chunk_tokens, &p.chunks, err);

@@ -89,6 +89,28 @@ char *rag_clean_line(const char *text, size_t length) {
     return base_str_detach(&line);
 }
 
+char *rag_clean_path(const char *path) {
+    StrBuf out = {0};
+    size_t length = path ? strlen(path) : 0;
+    for (size_t i = 0; i < length;) {
+        uint32_t codepoint = 0;
+        bool valid = true;
+        size_t taken = base_utf8_decode(path + i, length - i, &codepoint, &valid);
+        bool line = codepoint == '\n' || codepoint == '\t';
+        bool shown = valid && codepoint >= 0x20 && !is_dropped(codepoint) && codepoint != 0x85 &&
+                     codepoint != 0x2028 && codepoint != 0x2029;
+        if (shown)
+            base_str_append_n(&out, path + i, taken);
+        else if (line)
+            base_str_append(&out, codepoint == '\n' ? "\\n" : "\\t");
+        else
+            for (size_t k = 0; k < taken; k++)
+                base_str_appendf(&out, "\\x%02x", (unsigned char)path[i + k]);
+        i += taken;
+    }
+    return base_str_detach(&out);
+}
+
 size_t rag_utf8_floor(const char *text, size_t length, size_t limit) {
     if (limit >= length) return length;
     while (limit > 0 && ((unsigned char)text[limit] & 0xC0) == 0x80) limit--;

@@ -15,6 +15,10 @@ char *rag_clean(const char *text);
 /* Clean, and every run of white space one space, none at the ends. */
 char *rag_clean_line(const char *text, size_t length);
 
+/* A file's name on one line: what cannot be shown stands as \n, \t or \xNN.
+ * Caller frees. */
+char *rag_clean_path(const char *path);
+
 /* The largest n <= limit so that text[0..n) ends between two code points. */
 size_t rag_utf8_floor(const char *text, size_t length, size_t limit);
 
