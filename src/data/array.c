@@ -2,6 +2,7 @@
  * one piece unless the memory is somebody else's. */
 #include "data/data.h"
 
+#include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -215,4 +216,88 @@ int64_t dx_array_int_at(const DxArray *array, size_t index) {
         return value < 9.2e18 ? (int64_t)value : INT64_MAX;
     }
     }
+}
+
+/* ---- writing one number everywhere --------------------------------------------------- */
+
+/* To float16, to the nearest, ties to even. */
+static uint16_t to_half(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    uint32_t sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
+    if (rest > 0x7f800000) return (uint16_t)(sign | 0x7e00);
+    if (rest >= 0x477ff000) return (uint16_t)(sign | 0x7c00); /* 65520 and more */
+    if (rest < 0x38800000) {                                  /* below 2^-14: a multiple of 2^-24 */
+        float magnitude;
+        memcpy(&magnitude, &rest, sizeof magnitude);
+        return (uint16_t)(sign | (uint32_t)lrintf(magnitude * 0x1p24f));
+    }
+    uint32_t rounded = rest + 0xfff + (rest >> 13 & 1);
+    return (uint16_t)(sign | (rounded - 0x38000000) >> 13);
+}
+
+static uint16_t to_bfloat(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+/* A number as an element of a type. */
+static void element(DxType type, double value, void *out) {
+    int64_t whole = value > -9.2e18 && value < 9.2e18 ? (int64_t)value : 0;
+    uint64_t large = value >= 9.2e18 ? (uint64_t)value : (uint64_t)whole;
+    float single = (float)value;
+    switch (type) {
+    case DX_F64: memcpy(out, &value, 8); return;
+    case DX_F32: memcpy(out, &single, 4); return;
+    case DX_BF16: memcpy(out, &(uint16_t){to_bfloat(single)}, 2); return;
+    case DX_F16: memcpy(out, &(uint16_t){to_half(single)}, 2); return;
+    case DX_BOOL: memcpy(out, &(uint8_t){value != 0}, 1); return;
+    default: memcpy(out, &large, dx_type_size(type));
+    }
+}
+
+void dx_array_fill(DxArray *array, double value) {
+    uint8_t pattern[8] = {0};
+    size_t size = dx_type_size(array->type);
+    element(array->type, value, pattern);
+    bool same = true;
+    for (size_t i = 1; i < size; i++) same = same && pattern[i] == pattern[0];
+    if (same) {
+        if (array->bytes) memset(array->data, pattern[0], array->bytes);
+        return;
+    }
+    for (size_t i = 0; i < array->count; i++) memcpy((char *)array->data + i * size, pattern, size);
+}
+
+DxArray *dx_array_filled(DxType type, size_t count, double value, Error *err) {
+    DxArray *array = dx_array_new(type, 1, (int64_t[]){(int64_t)count}, err);
+    if (array) dx_array_fill(array, value);
+    return array;
+}
+
+/* ---- parts --------------------------------------------------------------------------- */
+
+DxArray *dx_array_region(const DxArray *array, int axis, int64_t start, int64_t length,
+                         int64_t left, int64_t right, double value, Error *err) {
+    int64_t shape[DX_MAX_RANK];
+    memcpy(shape, array->shape, sizeof shape);
+    bool fits = left <= INT64_MAX - length && right <= INT64_MAX - length - left;
+    shape[axis] = fits ? left + length + right : INT64_MAX;
+    DxArray *whole = dx_array_new(array->type, array->rank, shape, err);
+    if (!whole || whole->bytes == 0) return whole;
+    if (left || right) dx_array_fill(whole, value);
+    size_t inner = dx_type_size(array->type), outer = 1;
+    for (int i = axis + 1; i < array->rank; i++) inner *= (size_t)array->shape[i];
+    for (int i = 0; i < axis; i++) outer *= (size_t)array->shape[i];
+    const size_t bytes = inner * (size_t)length;
+    const char *from = (const char *)array->data + inner * (size_t)start;
+    char *to = (char *)whole->data + inner * (size_t)left;
+    for (size_t i = 0; bytes && i < outer; i++) {
+        memcpy(to, from, bytes);
+        from += inner * (size_t)array->shape[axis];
+        to += inner * (size_t)shape[axis];
+    }
+    return whole;
 }

@@ -4,6 +4,11 @@
 
 #include "data/data.h"
 
+/* [start, start + length) along an axis, which the caller has checked, with `left` and
+ * `right` places of `value` around it. New. */
+DxArray *dx_array_region(const DxArray *array, int axis, int64_t start, int64_t length,
+                         int64_t left, int64_t right, double value, Error *err);
+
 typedef struct DxBufferKind {
     const char *name;
     DxStatus (*get)(const DxBuffer *buffer, uint64_t epoch, int64_t index, DxSample **sample,

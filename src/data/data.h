@@ -74,6 +74,10 @@ DxArray *dx_array_ids(const int32_t *ids, size_t count, Error *err);
 /* Scalars: DX_I64 and DX_F64. Never NULL. */
 DxArray *dx_array_int(int64_t value);
 DxArray *dx_array_real(double value);
+/* `count` times the same number. */
+DxArray *dx_array_filled(DxType type, size_t count, double value, Error *err);
+/* The same into an array that nobody else holds. */
+void dx_array_fill(DxArray *array, double value);
 /* Memory of the caller's, read only; release(context) runs when the last holder lets go. */
 DxArray *dx_array_wrap(DxType type, int rank, const int64_t *shape, const void *data,
                        void (*release)(void *context), void *context, Error *err);
@@ -158,6 +162,40 @@ typedef struct DxOp {
     void (*destroy)(void *self); /* when the node is freed; may be NULL */
 } DxOp;
 
+/* An operator of this library, for a stream or a buffer:
+ *     s = dx_step(s, dx_pad_to("ids", 0, 1024, 0, true, &err), &err);
+ * One made of wrong arguments is refused by dx_step. */
+typedef struct DxStep {
+    DxOp op;
+    void *self;
+} DxStep;
+/* Samples for which `test` says yes. */
+DxStep dx_filter(const char *name, bool (*test)(void *self, const DxSample *sample), void *self,
+                 void (*destroy)(void *self));
+/* Samples whose `key` has low to high elements along an axis; high < 0: any number. */
+DxStep dx_filter_size(const char *key, int axis, int64_t low, int64_t high, Error *err);
+/* Only these fields, which must be there; all but one; one under another name. */
+DxStep dx_keep(const char *const *keys, size_t count, Error *err);
+DxStep dx_drop(const char *key, Error *err);
+DxStep dx_rename(const char *key, const char *to, Error *err);
+/* As Python's a[start:end] along an axis; axes and places may count from the end. */
+DxStep dx_slice(const char *key, int axis, int64_t start, int64_t end, Error *err);
+/* `size` elements from a random place; what is not longer stays as it is. */
+DxStep dx_random_slice(const char *key, int axis, int64_t size, uint64_t seed, Error *err);
+/* Places before and behind. */
+DxStep dx_pad(const char *key, int axis, int64_t left, int64_t right, double value, Error *err);
+/* Behind, up to a size; `cut` shortens what is longer. */
+DxStep dx_pad_to(const char *key, int axis, int64_t size, double value, bool cut, Error *err);
+DxStep dx_pad_to_multiple(const char *key, int axis, int64_t multiple, double value, Error *err);
+/* The sizes of `key` as int64, all, or with an axis >= 0 one as a scalar, under another key. */
+DxStep dx_shape(const char *key, int axis, const char *to, Error *err);
+/* Takes away axes of one element: one axis, or INT_MIN all. */
+DxStep dx_squeeze(const char *key, int axis, Error *err);
+/* Each of up to `count` occurrences (< 0: all), from the left, in bytes or text. */
+DxStep dx_replace(const char *key, const char *old, const char *by, int64_t count, Error *err);
+/* The file that `key` names, in `folder` (NULL: where we are), as bytes under `to`. */
+DxStep dx_load_file(const char *key, const char *folder, const char *to, Error *err);
+
 /* ---- buffers: samples by index -------------------------------------------------- */
 
 typedef struct DxBuffer DxBuffer;
@@ -201,6 +239,7 @@ DxBuffer *dx_buffer_callback(const DxCallback *callback, void *self, Error *err)
 /* Operators. */
 
 DxBuffer *dx_buffer_map(DxBuffer *buffer, const DxOp *op, void *self, Error *err);
+DxBuffer *dx_buffer_step(DxBuffer *buffer, DxStep step, Error *err);
 /* Another order in every epoch. */
 DxBuffer *dx_buffer_shuffle(DxBuffer *buffer, uint64_t seed, Error *err);
 typedef enum {
@@ -218,5 +257,166 @@ DxBuffer *dx_buffer_append(DxBuffer *const *buffers, size_t count, Error *err);
 DxBuffer *dx_buffer_pick(DxBuffer *buffer, const int64_t *indices, size_t count, Error *err);
 /* Appends where a record stands: "train.jsonl: line 17". */
 void dx_buffer_where(const DxBuffer *buffer, const DxRecord *record, StrBuf *text);
+
+/* ---- streams: samples one after another ------------------------------------------- */
+
+/* One consumer at a time. */
+typedef struct DxStream DxStream;
+/* DX_OK and *sample (caller frees); DX_END, until it is rewound; DX_FAIL, after
+ * which the next call goes on behind what failed. */
+DxStatus dx_next(DxStream *stream, DxSample **sample, Error *err);
+/* To the begin of a pass. Where order or draws are random, `epoch` chooses which. */
+bool dx_rewind(DxStream *stream, uint64_t epoch, Error *err);
+/* From any thread: the call that waits, and all that follow, fail with
+ * ERROR_INTERRUPTED. */
+void dx_cancel(DxStream *stream);
+/* Frees everything above it too; joins threads; cannot fail. NULL ok. */
+void dx_stream_free(DxStream *stream);
+/* Where a record stands, as far as the source knows. */
+void dx_stream_where(const DxStream *stream, const DxRecord *record, StrBuf *text);
+
+/* Where the stream stands, as its consumer has seen it: work ahead of that is
+ * forgotten, samples that an operator holds are in it. The bytes do not depend on
+ * threads. Fails where a source cannot say where it is. */
+bool dx_save(DxStream *stream, StrBuf *state, Error *err);
+/* Goes on from there. A state of another pipeline, of files that changed, cut short or
+ * damaged is refused, and nothing changes. */
+bool dx_load(DxStream *stream, const void *state, size_t length, Error *err);
+
+/* Sources. */
+
+DxStream *dx_buffer_stream(DxBuffer *buffer, Error *err);
+typedef struct DxStreamCallback {
+    const char *name;
+    /* *sample comes new and empty, with its record set. DX_OK, DX_END or DX_FAIL. */
+    DxStatus (*next)(void *self, DxSample **sample, Error *err);
+    bool (*rewind)(void *self, uint64_t epoch, Error *err); /* NULL: one pass only */
+    /* Both or none: without them the stream cannot be saved. */
+    void (*save)(void *self, StrBuf *state);
+    bool (*load)(void *self, const void *state, size_t length, Error *err);
+    void (*destroy)(void *self); /* may be NULL */
+} DxStreamCallback;
+DxStream *dx_stream_callback(const DxStreamCallback *callback, void *self, Error *err);
+/* All that is left of a stream, in memory; consumes it. */
+DxBuffer *dx_collect(DxStream *stream, Error *err);
+
+/* Operators. */
+
+DxStream *dx_map(DxStream *stream, const DxOp *op, void *self, Error *err);
+DxStream *dx_step(DxStream *stream, DxStep step, Error *err);
+
+/* One sample in, any number out. */
+typedef struct DxEmit DxEmit;
+void dx_emit(DxEmit *emit, DxSample *sample); /* takes it */
+typedef struct DxExpand {
+    const char *name, *options; /* as DxOp's */
+    uint64_t seed;
+    bool keep; /* the parts also get the fields of the whole that they lack */
+    DxStatus (*expand)(void *self, const DxSample *sample, DxRandom *random, DxEmit *emit,
+                       Error *err);
+    void (*destroy)(void *self); /* may be NULL */
+} DxExpand;
+DxStream *dx_flat_map(DxStream *stream, const DxExpand *expand, void *self, Error *err);
+
+typedef enum {
+    DX_ON_ERROR_FAIL, /* the failure comes out in the sample's place */
+    DX_ON_ERROR_SKIP, /* it is counted */
+    DX_ON_ERROR_CALL  /* it is given to on_error, in order, by the consumer's thread */
+} DxOnError;
+typedef struct DxParallelOptions {
+    int threads;      /* 0: as the machine has */
+    int depth;        /* chunks of samples in work or ready; 0: enough for the threads */
+    size_t max_bytes; /* of samples in work or ready; 0: 256 MB. One a thread may exceed it */
+    DxOnError on_error;
+    void (*call)(void *context, const DxRecord *record, const Error *failure);
+    void *context;
+} DxParallelOptions;
+/* Runs the maps and flat maps directly above it on threads. What comes out, and its
+ * order, is as without. */
+DxStream *dx_parallel(DxStream *stream, const DxParallelOptions *options, Error *err);
+uint64_t dx_parallel_skipped(const DxStream *parallel); /* failures not shown to the consumer */
+
+DxStream *dx_take(DxStream *stream, int64_t count, Error *err);
+DxStream *dx_skip(DxStream *stream, int64_t count, Error *err);
+/* `passes` in all, every one another epoch; 0: for ever. A pass without samples ends it. */
+DxStream *dx_repeat(DxStream *stream, int64_t passes, Error *err);
+/* Every world-th sample. The others are made all the same: shard a buffer where there is one. */
+DxStream *dx_stream_shard(DxStream *stream, int world, int rank, Error *err);
+/* Holds `size` samples and gives a random one of them. */
+DxStream *dx_window_shuffle(DxStream *stream, size_t size, uint64_t seed, Error *err);
+/* From stream i with a chance of weights[i] (NULL: equal), until all have ended, or with
+ * `shortest` until the first has. */
+typedef struct DxMixOptions {
+    const double *weights;
+    uint64_t seed;
+    bool shortest;
+} DxMixOptions;
+DxStream *dx_mix(DxStream *const *streams, size_t count, const DxMixOptions *options, Error *err);
+/* One after another. */
+DxStream *dx_chain(DxStream *const *streams, size_t count, Error *err);
+
+/* What stands in a shorter array's missing places. */
+typedef struct DxPad {
+    const char *key;
+    double value;
+} DxPad;
+typedef struct DxBatchOptions {
+    int64_t size;
+    bool drop_last;    /* a batch that is not full */
+    const DxPad *pads; /* other keys: 0 */
+    size_t n_pads;
+    /* Keys whose arrays are joined along an axis that they have; others get a new first
+     * axis. */
+    const struct DxJoin {
+        const char *key;
+        int axis;
+    } * joins;
+    size_t n_joins;
+} DxBatchOptions;
+/* Samples of the same keys, types and ranks to one; shorter arrays are padded. The
+ * samples before and after one that fails stay in the batch. */
+DxStream *dx_batch(DxStream *stream, const DxBatchOptions *options, Error *err);
+/* The same for samples at hand. NULL on failure. */
+DxSample *dx_collate(DxSample *const *samples, size_t count, const DxBatchOptions *options,
+                     Error *err);
+
+typedef struct DxDynamicOptions {
+    const char *key;            /* whose size counts */
+    int64_t window;             /* samples that are looked at together; 0: all of them */
+    int64_t min_size, max_size; /* of a padded batch, in elements of `key`; 0: no bound. Without
+                                 * max_size a batch closes when it reaches min_size */
+    bool drop_outliers;         /* samples that are larger than max_size alone */
+    bool shuffle;               /* the batches of a window */
+    uint64_t seed;
+    DxBatchOptions batch; /* its pads and joins */
+} DxDynamicOptions;
+/* Samples of similar size together. What is too small for a batch waits for the next
+ * window; at the end it comes out, or with min_size is dropped and counted. */
+DxStream *dx_dynamic_batch(DxStream *stream, const DxDynamicOptions *options, Error *err);
+uint64_t dx_dynamic_dropped(const DxStream *dynamic);
+
+typedef struct DxPackOptions {
+    const char *key;   /* vectors that are packed */
+    const char *along; /* another key, of vectors of the same length, packed beside; NULL: none */
+    int64_t length;    /* of a packed vector */
+    int64_t open;      /* vectors under construction; 0: 16 */
+    double pad;
+    bool split; /* cut what is too long into pieces; otherwise the rest of it is left out */
+} DxPackOptions;
+/* Several short vectors into one: best fit among the open ones, the fullest leaves when
+ * nothing fits. Gives `key` [length], "segments" int32 [length] (1, 2, ...; 0 padding) and
+ * "positions" int32 [length] within each segment. */
+DxStream *dx_pack(DxStream *stream, const DxPackOptions *options, Error *err);
+
+typedef struct DxWindowOptions {
+    const char *key;
+    int64_t size, stride;
+    int axis;              /* negative: from the end */
+    bool short_tails;      /* keep windows that reach past the end, cut */
+    const char *index_key; /* int64 number of the window; NULL: none */
+} DxWindowOptions;
+/* Windows over an array; other fields are shared. An empty array has no windows, one
+ * shorter than `size` has one when short_tails. */
+DxStream *dx_sliding_window(DxStream *stream, const DxWindowOptions *options, Error *err);
 
 #endif

@@ -300,7 +300,7 @@ static bool take(Scanner *s, const char *start, bool plain, bool whole, uint64_t
     case 'n': break;
     case 't':
     case 'f':
-        array = dx_array_copy(DX_BOOL, 0, NULL, &(uint8_t){*start == 't'}, s->err);
+        array = dx_array_copy(DX_BOOL, 0, NULL, (const uint8_t[]){*start == 't'}, s->err);
         ok = array != NULL;
         break;
     case '[':

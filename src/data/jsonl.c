@@ -61,7 +61,7 @@ static const char index_magic[8] = "DXINDEX1";
  * state of the file, or damaged. */
 static bool load_index(JsonlBuffer *jsonl, const char *path) {
     MappedFile map = {0};
-    IndexHead head;
+    IndexHead head = {0};
     if (!base_is_file(path) || !base_map_open(path, &map, NULL)) return false;
     bool good = map.length >= sizeof head;
     if (good) memcpy(&head, map.data, sizeof head);
