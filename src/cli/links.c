@@ -8,7 +8,7 @@
  * takes a command's name, of those in `only` when that is given. */
 static const CommandLink links[] = {
     {"model-cli", "model", NULL},
-    {"rag-cli", NULL, "ingest search ask embed rerank"},
+    {"rag-cli", NULL, "ingest search ask embed rerank index"},
     {"mlx_lm", NULL, NULL},
     {"mlx_lm.benchmark", "benchmark", NULL},
     {"mlx_lm.cache_prompt", "cache-prompt", NULL},
@@ -34,9 +34,11 @@ const CommandLink *command_link_at(size_t index) {
 
 bool command_link_has(const CommandLink *link, const char *command) {
     if (!link || !link->only) return true;
-    const size_t length = strlen(command);
-    for (const char *at = link->only; (at = strstr(at, command)) != NULL; at += length)
-        if ((at == link->only || at[-1] == ' ') && (at[length] == ' ' || at[length] == '\0'))
-            return true;
+    const size_t length = strcspn(command, " "); /* "index" offers "index info" */
+    for (const char *at = link->only; *at; at += strspn(at, " ")) {
+        const size_t word = strcspn(at, " ");
+        if (word == length && strncmp(at, command, length) == 0) return true;
+        at += word;
+    }
     return false;
 }

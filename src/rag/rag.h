@@ -112,6 +112,26 @@ bool rag_index_info(RagIndex *index, RagIndexInfo *info, Error *err);
 /* Text, words and vectors agree with each other; slow, for tests and repair. */
 bool rag_index_check(RagIndex *index, Error *err);
 
+/* ---- other programs' files -------------------------------------------------- */
+
+/* The whole index as .npz in mlx-RAG's layout, .safetensors or .jsonl, by the
+ * suffix; the first two with <path>.meta.json beside them. */
+bool rag_index_export(RagIndex *index, const char *path, size_t *chunks, Error *err);
+
+typedef struct RagImportReport {
+    size_t documents, chunks, dim;
+} RagImportReport;
+
+/* Such a file into an index, which is made when missing. embedder is the model
+ * that made its vectors; NULL when only the file may say so (an index of an
+ * unnamed model answers by words alone). embed: computes the vectors anew,
+ * needs embedder. The file is checked whole before anything is written. */
+bool rag_index_import(const char *path, const char *index_path, const RagEmbedder *embedder,
+                      bool embed, RagImportReport *report, Error *err);
+/* All documents of `from` into `into`, of the same embedder; a document that
+ * both have is taken from `from`. *documents grows by their number. */
+bool rag_index_merge(RagIndex *into, RagIndex *from, size_t *documents, Error *err);
+
 /* ---- ingest -------------------------------------------------------------- */
 
 typedef enum {

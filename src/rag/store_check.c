@@ -54,7 +54,7 @@ static bool check_slices(RagIndex *index, Error *err) {
         const char *whole = (const char *)sqlite3_column_text(s, 0),
                    *slice = (const char *)sqlite3_column_text(s, 3);
         int64_t start = sqlite3_column_int64(s, 1), end = sqlite3_column_int64(s, 2);
-        ok = whole && slice && start >= 0 && start < end && end <= sqlite3_column_bytes(s, 0) &&
+        ok = whole && slice && start >= 0 && start <= end && end <= sqlite3_column_bytes(s, 0) &&
              end - start == sqlite3_column_bytes(s, 3) &&
              memcmp(whole + start, slice, (size_t)(end - start)) == 0;
         if (!ok)
