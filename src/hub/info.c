@@ -69,8 +69,8 @@ static void count_weights(const HubModel *model, HubInfo *info) {
 
 /* What a tokenizer.json says of its model, or the name of another file. */
 static void read_tokenizer(const char *folder, HubInfo *info) {
-    static const char *const others[] = {"tekken.json", "tokenizer.model", "tiktoken.model",
-                                         "spiece.model"};
+    static const char *const others[] = {"tekken.json",  "tokenizer.model", "tiktoken.model",
+                                         "spiece.model", "vocab.txt",       "vocab.json"};
     char *path = base_path_join(folder, "tokenizer.json");
     bool found = base_is_file(path);
     if (found && base_path_inside(folder, path, NULL)) {

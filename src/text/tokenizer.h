@@ -20,8 +20,9 @@ typedef struct TextTokenizer TextTokenizer;
 /* ---- opening ----------------------------------------------------------- */
 
 /* Reads tokenizer.json, else tekken.json, tokenizer.model (SentencePiece or
- * tiktoken) or a .tiktoken file and, where present, tokenizer_config.json,
- * special_tokens_map.json and added_tokens.json of a model folder. The
+ * tiktoken), vocab.txt, vocab.json with merges.txt, or a .tiktoken file and, where
+ * present, tokenizer_config.json, special_tokens_map.json and added_tokens.json of a
+ * model folder. The
  * pipeline is the file as it stands; added tokens of the config win over
  * the other files. NULL and *err on failure. Caller frees with _free. */
 TextTokenizer *text_tokenizer_open(const char *folder, Error *err);

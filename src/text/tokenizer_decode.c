@@ -156,6 +156,7 @@ void text_decode_bytes(const char *text, size_t length, StrBuf *out) {
         out->data[start + kept++] = (char)byte;
     }
     out->length = start + kept;
+    if (out->data) out->data[out->length] = '\0';
 }
 
 static void append_lossy(const char *bytes, size_t length, StrBuf *out) {

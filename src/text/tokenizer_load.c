@@ -390,8 +390,9 @@ static bool load_optional(const char *folder, const char *name, json_t **out, Er
 }
 
 /* The files that hold a tokenizer, the first of a folder counts. */
-static const char *const file_names[] = {"tokenizer.json", "tekken.json", "tokenizer.model",
-                                         "tiktoken.model", "spiece.model"};
+static const char *const file_names[] = {"tokenizer.json", "tekken.json",  "tokenizer.model",
+                                         "tiktoken.model", "spiece.model", "vocab.txt",
+                                         "vocab.json"};
 
 /* The path of a folder's tokenizer; caller frees. NULL and *err when it has none. */
 static char *find_file(const char *folder, Error *err) {
@@ -411,8 +412,8 @@ static char *find_file(const char *folder, Error *err) {
     free(names);
     if (!found) {
         base_fail(err, ERROR_IO, "%s: no tokenizer.json there", folder);
-        base_hint(err, "A model folder needs a tokenizer.json, tekken.json, tokenizer.model or a "
-                       ".tiktoken file.");
+        base_hint(err, "A model folder needs a tokenizer.json, tekken.json, tokenizer.model, "
+                       ".tiktoken file, vocab.txt, or vocab.json with merges.txt.");
     }
     return found;
 }
@@ -429,6 +430,8 @@ static bool load_file(TextTokenizer *tokenizer, const MappedFile *file, const ch
     const char *bytes = (const char *)file->data;
     if (strcmp(name, "tokenizer.json") == 0)
         return text_tokenizer_load_bytes(tokenizer, bytes, file->length, name, err);
+    if (strcmp(name, "vocab.txt") == 0)
+        return text_vocab_lines_load(tokenizer, bytes, file->length, config, names, err);
     if (base_ends_with(name, ".json"))
         return text_tekken_load(tokenizer, bytes, file->length, names, err);
     if (text_is_tiktoken(bytes, file->length))
@@ -447,6 +450,37 @@ TextTokenizer *text_tokenizer_from_file_bytes(const void *bytes, size_t length, 
     return finish_or_free(tokenizer, ok);
 }
 
+/* vocab.json is one half of a tokenizer. */
+static bool load_halves(TextTokenizer *tokenizer, const char *folder, const MappedFile *vocab,
+                        const json_t *config, json_t **names, Error *err) {
+    MappedFile merges;
+    char *path = base_path_join(folder, "merges.txt");
+    bool there = base_path_inside(folder, path, err) && base_map_open(path, &merges, err);
+    free(path);
+    if (!there) return false;
+    bool ok = text_vocab_merges_load(tokenizer, vocab, &merges, config, names, err);
+    base_map_close(&merges);
+    return ok;
+}
+
+/* The file at path, by what is in it and beside it. */
+static bool load_any(TextTokenizer *tokenizer, const char *folder, const char *path,
+                     const MappedFile *file, const json_t *config, const json_t *map,
+                     json_t **names, Error *err) {
+    json_t *settings = config ? json_copy((json_t *)(uintptr_t)config) : json_object();
+    for (size_t i = 0; i < TEXT_SPECIAL_COUNT; i++) {
+        json_t *value = json_object_get(map, special_keys[i]);
+        if (value && !json_object_get(config, special_keys[i]))
+            json_object_set(settings, special_keys[i], value);
+    }
+    const char *name = base_path_name(path);
+    bool ok = strcmp(name, "vocab.json") == 0
+                  ? load_halves(tokenizer, folder, file, settings, names, err)
+                  : load_file(tokenizer, file, name, settings, names, err);
+    json_decref(settings);
+    return ok;
+}
+
 TextTokenizer *text_tokenizer_open(const char *folder, Error *err) {
     MappedFile file;
     char *path = find_file(folder, err);
@@ -459,8 +493,9 @@ TextTokenizer *text_tokenizer_open(const char *folder, Error *err) {
     bool ok = load_optional(folder, "tokenizer_config.json", &config, err) &&
               load_optional(folder, "special_tokens_map.json", &map, err) &&
               load_optional(folder, "added_tokens.json", &added, err) &&
-              load_file(tokenizer, &file, base_path_name(path), config, &names, err);
+              load_any(tokenizer, folder, path, &file, config, map, &names, err);
     if (ok && names && !map) map = json_incref(names);
+    if (ok && names) json_object_update_missing(map, names);
     ok = ok && apply_side_files(tokenizer, config, map, added, err);
     if (!ok) base_error_context(err, "%s", path);
     json_decref(names);

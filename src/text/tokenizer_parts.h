@@ -571,5 +571,12 @@ bool text_tiktoken_load(TextTokenizer *tokenizer, const char *bytes, size_t leng
 bool text_tekken_load(TextTokenizer *tokenizer, const char *bytes, size_t length, json_t **names,
                       Error *err);
 bool text_is_tiktoken(const void *bytes, size_t length);
+/* Reads vocab.txt, or vocab.json with its merges.txt. config: tokenizer_config.json, its
+ * special tokens completed by special_tokens_map.json. */
+bool text_vocab_lines_load(TextTokenizer *tokenizer, const char *bytes, size_t length,
+                           const json_t *config, json_t **names, Error *err);
+bool text_vocab_merges_load(TextTokenizer *tokenizer, const MappedFile *vocab_file,
+                            const MappedFile *merges_file, const json_t *config, json_t **names,
+                            Error *err);
 
 #endif
