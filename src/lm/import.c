@@ -33,6 +33,8 @@ static TextGgufVocab read_vocabulary(HubGguf *gguf) {
     vocab.scores = hub_gguf_floats(gguf, "tokenizer.ggml.scores", &vocab.score_count);
     vocab.types = hub_gguf_ints(gguf, "tokenizer.ggml.token_type", &vocab.type_count);
     vocab.merges = hub_gguf_strings(gguf, "tokenizer.ggml.merges", &vocab.merge_count);
+    vocab.charsmap =
+        hub_gguf_ints(gguf, "tokenizer.ggml.precompiled_charsmap", &vocab.charsmap_length);
     const struct {
         const char *name;
         int32_t *id;

@@ -223,19 +223,25 @@ static mlx_array table_of(NnParams *params, const float *periods, int dims) {
 
 Rope nn_rope_load(NnParams *params, const json_t *config, RopeConfig from, int dims,
                   bool traditional) {
+    const char *name = type_name(params, from.scaling);
+    bool odd = dims % 2 != 0, dynamic = strcmp(name, "dynamic") == 0;
+    if (dims > 2 && odd && from.theta > 0) {
+        /* As transformers: whole pairs turn, with the periods of the odd size. */
+        from.theta = pow(from.theta, (dims + 1.0) / dims);
+        dims++;
+    }
     Rope rope = {.dims = dims,
                  .traditional = traditional,
                  .base = (float)from.theta,
                  .scale = 1,
                  .multiplier = 1,
                  .max_position = nn_config_int(params, config, "max_position_embeddings", 2048)};
-    if (dims < 2 || dims % 2 != 0 || !(from.theta > 0)) {
+    if (dims < 2 || (odd && dynamic) || !(from.theta > 0)) {
         nn_params_fail(params, ERROR_INPUT,
                        "config.json: rotary embedding over %d features with base %g is impossible",
                        dims, from.theta);
         return rope;
     }
-    const char *name = type_name(params, from.scaling);
     RopeSetup setup = {params, config, from.scaling, from.theta, &rope, NULL, NULL};
     for (size_t i = 0; i < BASE_COUNT(rope_types); i++) {
         if (strcmp(rope_types[i].name, name) != 0) continue;

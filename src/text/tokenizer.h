@@ -204,13 +204,14 @@ size_t text_tokenizer_max_length(const TextTokenizer *tokenizer);
  * TEXT_GGUF_VOCAB_NONE: absent strings and arrays are NULL, absent ids and
  * flags are -1. */
 typedef struct TextGgufVocab {
-    const char *model;         /* "gpt2", "llama", "bert" */
+    const char *model;         /* "gpt2", "llama", "bert", "t5" */
     const char *pre;           /* regex group of gpt2 */
     const char *const *tokens; /* [size] */
     const float *scores;       /* [score_count] */
     const int32_t *types; /* [type_count] 1 normal 2 unknown 3 control 4 user 5 unused 6 byte */
     const char *const *merges; /* [merge_count] "a b" */
-    size_t size, score_count, type_count, merge_count;
+    const int32_t *charsmap;   /* [charsmap_length] bytes of SentencePiece's charsmap, t5 */
+    size_t size, score_count, type_count, merge_count, charsmap_length;
     int32_t bos_id, eos_id, unk_id, sep_id, pad_id, cls_id, mask_id;
     int8_t add_bos, add_eos, add_sep, add_space_prefix, remove_extra_whitespaces;
 } TextGgufVocab;

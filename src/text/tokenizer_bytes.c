@@ -45,6 +45,21 @@ bool text_base64_append(const char *text, size_t length, StrBuf *out) {
     return ok;
 }
 
+char *text_base64_of(const uint8_t *bytes, size_t length) {
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char *text = base_alloc(length / 3 * 4 + 5), *out = text;
+    for (size_t i = 0; i < length; i += 3) {
+        uint32_t bits = (uint32_t)bytes[i] << 16;
+        if (i + 1 < length) bits |= (uint32_t)bytes[i + 1] << 8;
+        if (i + 2 < length) bits |= bytes[i + 2];
+        for (size_t k = 0; k < 4; k++)
+            *out++ = i + k <= length ? letters[bits >> (18 - 6 * k) & 63] : '=';
+    }
+    *out = '\0';
+    return text;
+}
+
 /* ---- tokens ------------------------------------------------------------- */
 
 static void cut_pieces(const StrBuf *text, const size_t *ends, size_t count, TextPiece *pieces) {

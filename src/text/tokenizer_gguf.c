@@ -1,7 +1,8 @@
 /* A GGUF file keeps a tokenizer as arrays and a few names; this writes the
- * tokenizer.json that gives the same ids. Three kinds: "gpt2" (byte-level BPE,
+ * tokenizer.json that gives the same ids. Four kinds: "gpt2" (byte-level BPE,
  * its pre-tokenizer chosen by the name in `pre`), "llama" (SentencePiece BPE,
- * whose merges are worked out from the scores) and "bert" (WordPiece). */
+ * whose merges are worked out from the scores), "bert" (WordPiece) and "t5"
+ * (SentencePiece Unigram). */
 #include "text/tokenizer_gguf.h"
 
 #define SPIECE_SPACE "\xE2\x96\x81"
@@ -411,6 +412,79 @@ static json_t *from_bert(const TextGgufVocab *vocab, Error *err) {
         json_pack("{s:s, s:s, s:b}", "type", "WordPiece", "prefix", "##", "cleanup", 1), model);
 }
 
+/* ---- t5: Unigram ---------------------------------------------------------- */
+
+enum { T5_PAD = 0, T5_EOS = 1, T5_UNK = 2 };
+
+static json_t *t5_pieces(const TextGgufVocab *vocab, Error *err) {
+    if (!vocab->scores) {
+        base_fail(err, ERROR_INPUT, "tokenizer.ggml.scores is missing, which model \"t5\" needs");
+        return NULL;
+    }
+    json_t *pieces = json_array();
+    for (size_t i = 0; i < vocab->size; i++) {
+        char *text = token_text(vocab, i);
+        json_t *piece = json_pack("[s, f]", text, (double)vocab->scores[i]);
+        free(text);
+        if (!piece) {
+            base_fail(err, ERROR_INPUT, "tokenizer.ggml.scores: entry %zu is not a number", i);
+            json_decref(pieces);
+            return NULL;
+        }
+        json_array_append_new(pieces, piece);
+    }
+    return pieces;
+}
+
+/* The charsmap, then runs of spaces made one and those at the end dropped. */
+static json_t *t5_normalizer(const TextGgufVocab *vocab) {
+    json_t *steps = json_array();
+    if (vocab->charsmap_length) {
+        uint8_t *bytes = base_alloc(vocab->charsmap_length);
+        for (size_t i = 0; i < vocab->charsmap_length; i++) bytes[i] = (uint8_t)vocab->charsmap[i];
+        char *text = text_base64_of(bytes, vocab->charsmap_length);
+        json_array_append_new(
+            steps, json_pack("{s:s, s:s}", "type", "Precompiled", "precompiled_charsmap", text));
+        free(text);
+        free(bytes);
+    }
+    if (vocab->remove_extra_whitespaces == 1) {
+        json_array_append_new(steps, json_pack("{s:s, s:b, s:b}", "type", "Strip", "strip_left", 1,
+                                               "strip_right", 1));
+        json_array_append_new(steps, json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern",
+                                               "Regex", " {2,}", "content", " "));
+    }
+    return json_pack("{s:s, s:o}", "type", "Sequence", "normalizers", steps);
+}
+
+static json_t *metaspace(bool prefix) {
+    return json_pack("{s:s, s:s, s:s, s:b}", "type", "Metaspace", "replacement", SPIECE_SPACE,
+                     "prepend_scheme", prefix ? "always" : "never", "split", 1);
+}
+
+static json_t *from_t5(const TextGgufVocab *vocab, Error *err) {
+    int32_t eos = vocab->eos_id >= 0 ? vocab->eos_id : vocab->size > T5_EOS ? T5_EOS : -1;
+    int32_t unk = vocab->unk_id >= 0 ? vocab->unk_id : vocab->size > T5_UNK ? T5_UNK : 0;
+    int32_t before = vocab->add_bos == 1 ? vocab->bos_id : -1,
+            after = vocab->add_eos != 0 ? eos : -1;
+    json_t *pieces = t5_pieces(vocab, err);
+    if (!pieces) return NULL;
+    bool prefix = vocab->add_space_prefix != 0;
+    json_t *post = template_of(vocab, before, after, 0, false);
+    if (before >= 0 && after >= 0) { /* XLM-RoBERTa has two ends between a pair */
+        char *cls = token_text(vocab, (size_t)before), *sep = token_text(vocab, (size_t)after);
+        json_decref(post);
+        post = json_pack("{s:s, s:[s, i], s:[s, i], s:b, s:b}", "type", "RobertaProcessing", "sep",
+                         sep, after, "cls", cls, before, "trim_offsets", 1, "add_prefix_space", 0);
+        free(cls);
+        free(sep);
+    }
+    return whole(added_tokens(vocab, true), t5_normalizer(vocab), metaspace(prefix), post,
+                 metaspace(prefix),
+                 json_pack("{s:s, s:i, s:o, s:b}", "type", "Unigram", "unk_id", unk, "vocab",
+                           pieces, "byte_fallback", 0));
+}
+
 /* ---- the face ----------------------------------------------------------- */
 
 static const struct {
@@ -420,23 +494,29 @@ static const struct {
     {"gpt2", "PreTrainedTokenizerFast", from_gpt2},
     {"llama", "PreTrainedTokenizerFast", from_llama},
     {"bert", "BertTokenizer", from_bert},
+    {"t5", "PreTrainedTokenizerFast", from_t5},
 };
 
 /* tokenizer_config.json: the names of the special tokens. */
 static json_t *config_of(const TextGgufVocab *vocab, const char *class_name) {
-    bool bert = strcmp(vocab->model, "bert") == 0, llama = strcmp(vocab->model, "llama") == 0;
+    bool bert = strcmp(vocab->model, "bert") == 0, llama = strcmp(vocab->model, "llama") == 0,
+         t5 = strcmp(vocab->model, "t5") == 0;
     const struct {
         TextSpecial which;
         int32_t id, standard;
     } named[] = {
         {TEXT_BOS, bert ? -1 : vocab->bos_id, llama ? 1 : -1},
-        {TEXT_EOS, bert ? -1 : vocab->eos_id, llama ? 2 : -1},
+        {TEXT_EOS, bert ? -1 : vocab->eos_id,
+         llama ? 2
+         : t5  ? T5_EOS
+               : -1},
         {TEXT_UNK, vocab->unk_id,
          bert    ? 100
          : llama ? 0
+         : t5    ? T5_UNK
                  : -1},
         {TEXT_SEP, vocab->sep_id, bert ? 102 : -1},
-        {TEXT_PAD, vocab->pad_id, bert ? 0 : -1},
+        {TEXT_PAD, vocab->pad_id, bert || t5 ? T5_PAD : -1},
         {TEXT_CLS, bert && vocab->cls_id < 0 ? vocab->bos_id : vocab->cls_id, bert ? 101 : -1},
         {TEXT_MASK, vocab->mask_id, bert ? 103 : -1},
     };
@@ -462,7 +542,7 @@ json_t *text_tokenizer_json_from_gguf(const TextGgufVocab *vocab, json_t **confi
         return tree;
     }
     base_fail(err, ERROR_UNSUPPORTED,
-              "tokenizer.ggml.model \"%.60s\" is not supported; gpt2, llama and bert are",
+              "tokenizer.ggml.model \"%.60s\" is not supported; gpt2, llama, bert and t5 are",
               vocab->model);
     return NULL;
 }

@@ -31,6 +31,24 @@ static const char *const steps_dsv3[] = {"\\p{N}{1,3}", CJK_KANA, DSV3_WORDS, "b
 static const char *const steps_dscoder[] = {"[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", CODER_CJK,
                                             "#",        "b",           NULL};
 static const char *const steps_falcon[] = {"!", "B", "#+", "[0-9][0-9][0-9]", NULL};
+static const char *const steps_default[] = {ANY_PUNCTUATION, GPT2, "\\p{N}+",
+                                            THREE_DIGITS,    "b",  NULL};
+static const char *const steps_bloom[] = {BLOOM_WORDS, "b", NULL};
+static const char *const steps_viking[] = {BLOOM_WORDS, "#", "b", NULL};
+static const char *const steps_superbpe[] = {"\\p{N}+", DIGITS_FROM_THE_RIGHT, "b", NULL};
+static const char *const steps_aya[] = {AYA_DIGITS, O200K, "b", NULL};
+static const char *const steps_exaone_moe[] = {EXAONE_MOE, "b", NULL};
+static const char *const steps_minicpm5[] = {"\\p{N}{1,3}", MINICPM5, "b", NULL};
+static const char *const steps_jais2[] = {JAIS2, "b", NULL};
+static const char *const steps_youtu[] = {YOUTU_SCRIPTS, YOUTU_WORDS, "b", NULL};
+static const char *const steps_chameleon[] = {"<sentinel:[0-9]+>",
+                                              CHAMELEON_IMAGES,
+                                              "([\\t\\n]|    |  )",
+                                              "#",
+                                              "[\\p{P}!-/:-@\\[-`{-~]",
+                                              GPT2,
+                                              "b",
+                                              NULL};
 
 static const TextGgufPre pre_groups[] = {
     {steps_llama3, true, true,
@@ -53,6 +71,17 @@ static const TextGgufPre pre_groups[] = {
     {steps_falcon, false, false, " falcon "},
     {steps_bailing, false, false, " bailingmoe bailingmoe2 llada-moe "},
     {steps_seed_coder, false, false, " seed-coder "},
+    {steps_default, false, false, " default "},
+    {steps_bloom, false, false, " bloom poro-chat gpt3-finnish "},
+    {steps_viking, false, false, " viking "},
+    {steps_superbpe, false, false, " superbpe "},
+    {steps_aya, false, false, " tiny_aya cohere2moe "},
+    {steps_o200k, true, false, " granite-embed-multi-97m "},
+    {steps_exaone_moe, false, false, " exaone-moe "},
+    {steps_minicpm5, true, false, " minicpm5 "},
+    {steps_jais2, false, false, " jais-2 "},
+    {steps_youtu, true, false, " youtu "},
+    {steps_chameleon, false, true, " chameleon "},
 };
 
 const TextGgufPre *text_gguf_pre_find(const char *pre) {

@@ -160,6 +160,7 @@ const char *text_charsmap_find(const TextCharsmap *map, const char *text, size_t
 void text_charsmap_free(TextCharsmap *map); /* NULL ok */
 /* Appends the bytes that base64 stands for; false, with *out as it was, when it is none. */
 bool text_base64_append(const char *text, size_t length, StrBuf *out);
+char *text_base64_of(const uint8_t *bytes, size_t length); /* caller frees */
 
 /* How SentencePiece itself normalizes. */
 typedef struct TextSpmRules {

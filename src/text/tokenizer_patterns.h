@@ -39,5 +39,26 @@
     ":;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| " \
     "?[\\p{P}\\p{S}]"                                                                  \
     "+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define ANY_PUNCTUATION "[\\p{P}\\$\\+<=>\\^~\\|]+"
+#define THREE_DIGITS "[0-9][0-9][0-9]"
+#define BLOOM_WORDS " ?[^(\\s|.,!?…。，、।۔،)]+"
+#define DIGITS_FROM_THE_RIGHT "(?=(\\d{3})+(?!\\d))"
+#define AYA_DIGITS "\\d{1,3}(?=(?:\\d{3})*\\b)"
+#define EXAONE_MOE                                                         \
+    CONTRACTIONS "|" LEAD "(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}| " \
+                 "?[^\\s\\p{L}\\p{N}]+[\\r\\n/]?|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"
+#define MINICPM5 CONTRACTIONS "|" LEAD "\\p{L}+|\\p{N}+| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" TAIL
+#define JAIS2                                                                                   \
+    CONTRACTIONS "|" LEAD                                                                       \
+                 "\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s{512}(?!" \
+                 "\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)|\\s{64}(?!\\S)|\\s{32}(?!\\S)|\\s{16}("  \
+                 "?!\\S)|\\s{8}(?!\\S)|\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s{1}"
+#define YOUTU_SCRIPTS                                                                                      \
+    "[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-ヿ]" \
+    "+"
+#define YOUTU_WORDS                                                                  \
+    LEAD UPPER "*" LOWER "+" CONTRACTIONS "?|" LEAD UPPER "+" LOWER "*" CONTRACTIONS \
+               "?|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" TAIL
+#define CHAMELEON_IMAGES "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z"
 
 #endif

@@ -193,6 +193,29 @@ static void test_layer_types_have_their_own_parameters(void **state) {
     json_decref(config);
 }
 
+/* transformers 5.24 turns four of twelve features for rotary_pct 0.25: periods 1 and
+ * 10000^(2/3). */
+static void test_an_odd_size_turns_whole_pairs_with_its_own_periods(void **state) {
+    (void)state;
+    mx_scope s = mx_open();
+    NnParams *params = nn_params_new("m", NULL, NULL);
+    Rope rope = load(params, "{\"rope_theta\": 10000}", 3, 1e4, NULL);
+    float x[12], y[12];
+    for (int i = 0; i < 12; i++) x[i] = (float)(i + 1);
+    mlx_array turned = nn_rope(&rope, mx_from_f32(x, MX_SHAPE(1, 1, 1, 12)), 1);
+    assert_true(mx_copy_f32(turned, y, 12));
+    const double slow = pow(1e4, -2.0 / 3);
+    assert_float_equal(y[0], cos(1) - 3 * sin(1), 1e-6);
+    assert_float_equal(y[2], 3 * cos(1) + sin(1), 1e-6);
+    assert_float_equal(y[1], 2 * cos(slow) - 4 * sin(slow), 1e-6);
+    assert_float_equal(y[3], 4 * cos(slow) + 2 * sin(slow), 1e-6);
+    for (int i = 4; i < 12; i++) assert_float_equal(y[i], x[i], 0);
+    Error err = {0};
+    assert_true(nn_params_check(params, &err));
+    nn_params_free(params);
+    mx_drop(s);
+}
+
 static void expect_failure(const char *text, const char *part) {
     mx_scope s = mx_open();
     NnParams *params = nn_params_new("m", NULL, NULL);
@@ -228,6 +251,7 @@ int main(void) {
         cmocka_unit_test(test_linear_scaling_divides_positions),
         cmocka_unit_test(test_dynamic_is_plain_within_the_trained_length),
         cmocka_unit_test(test_layer_types_have_their_own_parameters),
+        cmocka_unit_test(test_an_odd_size_turns_whole_pairs_with_its_own_periods),
         cmocka_unit_test(test_bad_configs_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -576,6 +576,29 @@ static void test_a_bert_vocabulary_is_spelled_back(void **state) {
     text_tokenizer_free(tokenizer);
 }
 
+static void test_a_t5_vocabulary_becomes_unigram(void **state) {
+    (void)state;
+    const char *tokens[] = {"<pad>", "</s>", "<unk>", "▁", "a", "b", "ab", "▁ab", "<x>"};
+    TextGgufVocab vocab = TEXT_GGUF_VOCAB_NONE;
+    vocab.model = "t5";
+    vocab.tokens = tokens;
+    vocab.size = vocab.score_count = vocab.type_count = BASE_COUNT(tokens);
+    vocab.scores = (const float[]){0, 0, 0, -2, -3, -3, -4, -4.5f, 0};
+    vocab.types = (const int32_t[]){3, 3, 2, 1, 1, 1, 1, 1, 4};
+    vocab.remove_extra_whitespaces = 1;
+    TextTokenizer *tokenizer = from_gguf(&vocab);
+    check_encode(tokenizer, "  ab   a?<x>b ", TEXT_ENCODE_PROMPT, IDS(7, 3, 4, 2, 8, 3, 5, 1));
+    char *text = text_tokenizer_decode(tokenizer, IDS(7, 3, 4, 1), true, NULL);
+    assert_string_equal(text, "ab a");
+    free(text);
+    assert_int_equal(text_tokenizer_special_id(tokenizer, TEXT_PAD), 0);
+    text_tokenizer_free(tokenizer);
+    vocab.scores = NULL;
+    Error err = {0};
+    assert_null(text_tokenizer_json_from_gguf(&vocab, NULL, &err));
+    assert_non_null(strstr(err.message, "scores is missing"));
+}
+
 static void test_contradicting_gguf_vocabularies_are_refused(void **state) {
     (void)state;
     const char *tokens[] = {"a", "b", "ab"}, *twice[] = {"a", "a", "ab"}, *merges[] = {"a b"},
@@ -636,6 +659,7 @@ int main(void) {
         cmocka_unit_test(test_a_gpt2_vocabulary_becomes_byte_level_bpe),
         cmocka_unit_test(test_a_llama_vocabulary_gets_its_merges_from_scores),
         cmocka_unit_test(test_a_bert_vocabulary_is_spelled_back),
+        cmocka_unit_test(test_a_t5_vocabulary_becomes_unigram),
         cmocka_unit_test(test_contradicting_gguf_vocabularies_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
