@@ -8,9 +8,10 @@
 #include <string.h>
 
 typedef struct SearchArguments {
-    const char *query, *index, *embedder, *mode, *prefix, *model;
-    OptionInt top_k, candidates, max_tokens, max_passages;
-    OptionReal threshold;
+    const char *query, *index, *embedder, *mode, *prefix, *model, *path, *type, *since, *until;
+    const char *reranker;
+    OptionInt top_k, candidates, max_tokens, max_passages, rerank_candidates;
+    OptionReal threshold, dense_weight, lexical_weight, rank_constant, mmr;
     bool json, full, verbose;
 } SearchArguments;
 #define ARGUMENTS SearchArguments
@@ -25,6 +26,21 @@ typedef struct SearchArguments {
         OPTION("candidates", NULL, INT, candidates, "100", "N",                                    \
                "taken from each list before they are merged"),                                     \
         OPTION("prefix", NULL, TEXT, prefix, NULL, "PATH", "only documents whose path starts so"), \
+        OPTION("path", NULL, TEXT, path, NULL, "GLOB", "only documents whose path fits"),          \
+        OPTION("type", NULL, TEXT, type, NULL, "TYPES",                                            \
+               "only these types, commas between: pdf,html,markdown,text,docx,odt,epub,csv,code"), \
+        OPTION("since", NULL, TEXT, since, NULL, "DATE",                                           \
+               "only files changed on that day or later"),                                         \
+        OPTION("until", NULL, TEXT, until, NULL, "DATE", "only files changed before that day"),    \
+        OPTION("dense-weight", NULL, REAL, dense_weight, "1", "X", "of meaning in the fusion"),    \
+        OPTION("lexical-weight", NULL, REAL, lexical_weight, "1", "X", "of words in the fusion"),  \
+        OPTION("rank-constant", NULL, REAL, rank_constant, "60", "X",                              \
+               "weight / (X + rank) is what a list adds"),                                         \
+        OPTION("mmr", NULL, REAL, mmr, "1", "X",                                                   \
+               "share of relevance, the rest is being unlike the passages above; 1: off"),         \
+        OPTION("reranker", NULL, MODEL, reranker, NULL, "MODEL",                                   \
+               "cross-encoder that orders the best anew"),                                         \
+        OPTION("rerank-candidates", NULL, INT, rerank_candidates, "20", "N", "how many it reads"), \
         OPTION("threshold", NULL, REAL, threshold, "0", "X",                                       \
                "cosine under which nothing is relevant; 0: the embedder's own"),                   \
         OPTION("json", NULL, FLAG, json, NULL, NULL, "print a JSON object")
@@ -50,7 +66,8 @@ static const Option ask_options[] = {
 typedef struct Session {
     RagEmbedder embedder;
     RagGenerator generator;
-    bool has_embedder, has_generator;
+    RagReranker reranker;
+    bool has_embedder, has_generator, has_reranker;
     RagIndex *index;
     RagSearch found;
 } Session;
@@ -62,6 +79,28 @@ static bool size_option(const char *name, OptionInt given, size_t *value, Error 
     return true;
 }
 
+static bool real_option(const char *name, OptionReal given, double most, float *value, Error *err) {
+    if (!(given.value > 0 && given.value <= most))
+        return base_fail(err, ERROR_INPUT, "--%s must be above 0 and at most %g", name, most);
+    *value = (float)given.value;
+    return true;
+}
+
+/* Filters and the order of the passages. */
+static bool read_choices(const SearchArguments *arguments, RagSearchOptions *how, Error *err) {
+    how->path_glob = arguments->path;
+    how->formats = arguments->type;
+    return (!arguments->since || rag_date_parse(arguments->since, &how->since_ns, err)) &&
+           (!arguments->until || rag_date_parse(arguments->until, &how->until_ns, err)) &&
+           real_option("dense-weight", arguments->dense_weight, 1e6, &how->dense_weight, err) &&
+           real_option("lexical-weight", arguments->lexical_weight, 1e6, &how->lexical_weight,
+                       err) &&
+           real_option("rank-constant", arguments->rank_constant, 1e6, &how->rank_constant, err) &&
+           real_option("mmr", arguments->mmr, 1, &how->diversity_lambda, err) &&
+           size_option("rerank-candidates", arguments->rerank_candidates, &how->rerank_candidates,
+                       err);
+}
+
 static bool find_passages(const SearchArguments *arguments, Session *session, Error *err) {
     RagSearchOptions how = {.path_prefix = arguments->prefix,
                             .relevance_threshold = (float)arguments->threshold.value,
@@ -69,8 +108,14 @@ static bool find_passages(const SearchArguments *arguments, Session *session, Er
                                     : strcmp(arguments->mode, "lexical") == 0 ? RAG_LEXICAL
                                                                               : RAG_HYBRID};
     if (!size_option("top-k", arguments->top_k, &how.top_k, err) ||
-        !size_option("candidates", arguments->candidates, &how.candidates, err))
+        !size_option("candidates", arguments->candidates, &how.candidates, err) ||
+        !read_choices(arguments, &how, err))
         return false;
+    if (arguments->reranker) {
+        session->has_reranker = rag_reranker_open(arguments->reranker, &session->reranker, err);
+        if (!session->has_reranker) return false;
+        how.reranker = &session->reranker;
+    }
     if (arguments->embedder) {
         session->has_embedder = rag_embedder_open(arguments->embedder, &session->embedder, err);
         if (!session->has_embedder) return false;
@@ -89,6 +134,7 @@ static void end_session(Session *session) {
     rag_search_free(&session->found);
     rag_index_close(session->index);
     if (session->has_generator) rag_generator_close(&session->generator);
+    if (session->has_reranker) rag_reranker_close(&session->reranker);
     if (session->has_embedder) rag_embedder_close(&session->embedder);
 }
 

@@ -1,9 +1,11 @@
 /* Two ranked lists into one, by reciprocal rank fusion (Cormack et al., 2009):
- * score = sum over lists of weight / (60 + rank), rank from 1. */
+ * score = sum over lists of weight / (constant + rank), rank from 1. */
 #ifndef RAG_FUSION_H
 #define RAG_FUSION_H
 
 #include "rag/store.h"
+
+#define RAG_RANK_CONSTANT 60 /* the paper's */
 
 typedef struct RagFused {
     int64_t chunk;
@@ -16,6 +18,6 @@ typedef struct RagFused {
  * list of *count, best first, ties by smaller chunk id; caller frees. */
 RagFused *rag_fuse(const RagScored *dense, size_t n_dense, double dense_weight,
                    const RagScored *lexical, size_t n_lexical, double lexical_weight,
-                   size_t *count);
+                   double constant, size_t *count);
 
 #endif

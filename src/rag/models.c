@@ -290,3 +290,40 @@ void rag_generator_close(RagGenerator *generator) {
     if (generator->close && generator->context) generator->close(generator->context);
     *generator = (RagGenerator){0};
 }
+
+/* ---- reranker ------------------------------------------------------------------- */
+
+typedef struct Reranker {
+    LmReranker *model;
+    char *name;
+} Reranker;
+
+static bool score(void *context, const char *query, const char *const *texts, size_t count,
+                  float *scores, Error *err) {
+    Reranker *reranker = context;
+    return lm_reranker_score(reranker->model, query, texts, count, scores, err);
+}
+
+static void close_reranker(void *context) {
+    Reranker *reranker = context;
+    lm_reranker_close(reranker->model);
+    free(reranker->name);
+    free(reranker);
+}
+
+bool rag_reranker_open(const char *folder, RagReranker *reranker, Error *err) {
+    *reranker = (RagReranker){0};
+    LmReranker *model = lm_reranker_open(folder, NULL, err);
+    if (!model) return false;
+    Reranker *own = base_calloc(1, sizeof *own);
+    own->model = model;
+    own->name = folder_name(folder);
+    *reranker =
+        (RagReranker){.context = own, .name = own->name, .score = score, .close = close_reranker};
+    return true;
+}
+
+void rag_reranker_close(RagReranker *reranker) {
+    if (reranker->close && reranker->context) reranker->close(reranker->context);
+    *reranker = (RagReranker){0};
+}

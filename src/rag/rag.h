@@ -80,11 +80,22 @@ typedef struct RagGenerator {
     void (*close)(void *context); /* may be NULL */
 } RagGenerator;
 
+/* A model that reads query and text together; a greater score fits better. */
+typedef struct RagReranker {
+    void *context;
+    const char *name;
+    bool (*score)(void *context, const char *query, const char *const *texts, size_t count,
+                  float *scores, Error *err);
+    void (*close)(void *context); /* may be NULL */
+} RagReranker;
+
 /* Model folders opened through lm/. Close frees what open allocated. */
 bool rag_embedder_open(const char *folder, RagEmbedder *embedder, Error *err);
 void rag_embedder_close(RagEmbedder *embedder);
 bool rag_generator_open(const char *folder, RagGenerator *generator, Error *err);
 void rag_generator_close(RagGenerator *generator);
+bool rag_reranker_open(const char *folder, RagReranker *reranker, Error *err); /* cross-encoders */
+void rag_reranker_close(RagReranker *reranker);
 
 /* ---- the index file ------------------------------------------------------ */
 
@@ -195,8 +206,19 @@ typedef struct RagSearchOptions {
     RagSearchMode mode;
     size_t candidates;                  /* taken from each list before fusion; 0: 100 */
     float dense_weight, lexical_weight; /* of reciprocal rank fusion; 0: 1 */
+    float rank_constant;                /* of the fusion: weight / (constant + rank); 0: 60 */
     const char *path_prefix;            /* only documents whose path starts with it; NULL: all */
-    float relevance_threshold;          /* cosine; 0: the embedder's */
+    /* A glob over whole paths, '*' also over '/'; one without a leading '/' or '*'
+     * fits after any '/'. NULL: all. */
+    const char *path_glob;
+    const char *formats;         /* names with commas between: "pdf,html"; NULL: all */
+    int64_t since_ns, until_ns;  /* files changed in [since, until), Unix time; 0: open */
+    const RagReranker *reranker; /* orders the best of the fusion anew; NULL: none */
+    size_t rerank_candidates;    /* so many of them; 0: 20 */
+    /* Maximal marginal relevance (Carbonell and Goldstein, 1998): how much of a hit's
+     * worth is relevance, the rest is how unlike the ones above it is; 0 or 1: off. */
+    float diversity_lambda;
+    float relevance_threshold; /* cosine; 0: the embedder's */
 } RagSearchOptions;
 
 typedef struct RagHit {
@@ -212,6 +234,8 @@ typedef struct RagHit {
     double cosine;                   /* -1..1; -2 when dense search did not run */
     double bm25;                     /* positive, greater is better; 0 when no word matched */
     size_t dense_rank, lexical_rank; /* from 1; 0 when not in that list */
+    bool reranked;
+    double rerank_score; /* the reranker's raw score */
 } RagHit;
 
 typedef struct RagSearch {
@@ -223,8 +247,11 @@ typedef struct RagSearch {
     double best_overlap; /* largest idf-weighted share of the query's words in one hit, 0..1 */
     double threshold;    /* that best_cosine was held against */
     size_t n_chunks;     /* searched */
-    double embed_seconds, dense_seconds, lexical_seconds, total_seconds;
+    double embed_seconds, dense_seconds, lexical_seconds, rerank_seconds, total_seconds;
 } RagSearch;
+
+/* "2024-05-31" as the beginning of that day here, in nanoseconds of Unix time. */
+bool rag_date_parse(const char *text, int64_t *ns, Error *err);
 
 /* Any text is a valid query. Equal scores are ordered by chunk id. Free the
  * result with rag_search_free, also after a failure. */

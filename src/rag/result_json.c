@@ -27,6 +27,7 @@ static json_t *hit_json(const RagHit *hit) {
     json_object_set_new(object, "score", json_real(hit->score));
     json_object_set_new(object, "cosine", cosine_or_null(hit->cosine));
     json_object_set_new(object, "bm25", json_real(hit->bm25));
+    if (hit->reranked) json_object_set_new(object, "rerank", json_real(hit->rerank_score));
     set_text(object, "snippet", hit->snippet);
     set_text(object, "text", hit->text);
     return object;
@@ -46,6 +47,7 @@ json_t *rag_search_json(const RagSearch *result) {
     json_object_set_new(seconds, "embed", json_real(result->embed_seconds));
     json_object_set_new(seconds, "dense", json_real(result->dense_seconds));
     json_object_set_new(seconds, "lexical", json_real(result->lexical_seconds));
+    json_object_set_new(seconds, "rerank", json_real(result->rerank_seconds));
     json_object_set_new(seconds, "total", json_real(result->total_seconds));
     json_object_set_new(object, "seconds", seconds);
     return object;

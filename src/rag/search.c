@@ -14,8 +14,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "rag/filter.h"
 #include "rag/fusion.h"
 #include "rag/match.h"
+#include "rag/select.h"
 #include "rag/show.h"
 #include "rag/store.h"
 #include "rag/words.h"
@@ -32,52 +34,12 @@ typedef struct Search {
     RagIndex *index;
     const RagSearchOptions *options;
     size_t candidates;
-    uint8_t *allowed; /* one bit a chunk id, or NULL */
-    size_t allowed_bits;
+    RagFilter filter;
     float *vector; /* of the query, when dense search ran */
     RagScored *dense, *lexical;
     size_t n_dense, n_lexical;
     RagTerms terms;
 } Search;
-
-/* ---- filter ----------------------------------------------------------------- */
-
-static bool filter_by_path(Search *s, Error *err) {
-    const char *prefix = s->options->path_prefix;
-    if (!prefix || !*prefix) return true;
-    sqlite3_stmt *most =
-        rag_store_prepare(s->index, "SELECT coalesce(max(id), 0) + 1 FROM chunks", err);
-    if (!most) return false;
-    bool ok =
-        sqlite3_step(most) == SQLITE_ROW || rag_store_fail(s->index, err, "reading the index");
-    int64_t bits = ok ? sqlite3_column_int64(most, 0) : 0;
-    sqlite3_finalize(most);
-    if (ok && (bits < 1 || bits > (int64_t)1 << 40))
-        ok = base_fail(err, ERROR_INPUT, "%s: the index is damaged", s->index->path);
-    if (!ok) return false;
-    s->allowed_bits = (size_t)bits;
-    s->allowed = base_calloc(s->allowed_bits / 8 + 1, 1);
-    sqlite3_stmt *ids =
-        rag_store_prepare(s->index,
-                          "SELECT c.id FROM documents d JOIN chunks c ON c.document = d.id"
-                          " WHERE substr(d.path, 1, length(?1)) = ?1",
-                          err);
-    if (!ids) return false;
-    sqlite3_bind_text(ids, 1, prefix, -1, SQLITE_STATIC);
-    int rc = SQLITE_ROW;
-    while ((rc = sqlite3_step(ids)) == SQLITE_ROW) {
-        int64_t id = sqlite3_column_int64(ids, 0);
-        if (id > 0 && id < bits) s->allowed[id / 8] |= (uint8_t)(1u << (id % 8));
-    }
-    ok = rc == SQLITE_DONE || rag_store_fail(s->index, err, "reading the index");
-    sqlite3_finalize(ids);
-    return ok;
-}
-
-static bool is_allowed(const Search *s, int64_t id) {
-    return !s->allowed ||
-           (id > 0 && (size_t)id < s->allowed_bits && (s->allowed[id / 8] >> (id % 8) & 1));
-}
 
 /* ---- dense -------------------------------------------------------------------- */
 
@@ -106,8 +68,8 @@ static bool search_dense(Search *s, RagSearch *result, Error *err) {
     if (ok) {
         size_t wide = s->candidates * RESCORE_FACTOR;
         s->dense = base_calloc(wide, sizeof *s->dense);
-        ok = rag_matrix_search(&matrix, s->vector, s->allowed, s->allowed_bits, s->dense, wide,
-                               &s->n_dense, err) &&
+        ok = rag_matrix_search(&matrix, s->vector, s->filter.allowed, s->filter.bits, s->dense,
+                               wide, &s->n_dense, err) &&
              rag_store_rescore(twin, s->vector, s->dense, s->n_dense, err);
         rag_scored_sort(s->dense, s->n_dense);
         s->n_dense = BASE_MIN(s->n_dense, s->candidates);
@@ -180,11 +142,11 @@ static bool search_lexical(Search *s, size_t n_rows, RagSearch *result, Error *e
         ok = q != NULL;
         if (ok) {
             sqlite3_bind_text(q, 1, expression, -1, SQLITE_STATIC);
-            sqlite3_bind_int64(q, 2, s->allowed ? -1 : (int64_t)s->candidates);
+            sqlite3_bind_int64(q, 2, s->filter.allowed ? -1 : (int64_t)s->candidates);
             int rc = SQLITE_ROW;
             while (s->n_lexical < s->candidates && (rc = sqlite3_step(q)) == SQLITE_ROW) {
                 int64_t id = sqlite3_column_int64(q, 0);
-                if (is_allowed(s, id))
+                if (rag_filter_allows(&s->filter, id))
                     s->lexical[s->n_lexical++] = (RagScored){id, -sqlite3_column_double(q, 1)};
             }
             ok = rc == SQLITE_ROW || rc == SQLITE_DONE ||
@@ -233,10 +195,6 @@ static bool search_both(Search *s, bool dense, size_t n_rows, RagSearch *result,
 static char *column_copy(sqlite3_stmt *statement, int column) {
     const unsigned char *text = sqlite3_column_text(statement, column);
     return rag_clean(text ? (const char *)text : "");
-}
-
-static void free_hit(RagHit *hit) {
-    free(hit->document), free(hit->title), free(hit->heading), free(hit->text), free(hit->snippet);
 }
 
 #define SAME_TEXT 0.95 /* share of words, both ways */
@@ -297,7 +255,7 @@ static bool load_hits(Search *s, const RagFused *fused, size_t count, size_t top
                       .dense_rank = fused[i].dense_rank,
                       .lexical_rank = fused[i].lexical_rank};
         if (is_repeated(result, hit.text)) {
-            free_hit(&hit);
+            rag_hit_free(&hit);
         } else {
             char *header = column_copy(q, 7);
             char *whole = base_format("%s\n%s", header, hit.text);
@@ -348,7 +306,7 @@ bool rag_search(RagIndex *index, const RagEmbedder *embedder, const char *query,
     Search s = {.index = index, .options = options};
     s.candidates =
         options->candidates ? BASE_MIN(options->candidates, (size_t)10000) : DEFAULT_CANDIDATES;
-    s.candidates = BASE_MAX(s.candidates, top_k);
+    s.candidates = BASE_MAX(s.candidates, rag_select_width(options, top_k));
     s.terms = rag_terms_of(query);
     double own = embedder && embedder->relevance_threshold > 0
                      ? (double)embedder->relevance_threshold
@@ -359,7 +317,7 @@ bool rag_search(RagIndex *index, const RagEmbedder *embedder, const char *query,
     RagIndexInfo info;
     /* One transaction, so that an ingest going on beside changes nothing below. */
     bool ok = rag_store_run(index, "BEGIN", err) && rag_index_info(index, &info, err) &&
-              filter_by_path(&s, err);
+              rag_filter_open(index, options, &s.filter, err);
     if (ok) result->n_chunks = info.n_chunks;
     ok = ok && (!dense || embed_query(&s, embedder, result->query, result, err)) &&
          search_both(&s, dense, info.n_chunks, result, err);
@@ -368,16 +326,18 @@ bool rag_search(RagIndex *index, const RagEmbedder *embedder, const char *query,
         size_t n_fused = 0;
         RagFused *fused =
             rag_fuse(s.dense, s.n_dense, or_default((double)options->dense_weight, 1), s.lexical,
-                     s.n_lexical, or_default((double)options->lexical_weight, 1), &n_fused);
-        ok = load_hits(&s, fused, n_fused, top_k, &wanted, result, err) &&
-             complete_cosines(&s, result, err);
+                     s.n_lexical, or_default((double)options->lexical_weight, 1),
+                     or_default((double)options->rank_constant, RAG_RANK_CONSTANT), &n_fused);
+        ok =
+            load_hits(&s, fused, n_fused, rag_select_width(options, top_k), &wanted, result, err) &&
+            complete_cosines(&s, result, err) && rag_select(index, options, top_k, result, err);
         if (s.terms.only_stop_words) result->best_overlap = 0;
         if (ok) result->relevant = is_relevant(result, dense);
         free(fused);
         rag_stems_free(&wanted);
     }
     sqlite3_exec(index->db, "COMMIT", NULL, NULL, NULL);
-    free(s.allowed);
+    rag_filter_close(&s.filter);
     free(s.vector);
     free(s.dense);
     free(s.lexical);
@@ -387,7 +347,7 @@ bool rag_search(RagIndex *index, const RagEmbedder *embedder, const char *query,
 }
 
 void rag_search_free(RagSearch *result) {
-    for (size_t i = 0; i < result->n_hits; i++) free_hit(&result->hits[i]);
+    for (size_t i = 0; i < result->n_hits; i++) rag_hit_free(&result->hits[i]);
     free(result->hits);
     free(result->query);
     *result = (RagSearch){0};

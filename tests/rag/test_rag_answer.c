@@ -67,7 +67,7 @@ static void test_fusion_of_two_lists(void **state) {
     (void)state;
     RagScored dense[] = {{7, 0.9}, {3, 0.8}, {5, 0.7}}, lexical[] = {{3, 12}, {9, 4}};
     size_t count = 0;
-    RagFused *fused = rag_fuse(dense, 3, 1, lexical, 2, 1, &count);
+    RagFused *fused = rag_fuse(dense, 3, 1, lexical, 2, 1, RAG_RANK_CONSTANT, &count);
     assert_int_equal(count, 4);
     assert_int_equal(fused[0].chunk, 3); /* in both lists */
     assert_int_equal(fused[1].chunk, 7);
@@ -82,14 +82,14 @@ static void test_fusion_ties_and_empty_lists(void **state) {
     (void)state;
     RagScored dense[] = {{8, 0.5}}, lexical[] = {{2, 3}};
     size_t count = 0;
-    RagFused *fused = rag_fuse(dense, 1, 1, lexical, 1, 1, &count);
+    RagFused *fused = rag_fuse(dense, 1, 1, lexical, 1, 1, RAG_RANK_CONSTANT, &count);
     assert_int_equal(fused[0].chunk, 2); /* equal scores: the smaller id */
     assert_int_equal(fused[1].chunk, 8);
     free(fused);
-    fused = rag_fuse(dense, 1, 1, NULL, 0, 1, &count);
+    fused = rag_fuse(dense, 1, 1, NULL, 0, 1, RAG_RANK_CONSTANT, &count);
     assert_int_equal(count, 1);
     free(fused);
-    fused = rag_fuse(NULL, 0, 1, NULL, 0, 1, &count);
+    fused = rag_fuse(NULL, 0, 1, NULL, 0, 1, RAG_RANK_CONSTANT, &count);
     assert_int_equal(count, 0);
     free(fused);
 }
