@@ -104,6 +104,16 @@ static size_t row_blocks(size_t rows) {
     return (rows + GEMV_ROWS - 1) / GEMV_ROWS;
 }
 
+/* Columns from.. of product i, computed as floats, become its result. */
+static void finish_columns(const Gemv *gemv, size_t i, size_t from, size_t to) {
+    const CpuGemm *g = &gemv->product.g[i];
+    if (g->c_type == CPU_F32 && g->alpha == 1.0f && !g->add) return;
+    for (size_t row = 0; row < g->m; row++) {
+        float *values = gemv->of[i].y + (ptrdiff_t)row * gemv->of[i].y_row + from;
+        cpu_gemm_finish_row(g, row, from, to - from, values);
+    }
+}
+
 /* begin and end count blocks of all products. */
 static void gemv_slice(void *context, size_t begin, size_t end, int thread) {
     const Gemv *gemv = context;
@@ -116,6 +126,7 @@ static void gemv_slice(void *context, size_t begin, size_t end, int thread) {
         const size_t to = BASE_MIN((BASE_MIN(end, first + blocks) - first) * GEMV_ROWS, q->rows);
         cpu_kernels()->quant_gemv[cpu_quant_kind(q)](q, from, to, &gemv->product.x, gemv->of[i].y,
                                                      gemv->of[i].y_row);
+        finish_columns(gemv, i, from, to);
     }
 }
 
@@ -143,14 +154,8 @@ static bool run_gemv(const CpuGemm *products, size_t count) {
         blocks += row_blocks(g->n);
         if (!direct) next += g->m * g->n;
     }
-    base_parallel_for(blocks, BASE_MAX((size_t)1, 32768 / GEMV_ROWS / products->k), gemv_slice,
+    base_parallel_for(blocks, BASE_MAX((size_t)1, 8192 / GEMV_ROWS / products->k), gemv_slice,
                       &gemv);
-    for (size_t i = 0; i < count; i++) {
-        const CpuGemm *g = &products[i];
-        if (g->c_type == CPU_F32 && g->alpha == 1.0f && !g->add) continue;
-        for (size_t row = 0; row < g->m; row++)
-            cpu_gemm_finish_row(g, row, 0, g->n, gemv.of[i].y + (ptrdiff_t)row * gemv.of[i].y_row);
-    }
     cpu_scratch_give(wide);
     release(&gemv.product);
     return true;
