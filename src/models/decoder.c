@@ -141,15 +141,30 @@ void model_decoder_block_prefix(const Decoder *decoder, int i, char *text, size_
     snprintf(text, bytes, "%s.%d.", decoder->layers_prefix, i);
 }
 
-void model_pass_block(const DecoderPass *pass, int i, mlx_array states[3]) {
-    const Decoder *d = pass->decoder;
-    const DecoderLayer *layer = &d->layers[i];
+static void run_layer(const DecoderPass *pass, const DecoderLayer *layer, mlx_array states[3]) {
     MixerInput input = {.text_length = pass->text_length, .shared = {states[1], states[2]}};
     if (pass->caches && layer->cache >= 0) input.cache = &pass->caches[layer->cache];
     input.mask = layer->chunked ? pass->chunked : layer->sliding ? pass->sliding : pass->full;
-    states[0] = block(d, layer, states[0], &input);
+    states[0] = block(pass->decoder, layer, states[0], &input);
     states[1] = input.shared[0];
     states[2] = input.shared[1];
+}
+
+void model_pass_block(const DecoderPass *pass, int i, mlx_array states[3]) {
+    run_layer(pass, &pass->decoder->layers[i], states);
+}
+
+void model_pass_block_from(const DecoderPass *pass, int i, NnParams *tensors, const json_t *config,
+                           mlx_array states[3]) {
+    DecoderLayer layer;
+    Error err = {0};
+    model_layer_load(tensors, config, pass->decoder, i, &layer);
+    if (nn_params_failed(tensors)) {
+        nn_params_check(tensors, &err);
+        mx_fail("%s", err.message);
+        return;
+    }
+    run_layer(pass, &layer, states);
 }
 
 mlx_array model_pass_end(const DecoderPass *pass, mlx_array x) {
@@ -162,6 +177,10 @@ mlx_array model_decoder_hidden(const Decoder *d, mlx_array ids, KvCache *caches)
     mlx_array states[3] = {model_pass_embed(&pass, ids)};
     for (int i = 0; i < d->n_layers; i++) model_pass_block(&pass, i, states);
     return mx_close(s, model_pass_end(&pass, states[0]));
+}
+
+bool model_decoder_caps_logits(const Decoder *decoder) {
+    return decoder->logit_softcap > 0;
 }
 
 mlx_array model_decoder_head(const Decoder *d, mlx_array hidden) {

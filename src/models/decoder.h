@@ -411,6 +411,9 @@ void model_read_layers(const Loading *l, Decoder *d);
 const char *model_path(const Loading *l, int layer, const char *name);
 const char *model_outer_path(const Loading *l, const char *name);
 
+/* Layer i, whose sizes d->layers[i] says. */
+void model_layer_load(NnParams *params, const json_t *config, const Decoder *d, int i,
+                      DecoderLayer *layer);
 Mixer model_attention_load(const Loading *l, const Decoder *d, int layer);
 Mixer model_latent_load(const Loading *l, const Decoder *d, int layer);
 Mixer model_linear_mixer_load(const Loading *l, const Decoder *d, int layer);

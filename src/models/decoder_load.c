@@ -211,6 +211,18 @@ Decoder *model_decoder_load(NnParams *params, const json_t *config, Error *err) 
     return nn_params_check(params, err) ? d : NULL;
 }
 
+void model_layer_load(NnParams *params, const json_t *config, const Decoder *d, int i,
+                      DecoderLayer *layer) {
+    Loading l;
+    Error err = {0};
+    if (!begin(&l, params, config, &err)) return;
+    Decoder flags = *d;
+    read_flags(&l, &flags);
+    *layer = d->layers[i];
+    load_layer(&l, d, i, layer);
+    json_decref(l.config);
+}
+
 bool model_decoder_sanitize(NnParams *params, const json_t *config, Error *err) {
     Loading l;
     if (!begin(&l, params, config, err)) return false;

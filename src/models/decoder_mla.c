@@ -130,9 +130,9 @@ Mixer model_latent_load(const Loading *l, const Decoder *d, int i) {
                                  model_path(l, i, "self_attn.kv_b_proj"));
     } else {
         a->embed = nn_multi_linear_load(p, heads, a->nope, a->rank, "%s",
-                                         model_path(l, i, "self_attn.embed_q"));
+                                        model_path(l, i, "self_attn.embed_q"));
         a->unembed = nn_multi_linear_load(p, heads, a->rank, a->value_dim, "%s",
-                                           model_path(l, i, "self_attn.unembed_out"));
+                                          model_path(l, i, "self_attn.unembed_out"));
     }
     a->o = nn_linear_load(p, heads * a->value_dim, hidden, bias, "%s",
                           model_path(l, i, "self_attn.o_proj"));

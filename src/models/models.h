@@ -37,6 +37,8 @@ void model_decoder_caches(const Decoder *decoder, KvCache *caches, int max_size)
 /* ids int32 [B, L] -> final hidden states [B, L, D], normalised. caches: one a
  * layer, or NULL. */
 mlx_array model_decoder_hidden(const Decoder *decoder, mlx_array ids, KvCache *caches);
+/* Whether logits go through a cap, so that they exist as a whole before a loss is taken. */
+bool model_decoder_caps_logits(const Decoder *decoder);
 /* Hidden states [..., D] -> logits [..., V]. */
 mlx_array model_decoder_head(const Decoder *decoder, mlx_array hidden);
 
@@ -58,6 +60,10 @@ int model_decoder_blocks(const Decoder *decoder);
 /* states[0]: [B, L, D], in and out. states[1], states[2]: what some families' blocks
  * pass on, {0} at first. */
 void model_pass_block(const DecoderPass *pass, int block, mlx_array states[3]);
+/* The same with the block's tensors taken from `tensors`, under their names; nothing of
+ * that tree is needed afterwards. A tensor that is missing is a failure of the thread. */
+void model_pass_block_from(const DecoderPass *pass, int block, NnParams *tensors,
+                           const json_t *config, mlx_array states[3]);
 mlx_array model_pass_end(const DecoderPass *pass, mlx_array x);
 /* "model.layers.3.": what the names of a block's tensors begin with. */
 void model_decoder_block_prefix(const Decoder *decoder, int block, char *text, size_t bytes);

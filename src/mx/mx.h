@@ -230,6 +230,11 @@ void mx_quantize(mlx_array w, MxQuant quant, mlx_array parts[3]);
 void mx_seed(uint64_t seed);
 mlx_array mx_categorical(mlx_array logits, int axis);
 mlx_array mx_uniform(double low, double high, const int *shape, size_t ndim, mlx_dtype dtype);
+/* Keys, uint32 [2]: of a seed; the two that come from one (the next, and one to draw
+ * with), as MLX's own implicit draws do it. */
+mlx_array mx_key(uint64_t seed);
+void mx_key_split(mlx_array key, mlx_array parts[2]);
+mlx_array mx_uniform_of(mlx_array key, double low, double high, const int *shape, size_t ndim);
 /* bool of the shape of `like`: true with this probability, drawn with the key. */
 mlx_array mx_bernoulli(double probability, mlx_array like, mlx_array key);
 

@@ -453,6 +453,29 @@ mlx_array mx_uniform(double low, double high, const int *shape, size_t ndim, mlx
             to);
 }
 
+mlx_array mx_key(uint64_t seed) {
+    if (!mx_ready("key", NULL, 0)) return MX_NONE;
+    mlx_array result = {0};
+    int status = mlx_random_key(&result, seed);
+    return mx_settle(status, result, "key", NULL, 0);
+}
+
+void mx_key_split(mlx_array key, mlx_array parts[2]) {
+    parts[0] = parts[1] = MX_NONE;
+    if (!mx_ready("split", &key, 1)) return;
+    mlx_array next = {0}, drawn = {0};
+    int status = mlx_random_split(&next, &drawn, key, mx_stream());
+    parts[0] = mx_settle(status, next, "split", &key, 1);
+    parts[1] = mx_settle(status, drawn, "split", &key, 1);
+}
+
+mlx_array mx_uniform_of(mlx_array key, double low, double high, const int *shape, size_t ndim) {
+    mlx_array from = mx_scalar(low, MLX_FLOAT32), to = mx_scalar(high, MLX_FLOAT32);
+    MX_CALL("uniform",
+            mlx_random_uniform(&result, from, to, shape, ndim, MLX_FLOAT32, key, mx_stream()), from,
+            to, key);
+}
+
 mlx_array mx_bernoulli(double probability, mlx_array like, mlx_array key) {
     mlx_array p = mx_scalar(probability, MLX_FLOAT32);
     MX_CALL("bernoulli",

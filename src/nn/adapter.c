@@ -70,21 +70,17 @@ NnModule *nn_module_new(NnParams *params, NnModule module) {
 
 /* ---- dropout -------------------------------------------------------------------------- */
 
-static mlx_array next_key(Dropout *dropout) {
-    mlx_array chain = {0}, key = {0};
-    if (mx_failed()) return key;
-    int status = mlx_random_split(&chain, &key, dropout->chain, mx_stream());
-    mx_own(chain);
-    mx_own(key);
-    if (status) return mx_fail("dropout: the key cannot be split");
-    mx_store(&dropout->chain, chain);
-    return key;
+mlx_array nn_dropout_key(Dropout *dropout) {
+    mlx_array parts[2];
+    mx_key_split(dropout->chain, parts);
+    mx_store(&dropout->chain, parts[0]);
+    return parts[1];
 }
 
 static mlx_array dropped(Lora *lora, mlx_array x) {
     Dropout *dropout = lora->dropout;
     if (!dropout || !(dropout->p > 0)) return x;
-    if (!dropout->again) mx_store(&lora->key, next_key(dropout));
+    if (!dropout->again) mx_store(&lora->key, nn_dropout_key(dropout));
     mlx_array keep = mx_bernoulli(1 - (double)dropout->p, x, lora->key);
     return mx_mul_scalar(mx_mul(keep, x), 1 / (1 - (double)dropout->p));
 }

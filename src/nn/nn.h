@@ -38,6 +38,8 @@ void nn_params_rename_suffix(NnParams *params, const char *from, const char *to)
 /* Calls visit for each tensor; the tree must not change meanwhile. */
 void nn_params_each(const NnParams *params,
                     void (*visit)(void *context, const char *name, mlx_array array), void *context);
+/* The how-manieth tensor it was that a layer took, from 1; 0: none took it. */
+size_t nn_params_place(const NnParams *params, const char *name);
 /* From now on floating tensors are taken in this dtype (converted at first use). */
 void nn_params_cast(NnParams *params, mlx_dtype dtype);
 /* Linear layers loaded from now on, where they are packed, round what they are given
@@ -73,6 +75,9 @@ typedef struct Dropout {
     mlx_array chain; /* the key that the next draw splits; with mx_store */
     bool again;      /* draw as in the last call of each module: a block is run again */
 } Dropout;
+
+/* The next key of the chain, owned by the open scope. */
+mlx_array nn_dropout_key(Dropout *dropout);
 
 /* What an adapter adds to a module (Hu et al., 2021): y + scale (drop(x) a) b. The
  * tree owns the struct; a trainer exchanges its arrays between passes. */

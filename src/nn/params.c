@@ -10,7 +10,8 @@
 typedef struct Entry {
     char *name; /* NULL: free slot */
     mlx_array array;
-    bool taken, removed;
+    size_t taken; /* in which place, from 1; 0: not */
+    bool removed;
 } Entry;
 
 struct NnParams {
@@ -18,7 +19,7 @@ struct NnParams {
     NnQuantRule rule;
     const void *source;
     Entry *table; /* open addressing, a power of two */
-    size_t slots, used;
+    size_t slots, used, taken;
     mlx_array *adopted;
     size_t n_adopted, adopted_capacity;
     Arena *arena;
@@ -234,6 +235,11 @@ void nn_params_each(const NnParams *params,
     }
 }
 
+size_t nn_params_place(const NnParams *params, const char *name) {
+    const Entry *entry = find(params, name);
+    return entry ? entry->taken : 0;
+}
+
 void nn_params_cast(NnParams *params, mlx_dtype dtype) {
     params->casting = true;
     params->dtype = dtype;
@@ -293,7 +299,7 @@ mlx_array nn_params_take_raw(NnParams *params, const int *shape, size_t ndim, co
                        want);
         return (mlx_array){0};
     }
-    entry->taken = true;
+    if (!entry->taken) entry->taken = ++params->taken;
     return entry->array;
 }
 

@@ -182,7 +182,8 @@ static int slot_shape(const TuneOptimizer *o, mlx_array value, size_t slot, int 
     if (adafactor && (slot == 3 ? !o->settings.has_beta_1 : (slot < 2) != (ndim >= 2))) return -1;
     int kept = 0;
     for (int i = 0; i < ndim; i++) {
-        const bool averaged = adafactor && ((slot == 0 && i == ndim - 1) || (slot == 1 && i == ndim - 2));
+        const bool averaged =
+            adafactor && ((slot == 0 && i == ndim - 1) || (slot == 1 && i == ndim - 2));
         if (!averaged) shape[kept++] = mx_dim(value, i);
     }
     return kept;

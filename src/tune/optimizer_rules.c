@@ -19,8 +19,8 @@ mlx_array optimizer_adam(const OptimizerStep *step, mlx_array value, mlx_array g
     state[0] = m;
     state[1] = v;
     if (!s->bias_correction)
-        return mx_sub(value, mx_div(mx_mul_scalar(m, step->rate),
-                                    mx_add_scalar(mx_sqrt(v), s->eps[0])));
+        return mx_sub(value,
+                      mx_div(mx_mul_scalar(m, step->rate), mx_add_scalar(mx_sqrt(v), s->eps[0])));
     const float c1 = step->rate / (1 - powf((float)s->betas[0], step->step));
     const float c2 = 1 / sqrtf(1 - powf((float)s->betas[1], step->step));
     mlx_array below = mx_add_scalar(mx_mul_scalar(mx_sqrt(v), c2), s->eps[0]);
@@ -37,8 +37,7 @@ mlx_array optimizer_adamw(const OptimizerStep *step, mlx_array value, mlx_array 
 mlx_array optimizer_sgd(const OptimizerStep *step, mlx_array value, mlx_array gradient,
                         mlx_array *state) {
     const OptimizerSettings *s = step->settings;
-    if (s->weight_decay != 0)
-        gradient = mx_add(gradient, mx_mul_scalar(value, s->weight_decay));
+    if (s->weight_decay != 0) gradient = mx_add(gradient, mx_mul_scalar(value, s->weight_decay));
     if (s->momentum <= 0) return mx_sub(value, mx_mul_scalar(gradient, step->rate));
     mlx_array fresh = s->dampening > 0 ? mx_mul_scalar(gradient, 1 - s->dampening) : gradient;
     mlx_array v = mx_add(mx_mul_scalar(state[0], s->momentum), fresh);
@@ -53,8 +52,7 @@ mlx_array optimizer_lion(const OptimizerStep *step, mlx_array value, mlx_array g
     const OptimizerSettings *s = step->settings;
     mlx_array c = blend(s->betas[0], state[0], gradient);
     state[0] = blend(s->betas[1], state[0], gradient);
-    if (s->weight_decay > 0)
-        value = mx_mul_scalar(value, 1 - step->rate * (float)s->weight_decay);
+    if (s->weight_decay > 0) value = mx_mul_scalar(value, 1 - step->rate * (float)s->weight_decay);
     return mx_sub(value, mx_mul_scalar(mx_sign(c), step->rate));
 }
 
@@ -78,8 +76,7 @@ static mlx_array orthogonalized(mlx_array x, int steps) {
 mlx_array optimizer_muon(const OptimizerStep *step, mlx_array value, mlx_array gradient,
                          mlx_array *state) {
     const OptimizerSettings *s = step->settings;
-    if (s->weight_decay != 0)
-        gradient = mx_add(gradient, mx_mul_scalar(value, s->weight_decay));
+    if (s->weight_decay != 0) gradient = mx_add(gradient, mx_mul_scalar(value, s->weight_decay));
     mlx_array v = blend(s->momentum, state[0], gradient), update = v;
     state[0] = v;
     if (s->nesterov)

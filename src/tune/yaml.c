@@ -88,10 +88,10 @@ static json_t *real_number(const char *word) {
 
 static json_t *plain(const char *word) {
     static const char *const nulls[] = {"", "~", "null", "Null", "NULL", NULL};
-    static const char *const trues[] = {"yes", "Yes", "YES", "true", "True", "TRUE",
-                                        "on",  "On",  "ON",  NULL};
-    static const char *const falses[] = {"no",  "No",  "NO",  "false", "False", "FALSE",
-                                         "off", "Off", "OFF", NULL};
+    static const char *const trues[] = {"yes",  "Yes", "YES", "true", "True",
+                                        "TRUE", "on",  "On",  "ON",   NULL};
+    static const char *const falses[] = {"no",    "No",  "NO",  "false", "False",
+                                         "FALSE", "off", "Off", "OFF",   NULL};
     if (one_of(word, nulls)) return json_null();
     if (one_of(word, trues)) return json_true();
     if (one_of(word, falses)) return json_false();

@@ -37,7 +37,8 @@ static void run(const char *name, const char *settings, double rate, const int *
         mx_scope s = mx_open();
         mlx_array value = mx_from_f32(values, shape, ndim), updated;
         mlx_array gradient = mx_add_scalar(mx_mul_scalar(value, scale), offset);
-        if (!tune_optimizer_update(o, &value, &gradient, &updated, &err)) fail_msg("%s", err.message);
+        if (!tune_optimizer_update(o, &value, &gradient, &updated, &err))
+            fail_msg("%s", err.message);
         assert_true(mx_copy_f32(updated, values, count));
         mx_drop(s);
     }
@@ -63,7 +64,8 @@ static void test_one_step_of_every_optimizer_is_mlx_s(void **state) {
     for (size_t i = 0; i < BASE_COUNT(rows); i++) {
         float value = 1;
         const int shape[] = {1, 1};
-        run(rows[i].name, rows[i].settings, 0.1, shape, rows[i].matrix ? 2 : 1, &value, 1, 1, 0, .5f);
+        run(rows[i].name, rows[i].settings, 0.1, shape, rows[i].matrix ? 2 : 1, &value, 1, 1, 0,
+            .5f);
         if (fabsf(value - rows[i].expected) > 1e-7f)
             fail_msg("%s %s: %.8f, wanted %.8f", rows[i].name, rows[i].settings, value,
                      rows[i].expected);
@@ -151,7 +153,8 @@ static void test_cosine_with_warmup_is_mlx_s(void **state) {
     static const struct {
         uint64_t step;
         float rate;
-    } rows[] = {{0, 1e-7f}, {50, 5.05e-6f}, {100, 1e-5f}, {101, 1e-5f}, {102, 9.999976e-6f}, {601, 5.05e-6f}};
+    } rows[] = {{0, 1e-7f},   {50, 5.05e-6f},      {100, 1e-5f},
+                {101, 1e-5f}, {102, 9.999976e-6f}, {601, 5.05e-6f}};
     for (size_t i = 0; i < BASE_COUNT(rows); i++)
         assert_float_equal(tune_schedule_rate(&s, rows[i].step), rows[i].rate, 1e-11);
 }
@@ -162,7 +165,8 @@ static void test_the_other_schedules_are_mlx_s(void **state) {
     assert_float_equal(tune_schedule_rate(&linear, 0), 0, 0);
     assert_float_equal(tune_schedule_rate(&linear, 50), .05f, 1e-8);
     assert_float_equal(tune_schedule_rate(&linear, 101), .1f, 1e-8);
-    TuneSchedule exponential = parse("{\"name\": \"exponential_decay\", \"arguments\": [0.1, 0.9]}");
+    TuneSchedule exponential =
+        parse("{\"name\": \"exponential_decay\", \"arguments\": [0.1, 0.9]}");
     assert_float_equal(tune_schedule_rate(&exponential, 4), .06561f, 1e-8);
     TuneSchedule steps = parse("{\"name\": \"step_decay\", \"arguments\": [0.1, 0.9, 10]}");
     assert_float_equal(tune_schedule_rate(&steps, 9), .1f, 1e-8);
@@ -181,11 +185,15 @@ static void expect_bad_schedule(const char *text, const char *words) {
 static void test_wrong_schedules_are_named(void **state) {
     (void)state;
     expect_bad_schedule("{\"arguments\": [1]}", "needs a name");
-    expect_bad_schedule("{\"name\": \"sawtooth\", \"arguments\": [1]}", "no schedule is called sawtooth");
+    expect_bad_schedule("{\"name\": \"sawtooth\", \"arguments\": [1]}",
+                        "no schedule is called sawtooth");
     expect_bad_schedule("{\"name\": \"cosine_decay\", \"arguments\": [1]}", "takes 2 to 3");
-    expect_bad_schedule("{\"name\": \"cosine_decay\", \"arguments\": [1, 0]}", "argument 2 of cosine_decay is below 1");
-    expect_bad_schedule("{\"name\": \"step_decay\", \"arguments\": [1, \"x\", 1]}", "argument 2 of step_decay is not a number");
-    expect_bad_schedule("{\"name\": \"cosine_decay\", \"arguments\": [1, 5], \"warmup\": -1}", "warmup");
+    expect_bad_schedule("{\"name\": \"cosine_decay\", \"arguments\": [1, 0]}",
+                        "argument 2 of cosine_decay is below 1");
+    expect_bad_schedule("{\"name\": \"step_decay\", \"arguments\": [1, \"x\", 1]}",
+                        "argument 2 of step_decay is not a number");
+    expect_bad_schedule("{\"name\": \"cosine_decay\", \"arguments\": [1, 5], \"warmup\": -1}",
+                        "warmup");
 }
 
 int main(void) {
