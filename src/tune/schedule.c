@@ -29,7 +29,8 @@ static float exponential_decay(const float *a, uint64_t step) {
 
 /* init, rate, step_size */
 static float step_decay(const float *a, uint64_t step) {
-    return a[0] * powf(a[1], (float)(step / (uint64_t)a[2]));
+    const uint64_t decays = step / (uint64_t)a[2];
+    return a[0] * powf(a[1], (float)decays);
 }
 
 static const struct {
