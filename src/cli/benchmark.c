@@ -27,8 +27,7 @@ static const Option option_table[] = {
            "quantise activations too; for models of mode nvfp4 or mxfp8"),
     OPTION("pipeline", NULL, FLAG, pipeline, NULL, NULL,
            "accepted for mlx_lm; one process has nothing to split"),
-    OPTION("trust-remote-code", NULL, FLAG, trust_remote_code, NULL, NULL,
-           "accepted for mlx_lm; code of a model folder is never run"),
+    TRUST_OPTION(trust_remote_code),
     OPTION("json", NULL, FLAG, json, NULL, NULL, "one JSON object instead of text"),
 };
 #undef ARGUMENTS

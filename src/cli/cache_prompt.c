@@ -29,8 +29,7 @@ static const Option option_table[] = {
     OPTION("kv-group-size", NULL, INT, kv_group_size, "64", "N", "group size of that"),
     OPTION("quantized-kv-start", NULL, INT, quantized_kv_start, "5000", "N",
            "quantise once the cache holds N tokens"),
-    OPTION("trust-remote-code", NULL, FLAG, trust_remote_code, NULL, NULL,
-           "accepted for mlx_lm; code of a model folder is never run"),
+    TRUST_OPTION(trust_remote_code),
     OPTION("json", NULL, FLAG, json, NULL, NULL, "one JSON object instead of text"),
 };
 #undef ARGUMENTS

@@ -53,6 +53,11 @@ bool command_link_has(const CommandLink *link, const char *command);
         .name = name_, .type = OPTION_##type_, .field = offsetof(ARGUMENTS, member_), \
         .help = help_, .positional = true, .required = required_                      \
     }
+/* What mlx_lm asks before it runs a folder's code; nothing here does. */
+#define TRUST_OPTION(member_)                                    \
+    OPTION("trust-remote-code", NULL, FLAG, member_, NULL, NULL, \
+           "accepted for mlx_lm; code of a model folder is never run")
+
 #define OPTIONS(table) .options = table, .option_count = BASE_COUNT(table)
 
 /* ---- reading (input.c) -------------------------------------------------------- */

@@ -45,8 +45,7 @@ static const Option option_table[] = {
     OPTION("top-k", NULL, INT, top_k, "0", "K", "likewise"),
     OPTION("confirm-run-unsafe-code", NULL, FLAG, confirm_unsafe, NULL, NULL,
            "accepted for mlx_lm; no code is run"),
-    OPTION("trust-remote-code", NULL, FLAG, trust_remote_code, NULL, NULL,
-           "accepted for mlx_lm; code of a model folder is never run"),
+    TRUST_OPTION(trust_remote_code),
     OPTION("json", NULL, FLAG, json, NULL, NULL, "one JSON object instead of text"),
 };
 #undef ARGUMENTS

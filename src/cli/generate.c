@@ -52,8 +52,7 @@ static const Option option_table[] = {
     OPTION("num-draft-tokens", NULL, INT, num_draft_tokens, "3", "N", "tokens it proposes at once"),
     OPTION("quantize-activations", "qa", FLAG, quantize_activations, NULL, NULL,
            "quantise activations too; for models of mode nvfp4 or mxfp8"),
-    OPTION("trust-remote-code", NULL, FLAG, trust_remote_code, NULL, NULL,
-           "accepted for mlx_lm; code of a model folder is never run"),
+    TRUST_OPTION(trust_remote_code),
     OPTION("verbose", NULL, TEXT, verbose, "True", "BOOL", "false or f: print only the answer"),
     OPTION("json", NULL, FLAG, json, NULL, NULL, "one JSON object instead of text"),
 };

@@ -46,8 +46,7 @@ typedef struct ConvertArguments {
         OPTION("estimate", NULL, FLAG, estimate, NULL, NULL,                                \
                "say how large it would be, write nothing"),                                 \
         OPTION("json", NULL, FLAG, json, NULL, NULL, "print JSON: progress and result"),    \
-        OPTION("trust-remote-code", NULL, FLAG, trust, NULL, NULL,                          \
-               "taken for mlx-lm's sake; code in a model folder is copied, never run")
+        TRUST_OPTION(trust)
 
 static const Option convert_table[] = {
     SOURCES,

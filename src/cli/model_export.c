@@ -20,8 +20,7 @@ static const Option option_table[] = {
     OPTION("estimate", NULL, FLAG, estimate, NULL, NULL,
            "say how large it would be, write nothing"),
     OPTION("json", NULL, FLAG, json, NULL, NULL, "print JSON: progress and result"),
-    OPTION("trust-remote-code", NULL, FLAG, trust, NULL, NULL,
-           "taken for mlx-lm's sake; code in a model folder is never run"),
+    TRUST_OPTION(trust),
 };
 
 json_t *export_report_json(const char *path, const LmExportReport *report) {

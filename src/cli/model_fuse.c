@@ -26,8 +26,7 @@ static const Option option_table[] = {
            "its place in the new folder; absent: ggml-model-TYPE.gguf"),
     OPTION_CHOICE("gguf-type", gguf_type, NULL, GGUF_TYPES, GGUF_TYPE_HELP),
     OPTION("json", NULL, FLAG, json, NULL, NULL, "print JSON: progress and result"),
-    OPTION("trust-remote-code", NULL, FLAG, trust, NULL, NULL,
-           "taken for mlx-lm's sake; code in a model folder is copied, never run"),
+    TRUST_OPTION(trust),
 };
 
 static void report_text(const FuseArguments *arguments, const LmFuseReport *report) {

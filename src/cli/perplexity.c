@@ -23,8 +23,7 @@ static const Option option_table[] = {
     OPTION("num-samples", NULL, INT, num_samples, "256", "N", "sequences at most; -1: all"),
     OPTION("batch-size", NULL, INT, batch_size, "8", "N", "sequences read at once"),
     OPTION("seed", NULL, INT, seed, "123", "N", "seed of the order in which records are taken"),
-    OPTION("trust-remote-code", NULL, FLAG, trust_remote_code, NULL, NULL,
-           "accepted for mlx_lm; code of a model folder is never run"),
+    TRUST_OPTION(trust_remote_code),
     OPTION("json", NULL, FLAG, json, NULL, NULL, "one JSON object instead of text"),
 };
 #undef ARGUMENTS

@@ -436,7 +436,7 @@ static json_t *t5_pieces(const TextGgufVocab *vocab, Error *err) {
     return pieces;
 }
 
-/* The charsmap, then runs of spaces made one and those at the end dropped. */
+/* The charsmap, then runs of spaces made one and those at the ends dropped. */
 static json_t *t5_normalizer(const TextGgufVocab *vocab) {
     json_t *steps = json_array();
     if (vocab->charsmap_length) {
@@ -449,17 +449,20 @@ static json_t *t5_normalizer(const TextGgufVocab *vocab) {
         free(bytes);
     }
     if (vocab->remove_extra_whitespaces == 1) {
-        json_array_append_new(steps, json_pack("{s:s, s:b, s:b}", "type", "Strip", "strip_left", 1,
-                                               "strip_right", 1));
-        json_array_append_new(steps, json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern",
-                                               "Regex", " {2,}", "content", " "));
+        static const char *const spaces[][2] = {{"\\A +| +\\z", ""}, {" {2,}", " "}};
+        for (size_t i = 0; i < BASE_COUNT(spaces); i++)
+            json_array_append_new(steps,
+                                  json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern",
+                                            "Regex", spaces[i][0], "content", spaces[i][1]));
     }
+    if (vocab->add_space_prefix != 0) /* before a mark of the text's own too */
+        json_array_append_new(steps, json_pack("{s:s, s:s}", "type", "Prepend", "prepend", " "));
     return json_pack("{s:s, s:o}", "type", "Sequence", "normalizers", steps);
 }
 
 static json_t *metaspace(bool prefix) {
     return json_pack("{s:s, s:s, s:s, s:b}", "type", "Metaspace", "replacement", SPIECE_SPACE,
-                     "prepend_scheme", prefix ? "always" : "never", "split", 1);
+                     "prepend_scheme", prefix ? "always" : "never", "split", 0);
 }
 
 static json_t *from_t5(const TextGgufVocab *vocab, Error *err) {
@@ -479,7 +482,7 @@ static json_t *from_t5(const TextGgufVocab *vocab, Error *err) {
         free(cls);
         free(sep);
     }
-    return whole(added_tokens(vocab, true), t5_normalizer(vocab), metaspace(prefix), post,
+    return whole(added_tokens(vocab, true), t5_normalizer(vocab), metaspace(false), post,
                  metaspace(prefix),
                  json_pack("{s:s, s:i, s:o, s:b}", "type", "Unigram", "unk_id", unk, "vocab",
                            pieces, "byte_fallback", 0));
