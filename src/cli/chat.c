@@ -1,8 +1,8 @@
 /* chat: a conversation in the terminal. As in mlx_lm.chat the model's cache is
  * the memory of the conversation: each turn adds only the new message. */
 #include "cli/commands.h"
+#include "cli/line.h"
 
-#include <histedit.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -41,8 +41,7 @@ typedef struct Chat {
     json_t *variables;
     bool terminal; /* a person is typing */
     StrBuf answer;
-    EditLine *editor;
-    History *history;
+    LineReader *lines;
 } Chat;
 
 /* ---- the screen -------------------------------------------------------------------- */
@@ -89,47 +88,6 @@ static void print_panel(const ChatArguments *arguments) {
     if (arguments->system_prompt) panel_row("system", arguments->system_prompt, width);
     rule("╰", "─", "╯", width);
     print_help();
-}
-
-/* ---- a person's line ------------------------------------------------------------------ */
-
-static char *prompt_text(EditLine *editor) {
-    (void)editor;
-    static char prompt[] = "› ";
-    return prompt;
-}
-
-static void open_editor(Chat *chat) {
-    HistEvent event;
-    chat->editor = el_init("mlx-rag", stdin, stdout, stderr);
-    chat->history = history_init();
-    if (!chat->editor || !chat->history) return;
-    history(chat->history, &event, H_SETSIZE, 1000);
-    el_set(chat->editor, EL_PROMPT, prompt_text);
-    el_set(chat->editor, EL_EDITOR, "emacs");
-    el_set(chat->editor, EL_SIGNAL, 0);
-    el_set(chat->editor, EL_HIST, history, chat->history);
-}
-
-/* The next line without its end, or NULL when there are no more. Caller frees. */
-static char *read_line(Chat *chat) {
-    if (chat->editor) {
-        int length = 0;
-        const char *line = el_gets(chat->editor, &length);
-        if (!line || length <= 0) return NULL;
-        HistEvent event;
-        if (length > 1) history(chat->history, &event, H_ENTER, line);
-        return base_strndup(line, strcspn(line, "\r\n"));
-    }
-    char *line = NULL;
-    size_t capacity = 0;
-    ssize_t length = getline(&line, &capacity, stdin);
-    if (length < 0) {
-        free(line);
-        return NULL;
-    }
-    line[strcspn(line, "\r\n")] = '\0';
-    return line;
 }
 
 /* ---- a turn ------------------------------------------------------------------------------ */
@@ -184,7 +142,7 @@ static bool talk(Chat *chat, Error *err) {
     int width = screen_width();
     for (;;) {
         if (chat->terminal) rule("─", "─", "─", width);
-        char *line = read_line(chat);
+        char *line = line_read(chat->lines);
         if (!line || base_interrupted() || strcmp(line, "q") == 0) {
             free(line);
             break;
@@ -240,11 +198,10 @@ static int run(const void *given, Error *err) {
     bool good = prepare(&chat, err);
     if (good) {
         if (!arguments->json) print_panel(arguments);
-        if (chat.terminal) open_editor(&chat);
+        chat.lines = line_open(chat.terminal);
         good = talk(&chat, err);
     }
-    if (chat.history) history_end(chat.history);
-    if (chat.editor) el_end(chat.editor);
+    line_close(chat.lines);
     base_str_free(&chat.answer);
     sampling_free(&chat.options.sampling);
     json_decref(chat.variables);

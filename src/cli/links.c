@@ -7,18 +7,18 @@
 /* With `command` the link is that command, or begins its name: "model". Without, it
  * takes a command's name, of those in `only` when that is given. */
 static const CommandLink links[] = {
-    {"model-cli", "model", NULL},
-    {"rag-cli", NULL, "ingest search ask embed rerank index"},
-    {"mlx_lm", NULL, NULL},
-    {"mlx_lm.benchmark", "benchmark", NULL},
-    {"mlx_lm.cache_prompt", "cache-prompt", NULL},
-    {"mlx_lm.chat", "chat", NULL},
-    {"mlx_lm.convert", "convert", NULL},
-    {"mlx_lm.evaluate", "evaluate", NULL},
-    {"mlx_lm.fuse", "fuse", NULL},
-    {"mlx_lm.generate", "generate", NULL},
-    {"mlx_lm.manage", "manage", NULL},
-    {"mlx_lm.perplexity", "perplexity", NULL},
+    {"model-cli", "model", NULL, NULL},
+    {"rag-cli", NULL, "rag ingest search ask embed rerank index", "rag"},
+    {"mlx_lm", NULL, NULL, NULL},
+    {"mlx_lm.benchmark", "benchmark", NULL, NULL},
+    {"mlx_lm.cache_prompt", "cache-prompt", NULL, NULL},
+    {"mlx_lm.chat", "chat", NULL, NULL},
+    {"mlx_lm.convert", "convert", NULL, NULL},
+    {"mlx_lm.evaluate", "evaluate", NULL, NULL},
+    {"mlx_lm.fuse", "fuse", NULL, NULL},
+    {"mlx_lm.generate", "generate", NULL, NULL},
+    {"mlx_lm.manage", "manage", NULL, NULL},
+    {"mlx_lm.perplexity", "perplexity", NULL, NULL},
 };
 
 const CommandLink *command_link(const char *called) {

@@ -21,6 +21,7 @@ const Command *const all_commands[] = {&generate_command,
                                        &ingest_command,
                                        &search_command,
                                        &ask_command,
+                                       &rag_command,
                                        &index_info_command,
                                        &index_verify_command,
                                        &index_export_command,
@@ -172,13 +173,23 @@ static int run(const Command *command, int count, char **words) {
     return status;
 }
 
+/* Of a command, not one that the program itself answers. */
+static bool is_option(const char *word) {
+    static const char *const own[] = {"--help", "-h", "--version", "-V"};
+    for (size_t i = 0; i < BASE_COUNT(own); i++)
+        if (strcmp(word, own[i]) == 0) return false;
+    return word[0] == '-';
+}
+
 /* A link that stands for a command: its name goes before the other words. New list,
  * NULL when the program was called by a name that needs none. */
 static char **linked_words(const CommandLink *link, int *count, char **words) {
-    if (!link || !link->command) return NULL;
+    const char *command = link ? link->command : NULL;
+    if (link && link->otherwise && (*count < 2 || is_option(words[1]))) command = link->otherwise;
+    if (!command) return NULL;
     char **more = base_calloc((size_t)*count + 2, sizeof *more);
     more[0] = words[0];
-    more[1] = (char *)(uintptr_t)link->command;
+    more[1] = (char *)(uintptr_t)command;
     for (int i = 1; i < *count; i++) more[i + 1] = words[i];
     (*count)++;
     return more;

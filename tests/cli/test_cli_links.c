@@ -66,6 +66,11 @@ static void test_a_link_is_the_command_it_names(void **state) {
 static void test_rag_cli_has_its_own_commands_only(void **state) {
     expect_start(call(*state, "rag-cli", "generate", NULL), 2,
                  "mlx-rag: unknown command \"generate\"");
+    expect_start(call(*state, "rag-cli", "--vdb-path", "/nowhere.npz"), 1,
+                 "mlx-rag: /nowhere.npz: no such file");
+    expect_start(call(*state, "rag-cli", NULL, NULL), 1,
+                 "mlx-rag: var/indexes/vdb.npz: no such file");
+    expect_start(call(*state, "rag-cli", "--fly", NULL), 2, "mlx-rag: rag: ");
     Outcome outcome = call(*state, "rag-cli", "--help", NULL);
     assert_non_null(strstr(outcome.out, "  ingest "));
     assert_null(strstr(outcome.out, "  generate "));
