@@ -73,7 +73,7 @@ typedef struct HalfExtreme {
     size_t index;
 } HalfExtreme;
 
-/* 16-bit floats in tiles; a tile's winner meets the best so far. */
+/* 16-bit floats in tiles, of which few hold anything better than the best so far. */
 static uint32_t arg_halves(bool want_max, CpuType type, const uint8_t *x, int64_t step, size_t n) {
     float values[OPS_TILE];
     uint16_t halves[OPS_TILE];
@@ -82,6 +82,11 @@ static uint32_t arg_halves(bool want_max, CpuType type, const uint8_t *x, int64_
         const size_t count = BASE_MIN(n - done, (size_t)OPS_TILE);
         copy_gather(halves, x + (int64_t)done * step * 2, step, count, 2);
         cpu_convert(values, CPU_F32, halves, type, count);
+        if (done) {
+            const float extreme =
+                want_max ? cpu_max(CPU_F32, values, count) : cpu_min(CPU_F32, values, count);
+            if (want_max ? extreme <= best.value : extreme >= best.value) continue;
+        }
         for (size_t i = 0; i < count; i++) {
             const bool better = want_max ? values[i] > best.value : values[i] < best.value;
             if (better || (done == 0 && i == 0)) best = (HalfExtreme){values[i], done + i};
