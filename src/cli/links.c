@@ -9,6 +9,7 @@
 static const CommandLink links[] = {
     {"model-cli", "model", NULL, NULL},
     {"rag-cli", NULL, "rag ingest search ask embed rerank index", "rag"},
+    {"ingest-cli", "ingest-banks", NULL, NULL},
     {"mlx_lm", NULL, NULL, NULL},
     {"mlx_lm.benchmark", "benchmark", NULL, NULL},
     {"mlx_lm.cache_prompt", "cache-prompt", NULL, NULL},
