@@ -50,6 +50,8 @@ const Command *const all_commands[] = {&generate_command,
                                        &perplexity_command,
                                        &benchmark_command,
                                        &evaluate_command,
+                                       &data_prepare_command,
+                                       &data_inspect_command,
                                        &commands_command,
                                        NULL};
 

@@ -196,6 +196,26 @@ DxStep dx_replace(const char *key, const char *old, const char *by, int64_t coun
 /* The file that `key` names, in `folder` (NULL: where we are), as bytes under `to`. */
 DxStep dx_load_file(const char *key, const char *folder, const char *to, Error *err);
 
+/* ---- duplicates ---------------------------------------------------------------------- */
+
+/* What is compared of a text: its exact words, and the least hashes of its runs of five
+ * words (MinHash), whose agreement estimates the Jaccard similarity of two texts. */
+enum { DX_SKETCH_HASHES = 128 };
+typedef struct DxSketch {
+    uint64_t exact[2];
+    uint32_t least[DX_SKETCH_HASHES];
+} DxSketch;
+void dx_sketch(const char *text, size_t length, DxSketch *sketch);
+double dx_sketch_similarity(const DxSketch *a, const DxSketch *b); /* 0 to 1 */
+
+typedef struct DxDuplicates DxDuplicates;
+/* Texts of at least this similarity are duplicates; 1: those of the same words only. */
+DxDuplicates *dx_duplicates_new(double similarity);
+/* The number of the text that this one repeats; -1 when it is new, and then it gets the
+ * next number, from 0. *exactly (may be NULL): it has the same words. */
+int64_t dx_duplicates_add(DxDuplicates *duplicates, const DxSketch *sketch, bool *exactly);
+void dx_duplicates_free(DxDuplicates *duplicates); /* NULL ok */
+
 /* ---- buffers: samples by index -------------------------------------------------- */
 
 typedef struct DxBuffer DxBuffer;
