@@ -52,6 +52,7 @@ const Command *const all_commands[] = {&generate_command,
                                        &evaluate_command,
                                        &data_prepare_command,
                                        &data_inspect_command,
+                                       &train_plot_command,
                                        &commands_command,
                                        NULL};
 
@@ -79,14 +80,15 @@ static void help(const CommandLink *link, FILE *out) {
           out);
 }
 
-/* The command whose name is the first word or the first two; *used says how
- * many words that took. */
+/* The command whose name is the first two words, else the first; *used says how many
+ * words that took. */
 static const Command *find_command(int count, char **words, int *used) {
+    const Command *found = NULL;
     for (size_t i = 0; all_commands[i]; i++) {
         const char *name = all_commands[i]->name, *space = strchr(name, ' ');
         if (!space && strcmp(words[0], name) == 0) {
             *used = 1;
-            return all_commands[i];
+            found = all_commands[i];
         }
         if (space && count > 1 && strlen(words[0]) == (size_t)(space - name) &&
             strncmp(words[0], name, (size_t)(space - name)) == 0 &&
@@ -95,7 +97,7 @@ static const Command *find_command(int count, char **words, int *used) {
             return all_commands[i];
         }
     }
-    return NULL;
+    return found;
 }
 
 /* What follows a first word that only begins commands: "model". */
