@@ -133,7 +133,12 @@ static void free_documents(void *self) {
 /* ---- cutting
  * -------------------------------------------------------------------------------------- */
 
-/* Where each token ends, as the chunker asks for it. */
+static bool is_gap(char c) {
+    return c == ' ' || c == '\n' || c == '\t';
+}
+
+/* Where each token ends, as the chunker asks for it; without a tokenizer, each word. The text
+ * ends with its length, not with a NUL. */
 static bool token_ends(void *context, const char *text, size_t length, size_t **ends, size_t *count,
                        Error *err) {
     const TextTokenizer *tokenizer = context;
@@ -141,12 +146,9 @@ static bool token_ends(void *context, const char *text, size_t length, size_t **
     *ends = base_try_alloc(length + 1, sizeof **ends, err);
     if (!*ends) return false;
     if (!tokenizer) {
-        for (size_t at = 0; at < length;) {
-            size_t space = strspn(text + at, " \n\t"), word = strcspn(text + at + space, " \n\t");
-            at = BASE_MIN(at + space + word, length);
-            if (word) (*ends)[(*count)++] = at;
-            if (space + word == 0) at++; /* a NUL */
-        }
+        for (size_t at = 0; at < length; at++)
+            if (!is_gap(text[at]) && (at + 1 == length || is_gap(text[at + 1])))
+                (*ends)[(*count)++] = at + 1;
         return true;
     }
     TextEncoding encoding = {0};

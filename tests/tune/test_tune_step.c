@@ -1,6 +1,6 @@
-/* Losses, gradients and whole runs against tests/golden/lora (PEFT 0.21.0 on
- * transformers 5.17.0, float32), gradients against finite differences, and the losses
- * of preferences and divergences against numbers of numpy 2. */
+/* Losses, gradients and runs against tests/golden/lora: golden.safetensors is of PEFT 0.21.0
+ * on transformers 5.17.0 in float32; sgd_states.safetensors of tests/parity/lora_states.py,
+ * PEFT 0.21.2 on transformers 5.24.0 in float64. */
 #include "tune/step.h"
 
 #include "hub/folder.h"
@@ -9,7 +9,11 @@
 
 #include <math.h>
 
-enum { STEPS = 12, ROWS = 2, WIDTH = 25 };
+/* SGD at rate 0.5 multiplies rounding about threefold a step from step 5 on: PEFT's own
+ * float64 run is 3e-5 from its float32 run at step 8 and 2e-4 at step 11. A run on its own is
+ * held to the golden one as far as that is known; after that each step is held to PEFT's loss
+ * and gradient at one and the same state. */
+enum { STEPS = 12, SGD_STEPS = 8, VALUES = 18, ROWS = 2, WIDTH = 25 };
 
 static mlx_array golden_part;
 static const char *golden_name;
@@ -93,10 +97,10 @@ static char *peft_name(const char *before, const char *name) {
 }
 
 /* |ours' - theirs| / |theirs| */
-static double distance(mlx_array ours, const char *before, const char *name) {
+static double distance(mlx_array ours, const char *file, const char *before, const char *name) {
     char *theirs = peft_name(before, name);
     size_t count;
-    float *expected = golden("golden.safetensors", theirs, &count);
+    float *expected = golden(file, theirs, &count);
     float *data = base_alloc(count * sizeof *data);
     assert_true(mx_copy_f32(mx_contiguous(mx_swapaxes(ours, 0, 1)), data, count));
     double difference = 0, norm = 0;
@@ -110,11 +114,11 @@ static double distance(mlx_array ours, const char *before, const char *name) {
     return sqrt(difference / norm);
 }
 
-static void run_against_golden(const char *name, double rate, TuneStepOptions options) {
+static void run_against_golden(const char *name, double rate, int steps, TuneStepOptions options) {
     Error err = {0};
     TuneModel *model = open_peft();
     const size_t count = tune_model_count(model);
-    assert_int_equal(count, 18);
+    assert_int_equal(count, VALUES);
     TuneSchedule schedule = tune_schedule_constant(rate);
     TuneOptimizer *optimizer = tune_optimizer_new(name, NULL, &schedule, count, &err);
     char *losses_name =
@@ -124,10 +128,10 @@ static void run_against_golden(const char *name, double rate, TuneStepOptions op
     mx_scope outer = mx_open();
     size_t n;
     float *losses = golden("golden.safetensors", losses_name, &n);
-    for (int step = 0; step < STEPS; step++) {
+    for (int step = 0; step < steps; step++) {
         mx_scope s = mx_open();
         TuneBatch batch = golden_batch(step);
-        mlx_array grads[18], values[18];
+        mlx_array grads[VALUES], values[VALUES];
         TuneLoss loss;
         if (!tune_gradients(model, &batch, &options, grads, &loss, &err))
             fail_msg("%s", err.message);
@@ -136,16 +140,18 @@ static void run_against_golden(const char *name, double rate, TuneStepOptions op
             grads[i] = mx_mul_scalar(grads[i], 1 / loss.targets);
             values[i] = tune_model_value(model, i);
             if (step == 0)
-                assert_true(distance(grads[i], "grad_step0.", tune_model_name(model, i)) < 1e-4);
+                assert_true(distance(grads[i], "golden.safetensors", "grad_step0.",
+                                     tune_model_name(model, i)) < 1e-5);
         }
-        mlx_array updated[18];
+        mlx_array updated[VALUES];
         assert_true(tune_optimizer_update(optimizer, values, grads, updated, &err));
         for (size_t i = 0; i < count; i++) tune_model_set(model, i, updated[i]);
         tune_batch_free(&batch);
         mx_drop(s);
     }
-    for (size_t i = 0; i < count; i++)
-        assert_true(distance(tune_model_value(model, i), before, tune_model_name(model, i)) < 1e-3);
+    for (size_t i = 0; steps == STEPS && i < count; i++)
+        assert_true(distance(tune_model_value(model, i), "golden.safetensors", before,
+                             tune_model_name(model, i)) < 1e-3);
     free(losses);
     mx_drop(outer);
     free(before);
@@ -154,25 +160,74 @@ static void run_against_golden(const char *name, double rate, TuneStepOptions op
     tune_model_close(model);
 }
 
-static void test_a_run_with_sgd_gives_the_golden_losses_gradients_and_adapter(void **state) {
+static void test_a_run_with_sgd_gives_the_golden_losses_and_gradients(void **state) {
     (void)state;
-    run_against_golden("sgd", 0.5, (TuneStepOptions){0});
+    run_against_golden("sgd", 0.5, SGD_STEPS, (TuneStepOptions){0});
 }
 
 static void test_a_run_with_adam_gives_the_golden_losses_and_adapter(void **state) {
     (void)state;
-    run_against_golden("adam", 1e-3, (TuneStepOptions){0});
+    run_against_golden("adam", 1e-3, STEPS, (TuneStepOptions){0});
+}
+
+static float *state_part(int step, const char *before, const char *name, size_t *count) {
+    char *prefix = base_format("step%d.%s", step, before), *full = peft_name(prefix, name);
+    float *data = golden("sgd_states.safetensors", full, count);
+    free(full);
+    free(prefix);
+    return data;
+}
+
+static void test_later_states_of_the_run_have_pefts_loss_and_gradients(void **state) {
+    (void)state;
+    static const int steps[] = {4, 8, 11};
+    Error err = {0};
+    TuneModel *model = open_peft();
+    for (size_t k = 0; k < BASE_COUNT(steps); k++) {
+        mx_scope s = mx_open();
+        size_t count;
+        for (size_t i = 0; i < VALUES; i++) {
+            mlx_array now = tune_model_value(model, i); /* theirs is [out, in] */
+            const int shape[] = {mx_dim(now, 1), mx_dim(now, 0)};
+            float *data = state_part(steps[k], "", tune_model_name(model, i), &count);
+            assert_int_equal(count, mx_size(now));
+            mlx_array theirs = mx_from_f32(data, shape, 2);
+            tune_model_set(model, i, mx_contiguous(mx_swapaxes(theirs, 0, 1)));
+            free(data);
+        }
+        TuneBatch batch = golden_batch(steps[k]);
+        mlx_array grads[VALUES];
+        TuneLoss loss;
+        if (!tune_gradients(model, &batch, &(TuneStepOptions){0}, grads, &loss, &err))
+            fail_msg("%s", err.message);
+        char *name = base_format("step%d.loss", steps[k]);
+        float *expected = golden("sgd_states.safetensors", name, &count);
+        assert_float_equal(loss.sum / loss.targets, *expected, 5e-6);
+        for (size_t i = 0; i < VALUES; i++) {
+            char *before = base_format("step%d.grad.", steps[k]);
+            double off = distance(mx_mul_scalar(grads[i], 1 / loss.targets),
+                                  "sgd_states.safetensors", before, tune_model_name(model, i));
+            assert_true(off < 1e-5);
+            free(before);
+        }
+        free(expected);
+        free(name);
+        tune_batch_free(&batch);
+        mx_drop(s);
+    }
+    tune_model_close(model);
 }
 
 static void test_checkpointing_changes_no_number(void **state) {
     (void)state;
-    run_against_golden("sgd", 0.5, (TuneStepOptions){.checkpoint = true});
+    run_against_golden("sgd", 0.5, SGD_STEPS, (TuneStepOptions){.checkpoint = true});
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_run_with_sgd_gives_the_golden_losses_gradients_and_adapter),
+        cmocka_unit_test(test_a_run_with_sgd_gives_the_golden_losses_and_gradients),
         cmocka_unit_test(test_a_run_with_adam_gives_the_golden_losses_and_adapter),
+        cmocka_unit_test(test_later_states_of_the_run_have_pefts_loss_and_gradients),
         cmocka_unit_test(test_checkpointing_changes_no_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
