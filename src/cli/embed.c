@@ -89,7 +89,7 @@ typedef struct RerankArguments {
 #define ARGUMENTS RerankArguments
 
 static const Option rerank_options[] = {
-    OPTION_REQUIRED("model", NULL, MODEL, model, "MODEL", "folder or hub id of a cross-encoder"),
+    OPTION_REQUIRED("model", NULL, MODEL, model, "MODEL", "folder or hub id of a reranker"),
     OPTION_REQUIRED("query", "q", TEXT, query, "TEXT", "what the texts should answer"),
     OPTION("file", NULL, TEXT, file, NULL, "FILE",
            "take the lines of this file; - is standard input"),

@@ -24,7 +24,7 @@ static const Option option_table[] = {
     OPTION("model-id", NULL, MODEL, model, NULL, "MODEL",
            "language model; without it the answers quote the documents"),
     OPTION("reranker-id", NULL, MODEL, reranker, NULL, "MODEL",
-           "cross-encoder that orders the passages anew"),
+           "reranker that orders the passages anew"),
     OPTION("top-k", "k", INT, top_k, "5", "K", "passages for an answer"),
     OPTION("max-tokens", "m", INT, max_tokens, "512", "N", "tokens of an answer at most"),
     OPTION("no-reranker", NULL, FLAG, no_reranker, NULL, NULL, "leave --reranker-id out"),

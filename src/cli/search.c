@@ -39,7 +39,7 @@ typedef struct SearchArguments {
         OPTION("mmr", NULL, REAL, mmr, "1", "X",                                                   \
                "share of relevance, the rest is being unlike the passages above; 1: off"),         \
         OPTION("reranker", NULL, MODEL, reranker, NULL, "MODEL",                                   \
-               "cross-encoder that orders the best anew"),                                         \
+               "reranker that orders the best anew"),                                              \
         OPTION("rerank-candidates", NULL, INT, rerank_candidates, "20", "N", "how many it reads"), \
         OPTION("threshold", NULL, REAL, threshold, "0", "X",                                       \
                "cosine under which nothing is relevant; 0: the embedder's own"),                   \

@@ -10,7 +10,7 @@
  *     lm_generate(model, ids, count, &options, &stats, &err);
  *
  * Four things live here: language models with generation (LmModel, LmCache),
- * sentence embedders (LmEmbedder), cross-encoders (LmReranker), and the raw
+ * sentence embedders (LmEmbedder), rerankers (LmReranker), and the raw
  * outputs of a model for comparison (lm_inspect_*). All numbers agree with
  * mlx-lm and sentence-transformers. An object may be used by one thread at a
  * time, by any thread. */
@@ -213,12 +213,14 @@ bool lm_embedder_encode(LmEmbedder *embedder, const char *const *texts, size_t c
 
 /* ---- rerankers -------------------------------------------------------------- */
 
-/* A BERT-family cross-encoder with one label. */
+/* A BERT-family cross-encoder with one label, or a language model that judges:
+ * Qwen3-Reranker, mxbai-rerank v2. */
 typedef struct LmReranker LmReranker;
 LmReranker *lm_reranker_open(const char *folder, const LmOpenOptions *options, Error *err);
 void lm_reranker_close(LmReranker *reranker); /* NULL ok */
-/* scores[i]: the raw logit of documents[i] for the query; a sigmoid gives [0, 1].
- * Documents are cut to fit, queries to 3/4 of the limit. */
+/* scores[i]: the raw logit of documents[i] for the query (of a judge: the one of "yes"
+ * less the one of "no"); a sigmoid gives [0, 1]. Documents are cut to fit, queries to
+ * 3/4 of the limit. */
 bool lm_reranker_score(LmReranker *reranker, const char *query, const char *const *documents,
                        size_t count, float *scores, Error *err);
 

@@ -1,5 +1,7 @@
-/* Cross-encoders: a query and a document in one text, one score out. */
+/* Cross-encoders: a query and a document in one text, one score out. A folder with
+ * a language model is a judge's. */
 #include "lm/encoding.h"
+#include "lm/judge.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -7,10 +9,29 @@
 struct LmReranker {
     EncoderModel model;
     int max_tokens;
+    LmJudge *judge; /* instead of the encoder, or NULL */
 };
 
+/* Whether the folder's configuration is a language model's; *err when it is none's. */
+static bool is_decoder(const char *folder, bool *decoder, Error *err) {
+    json_t *config = hub_config_load(folder, err);
+    if (!config) return false;
+    ModelKind kind = model_kind(config, err);
+    json_decref(config);
+    *decoder = kind == MODEL_DECODER;
+    return kind != MODEL_UNKNOWN || base_error_context(err, "%s", folder);
+}
+
 LmReranker *lm_reranker_open(const char *folder, const LmOpenOptions *options, Error *err) {
+    bool decoder = false;
+    if (!is_decoder(folder, &decoder, err)) return NULL;
     LmReranker *reranker = base_calloc(1, sizeof *reranker);
+    if (decoder) {
+        reranker->judge = lm_judge_open(folder, options, err);
+        if (reranker->judge) return reranker;
+        free(reranker);
+        return NULL;
+    }
     if (!lm_encoder_open(&reranker->model, folder, options, err)) {
         free(reranker);
         return NULL;
@@ -28,7 +49,10 @@ LmReranker *lm_reranker_open(const char *folder, const LmOpenOptions *options, E
 
 void lm_reranker_close(LmReranker *reranker) {
     if (!reranker) return;
-    lm_encoder_close(&reranker->model);
+    if (reranker->judge)
+        lm_judge_close(reranker->judge);
+    else
+        lm_encoder_close(&reranker->model);
     free(reranker);
 }
 
@@ -66,6 +90,7 @@ bool lm_reranker_score(LmReranker *r, const char *query, const char *const *docu
                        float *scores, Error *err) {
     size_t query_bytes;
     if (count == 0) return true;
+    if (r->judge) return lm_judge_score(r->judge, query, documents, count, scores, err);
     if (!query_length(r, query, &query_bytes, err)) return false;
     TextEncodeOptions options = {.add_special = true,
                                  .max_length = (size_t)r->max_tokens,

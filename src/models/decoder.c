@@ -183,16 +183,25 @@ bool model_decoder_caps_logits(const Decoder *decoder) {
     return decoder->logit_softcap > 0;
 }
 
+/* A factor and a cap. */
+static mlx_array bound(const Decoder *d, mlx_array logits) {
+    logits = mx_mul_scalar(logits, d->logit_scale);
+    if (!(d->logit_softcap > 0)) return logits;
+    return mx_mul_scalar(mx_tanh(mx_mul_scalar(logits, 1 / d->logit_softcap)), d->logit_softcap);
+}
+
 mlx_array model_decoder_head(const Decoder *d, mlx_array hidden) {
     mx_scope s = mx_open();
-    mlx_array logits =
-        d->tied ? nn_embedding_as_linear(&d->embed, hidden) : nn_linear(&d->head, hidden);
-    logits = mx_mul_scalar(logits, d->logit_scale);
-    if (d->logit_softcap > 0) {
-        logits =
-            mx_mul_scalar(mx_tanh(mx_mul_scalar(logits, 1 / d->logit_softcap)), d->logit_softcap);
-    }
-    return mx_close(s, logits);
+    return mx_close(s, bound(d, d->tied ? nn_embedding_as_linear(&d->embed, hidden)
+                                        : nn_linear(&d->head, hidden)));
+}
+
+mlx_array model_decoder_head_some(const Decoder *d, mlx_array hidden, mlx_array tokens) {
+    mx_scope s = mx_open();
+    if (!d->tied) return mx_close(s, bound(d, nn_linear_some(&d->head, hidden, tokens)));
+    mlx_array rows = mx_cast(nn_embedding(&d->embed, tokens), MLX_FLOAT32);
+    mlx_array logits = mx_matmul(mx_cast(hidden, MLX_FLOAT32), mx_swapaxes(rows, 0, 1));
+    return mx_close(s, bound(d, logits));
 }
 
 int model_decoder_layers(const Decoder *decoder) {

@@ -41,6 +41,8 @@ mlx_array model_decoder_hidden(const Decoder *decoder, mlx_array ids, KvCache *c
 bool model_decoder_caps_logits(const Decoder *decoder);
 /* Hidden states [..., D] -> logits [..., V]. */
 mlx_array model_decoder_head(const Decoder *decoder, mlx_array hidden);
+/* The logits of some tokens only, int32 [n], in float32: [..., n]. */
+mlx_array model_decoder_head_some(const Decoder *decoder, mlx_array hidden, mlx_array tokens);
 
 /* The same one block at a time, for who wants to run blocks again, or others' weights
  * in them. What a pass holds belongs to the scope that was open when it began. */
@@ -48,7 +50,7 @@ typedef struct DecoderPass {
     const Decoder *decoder;
     KvCache *caches;
     mlx_array places; /* int32 [B, L]: each token's place in its document; {0}: as they lie */
-    int text_length; /* tokens of the whole text, which some rotations depend on */
+    int text_length;  /* tokens of the whole text, which some rotations depend on */
     Mask full, sliding, chunked;
 } DecoderPass;
 /* segments int32 [B, L], or {0}: the document that each token belongs to; it sees what

@@ -100,6 +100,19 @@ mlx_array nn_linear(const Linear *layer, mlx_array x) {
     return layer->bias.ctx ? mx_add(y, layer->bias) : y;
 }
 
+mlx_array nn_linear_some(const Linear *layer, mlx_array x, mlx_array outputs) {
+    mlx_array rows; /* [n, in] */
+    if (layer->quant.group_size) {
+        mlx_array biases = layer->biases.ctx ? mx_take(layer->biases, outputs, 0) : layer->biases;
+        rows = mx_dequantize(mx_take(layer->weight, outputs, 0), mx_take(layer->scales, outputs, 0),
+                             biases, layer->quant);
+    } else {
+        rows = mx_swapaxes(mx_take(layer->weight, outputs, 1), 0, 1);
+    }
+    mlx_array y = mx_matmul(mx_cast(x, MLX_FLOAT32), mx_swapaxes(mx_cast(rows, MLX_FLOAT32), 0, 1));
+    return layer->bias.ctx ? mx_add(y, mx_take(layer->bias, outputs, 0)) : y;
+}
+
 Embedding nn_embedding_load(NnParams *params, int count, int dims, const char *format, ...) {
     char path[NN_PATH], name[NN_PATH + 16];
     NN_FORMAT(path, format);

@@ -82,10 +82,10 @@ mlx_array nn_dropout_key(Dropout *dropout);
 /* What an adapter adds to a module (Hu et al., 2021): y + scale (drop(x) a) b. The
  * tree owns the struct; a trainer exchanges its arrays between passes. */
 typedef struct Lora {
-    mlx_array a, b;     /* [in, r], [r, out]; experts [E, r, in], [E, out, r]; {0}: none */
-    mlx_array m;        /* DoRA (Liu et al., 2024): rows of W + scale b'a' have length m [out] */
-    mlx_array lengths;  /* DoRA: of W's rows, [out], float32 */
-    mlx_array factor;   /* m over the adapted rows' length when nothing trains, else {0} */
+    mlx_array a, b;    /* [in, r], [r, out]; experts [E, r, in], [E, out, r]; {0}: none */
+    mlx_array m;       /* DoRA (Liu et al., 2024): rows of W + scale b'a' have length m [out] */
+    mlx_array lengths; /* DoRA: of W's rows, [out], float32 */
+    mlx_array factor;  /* m over the adapted rows' length when nothing trains, else {0} */
     float scale;
     Dropout *dropout; /* NULL: none; borrowed */
     mlx_array key;    /* of the last dropout; owned by the tree */
@@ -111,8 +111,8 @@ mlx_array nn_module_lengths(const NnModule *module);
 typedef struct Linear {
     mlx_array weight; /* dense: transposed, [in, out]; packed: [out, in bits/32] */
     mlx_array scales, biases, bias;
-    MxQuant quant; /* group_size 0: dense */
-    bool rounds;   /* its inputs, as the weights are */
+    MxQuant quant;    /* group_size 0: dense */
+    bool rounds;      /* its inputs, as the weights are */
     NnModule *module; /* with its adapter */
 } Linear;
 
@@ -124,6 +124,8 @@ Linear nn_linear_load(NnParams *params, int in, int out, bool has_bias, const ch
 Linear nn_linear_load_transposed(NnParams *params, int in, int out, bool has_bias,
                                  const char *format, ...) BASE_PRINTF(5, 6);
 mlx_array nn_linear(const Linear *layer, mlx_array x); /* [..., in] -> [..., out] */
+/* Only some of the outputs, int32 [n]: [..., n] in float32, without adapters. */
+mlx_array nn_linear_some(const Linear *layer, mlx_array x, mlx_array outputs);
 
 typedef struct Embedding {
     mlx_array weight, scales, biases; /* [count, dims], or packed */
@@ -160,7 +162,7 @@ mlx_array nn_norm(const Norm *norm, mlx_array x); /* over the last axis */
 typedef struct SwitchLinear {
     mlx_array weight; /* dense: [E, out, in]; packed: [E, out, in bits/32] */
     mlx_array scales, biases, bias;
-    MxQuant quant; /* group_size 0: dense */
+    MxQuant quant;    /* group_size 0: dense */
     NnModule *module; /* NULL: no adapter stands on it */
 } SwitchLinear;
 /* <path>.weight [experts, out, in] (with .scales and .biases when packed),

@@ -94,7 +94,7 @@ bool rag_embedder_open(const char *folder, RagEmbedder *embedder, Error *err);
 void rag_embedder_close(RagEmbedder *embedder);
 bool rag_generator_open(const char *folder, RagGenerator *generator, Error *err);
 void rag_generator_close(RagGenerator *generator);
-bool rag_reranker_open(const char *folder, RagReranker *reranker, Error *err); /* cross-encoders */
+bool rag_reranker_open(const char *folder, RagReranker *reranker, Error *err);
 void rag_reranker_close(RagReranker *reranker);
 
 /* ---- the index file ------------------------------------------------------ */
