@@ -14,6 +14,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "rag/dense.h"
 #include "rag/filter.h"
 #include "rag/fusion.h"
 #include "rag/match.h"
@@ -59,25 +60,17 @@ static bool embed_query(Search *s, const RagEmbedder *embedder, const char *quer
     return true;
 }
 
-/* On a connection of its own, so that it can run beside the lexical search. */
-static bool search_dense(Search *s, RagSearch *result, Error *err) {
+/* The best by the rounded vectors, put in order by the exact ones. */
+static bool finish_dense(Search *s, RagDense *dense, RagSearch *result, Error *err) {
     double started = base_now();
-    RagIndex *twin = rag_store_twin(s->index, err);
-    RagMatrix matrix = {0};
-    bool ok = twin && rag_store_run(twin, "BEGIN", err) && rag_matrix_open(twin, &matrix, err);
-    if (ok) {
-        size_t wide = s->candidates * RESCORE_FACTOR;
-        s->dense = base_calloc(wide, sizeof *s->dense);
-        ok = rag_matrix_search(&matrix, s->vector, s->filter.allowed, s->filter.bits, s->dense,
-                               wide, &s->n_dense, err) &&
-             rag_store_rescore(twin, s->vector, s->dense, s->n_dense, err);
-        rag_scored_sort(s->dense, s->n_dense);
-        s->n_dense = BASE_MIN(s->n_dense, s->candidates);
-        if (ok && s->n_dense) result->best_cosine = s->dense[0].score;
-    }
-    rag_matrix_close(&matrix);
-    rag_index_close(twin);
-    result->dense_seconds = base_now() - started;
+    size_t width = s->candidates * RESCORE_FACTOR;
+    s->dense = base_calloc(width, sizeof *s->dense);
+    bool ok = rag_dense_end(dense, s->dense, &s->n_dense, err) &&
+              rag_store_rescore(s->index, s->vector, s->dense, s->n_dense, err);
+    rag_scored_sort(s->dense, s->n_dense);
+    s->n_dense = BASE_MIN(s->n_dense, s->candidates);
+    if (ok && s->n_dense) result->best_cosine = s->dense[0].score;
+    result->dense_seconds += base_now() - started;
     return ok;
 }
 
@@ -165,29 +158,36 @@ static bool search_lexical(Search *s, size_t n_rows, RagSearch *result, Error *e
 typedef struct Halves {
     Search *search;
     RagSearch *result;
+    RagDense *dense; /* NULL: words only */
     size_t n_rows;
-    bool dense, ok[2];
-    Error errors[2];
+    bool words_ok;
+    Error words_err;
 } Halves;
 
-/* Half 0 is dense, half 1 lexical; each touches only its part of the search. */
+/* One item a thread: the first looks for the words, all for the vectors, the first
+ * when it is done with the words. */
 static void run_halves(void *context, size_t begin, size_t end, int thread) {
     Halves *h = context;
-    (void)thread;
-    for (size_t half = begin; half < end; half++)
-        h->ok[half] = half ? search_lexical(h->search, h->n_rows, h->result, &h->errors[1])
-                           : !h->dense || search_dense(h->search, h->result, &h->errors[0]);
+    for (size_t item = begin; item < end; item++) {
+        if (!item) h->words_ok = search_lexical(h->search, h->n_rows, h->result, &h->words_err);
+        if (h->dense) rag_dense_help(h->dense, thread);
+    }
 }
 
 static bool search_both(Search *s, bool dense, size_t n_rows, RagSearch *result, Error *err) {
-    Halves halves = {.search = s, .result = result, .n_rows = n_rows, .dense = dense};
-    base_parallel_for(2, 1, run_halves, &halves);
-    for (size_t i = 0; i < 2; i++)
-        if (!halves.ok[i]) {
-            base_fail(err, halves.errors[i].code, "%s", halves.errors[i].message);
-            return halves.errors[i].hint[0] ? base_hint(err, "%s", halves.errors[i].hint) : false;
-        }
-    return true;
+    double started = base_now();
+    Halves halves = {.search = s, .result = result, .n_rows = n_rows};
+    if (dense) {
+        halves.dense = rag_dense_begin(s->index, s->vector, s->filter.allowed, s->filter.bits,
+                                       s->candidates * RESCORE_FACTOR, err);
+        if (!halves.dense) return false;
+    }
+    base_parallel_for(dense ? (size_t)base_threads() : 1, 1, run_halves, &halves);
+    if (dense) result->dense_seconds = base_now() - started;
+    bool ok = !dense || finish_dense(s, halves.dense, result, err);
+    if (!ok || halves.words_ok) return ok;
+    base_fail(err, halves.words_err.code, "%s", halves.words_err.message);
+    return halves.words_err.hint[0] ? base_hint(err, "%s", halves.words_err.hint) : false;
 }
 
 /* ---- hits ------------------------------------------------------------------------- */

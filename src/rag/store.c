@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "rag/dense.h"
 #include "rag/words.h"
 
 static const char schema[] =
@@ -332,6 +333,7 @@ RagIndex *rag_store_twin(const RagIndex *index, Error *err) {
 void rag_index_close(RagIndex *index) {
     if (!index) return;
     rag_matrix_release(index);
+    rag_resident_free(index->resident);
     if (index->db && index->mode != RAG_READ) {
         /* One plain file again, readable from a read-only folder. Another reader
          * may hold it; then the log stays, which is as safe. */

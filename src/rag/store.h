@@ -15,10 +15,13 @@
 #include "rag/chunk.h"
 #include "rag/document.h"
 #include "rag/rag.h"
+#include "rag/scan.h"
 
 #define RAG_SCHEMA_VERSION 1
 #define RAG_APPLICATION_ID 0x4D585247 /* "MXRG" */
 #define RAG_SEGMENT_ROWS 1024
+
+typedef struct RagResident RagResident; /* dense.c */
 
 struct RagIndex {
     sqlite3 *db;
@@ -27,6 +30,7 @@ struct RagIndex {
     size_t dim;
     sqlite3_blob *segment; /* open for writing, or NULL */
     int64_t segment_id;
+    RagResident *resident; /* what a handle for reading keeps of the segments, or NULL */
 };
 
 /* What failed, in one line that names the file. Returns false. */
@@ -87,27 +91,15 @@ typedef struct RagMatrix {
     RagIndex *index; /* borrowed */
     size_t n_segments, dim;
     sqlite3_blob *blob;
-    uint8_t *bytes;      /* of the segment read last */
-    const float *scales; /* into bytes; not above 0 for a free row */
+    uint8_t *own;        /* room for one segment */
+    const float *scales; /* of the segment read last; not above 0 for a free row */
     const int8_t *rows;
 } RagMatrix;
 
 bool rag_matrix_open(RagIndex *index, RagMatrix *matrix, Error *err);
-bool rag_matrix_read(RagMatrix *matrix, size_t segment, Error *err);
+/* into: where its rag_segment_bytes go, 4-byte aligned; NULL: room of the matrix. */
+bool rag_matrix_read(RagMatrix *matrix, size_t segment, uint8_t *into, Error *err);
 void rag_matrix_close(RagMatrix *matrix);
-
-typedef struct RagScored {
-    int64_t chunk;
-    double score;
-} RagScored;
-
-/* The `count` best by approximate cosine, greatest first, ties by chunk id.
- * allowed: one bit for each chunk id (bit 0 unused), or NULL for all. */
-bool rag_matrix_search(RagMatrix *matrix, const float *query, const uint8_t *allowed,
-                       size_t allowed_bits, RagScored *best, size_t count, size_t *found,
-                       Error *err);
-/* Sorts by score, greatest first, ties by smaller chunk. */
-void rag_scored_sort(RagScored *scored, size_t count);
 
 /* The exact cosine of some chunks; score becomes it. A chunk that is gone (an
  * ingest going on beside) gets -1. */

@@ -75,7 +75,7 @@ static bool check_segments(RagIndex *index, Error *err) {
     bool ok = s != NULL;
     for (size_t slot = 0; ok && slot < matrix.n_segments * RAG_SEGMENT_ROWS; slot++) {
         size_t r = slot % RAG_SEGMENT_ROWS;
-        if (r == 0) ok = rag_matrix_read(&matrix, slot / RAG_SEGMENT_ROWS, err);
+        if (r == 0) ok = rag_matrix_read(&matrix, slot / RAG_SEGMENT_ROWS, NULL, err);
         if (!ok) break;
         float scale = matrix.scales[r];
         const int8_t *row = matrix.rows + r * matrix.dim;

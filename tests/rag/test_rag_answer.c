@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "rag/dense.h"
 #include "rag/evidence.h"
 #include "rag/fake.h"
 #include "rag/fusion.h"
@@ -297,6 +298,15 @@ static void test_answer_without_any_model(void **state) {
     rag_search_free(&found);
 }
 
+static void dense_search(RagIndex *index, const float *query, const uint8_t *allowed, size_t bits,
+                         RagScored *best, size_t width, size_t *found) {
+    Error err = {0};
+    RagDense *dense = rag_dense_begin(index, query, allowed, bits, width, &err);
+    assert_non_null(dense);
+    rag_dense_help(dense, 0);
+    assert_true(rag_dense_end(dense, best, found, &err));
+}
+
 /* int8 rows find what a plain scan of the exact vectors finds. */
 static void test_matrix_search_agrees_with_a_plain_scan(void **state) {
     (void)state;
@@ -326,11 +336,8 @@ static void test_matrix_search_agrees_with_a_plain_scan(void **state) {
             plain[r].score += (double)query[i] * exact[r * FAKE_DIM + i];
     }
     rag_scored_sort(plain, ROWS);
-    RagMatrix matrix;
     size_t n = 0, found = 0;
-    assert_true(rag_matrix_open(index_, &matrix, &err));
-    assert_int_equal(matrix.n_segments, 3);
-    assert_true(rag_matrix_search(&matrix, query, NULL, 0, best, TOP * 2, &n, &err));
+    dense_search(index_, query, NULL, 0, best, TOP * 2, &n);
     assert_int_equal(n, TOP * 2);
     assert_int_equal(best[0].chunk, 43);
     assert_float_equal(best[0].score, 1, 0.02);
@@ -340,12 +347,52 @@ static void test_matrix_search_agrees_with_a_plain_scan(void **state) {
     uint8_t *allowed = base_calloc(ROWS / 8 + 2, 1);
     allowed[78 / 8] |= (uint8_t)(1 << 78 % 8); /* the free one */
     allowed[500 / 8] |= (uint8_t)(1 << 500 % 8);
-    assert_true(rag_matrix_search(&matrix, query, allowed, ROWS, best, TOP, &n, &err));
+    dense_search(index_, query, allowed, ROWS, best, TOP, &n);
     assert_int_equal(n, 1);
     assert_int_equal(best[0].chunk, 500);
-    rag_matrix_close(&matrix);
     free(allowed);
     free(exact);
+}
+
+static void expect_best(RagIndex *index, const char *query, const char *name) {
+    Error err = {0};
+    RagSearch found;
+    if (!rag_search(index, &embedder, query, &(RagSearchOptions){.mode = RAG_DENSE}, &found, &err))
+        fail_msg("%s", err.message);
+    assert_true(found.n_hits > 0);
+    assert_string_equal(base_path_name(found.hits[0].document), name);
+    rag_search_free(&found);
+}
+
+/* A handle that is asked again keeps the vectors; what another one writes is found. */
+static void test_a_kept_handle_sees_what_was_written_beside_it(void **state) {
+    (void)state;
+    Error err = {0};
+    RagIndex *reader = rag_index_open(db, RAG_READ, &embedder, &err);
+    assert_non_null(reader);
+    for (int i = 0; i < 3; i++) expect_best(reader, "a single ticket", "ferry.md");
+    char *more = base_path_join(folder, "more");
+    mkdir(more, 0755);
+    fake_write(more, "new.txt", "Whales are seen from the western cliff in June.\n");
+    char *path = base_path_join(more, "new.txt");
+    const char *paths[] = {more};
+    RagIngestReport report;
+    assert_true(rag_ingest(index_, &embedder, paths, 1, &(RagIngestOptions){0}, &report, &err));
+    rag_ingest_report_free(&report);
+    for (int i = 0; i < 3; i++) expect_best(reader, "whales seen from the cliff", "new.txt");
+    unlink(path);
+    assert_true(rag_ingest(index_, &embedder, paths, 1, &(RagIngestOptions){0}, &report, &err));
+    assert_int_equal(report.removed, 1);
+    rag_ingest_report_free(&report);
+    for (int i = 0; i < 3; i++) expect_best(reader, "the lighthouse lamp turns", "lamp.txt");
+    RagSearch found;
+    assert_true(rag_search(reader, &embedder, "whales", &(RagSearchOptions){.mode = RAG_DENSE},
+                           &found, &err));
+    for (size_t i = 0; i < found.n_hits; i++)
+        assert_string_not_equal(base_path_name(found.hits[i].document), "new.txt");
+    rag_search_free(&found);
+    rag_index_close(reader);
+    free(path), free(more);
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -367,6 +414,7 @@ int main(void) {
         T(test_prompt_never_exceeds_the_context),
         T(test_answer_without_any_model),
         T(test_matrix_search_agrees_with_a_plain_scan),
+        T(test_a_kept_handle_sees_what_was_written_beside_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
