@@ -11,8 +11,8 @@
 
 typedef struct RagArguments {
     const char *vdb_path, *model, *reranker, *embedder;
-    OptionInt top_k, max_tokens;
-    bool no_reranker;
+    OptionInt top_k, max_tokens, section;
+    bool no_reranker, rewrite;
 } RagArguments;
 #define ARGUMENTS RagArguments
 
@@ -28,7 +28,13 @@ static const Option option_table[] = {
     OPTION("top-k", "k", INT, top_k, "5", "K", "passages for an answer"),
     OPTION("max-tokens", "m", INT, max_tokens, "512", "N", "tokens of an answer at most"),
     OPTION("no-reranker", NULL, FLAG, no_reranker, NULL, NULL, "leave --reranker-id out"),
+    OPTION("section", NULL, INT, section, "0", "BYTES",
+           "let passages grow to their section, up to so many bytes; 0: off"),
+    OPTION("rewrite", NULL, FLAG, rewrite, NULL, NULL,
+           "the model rewords a question before it is searched, by what was said before"),
 };
+
+enum { MOST_TURNS = 3 };
 
 typedef struct Session {
     const RagArguments *arguments;
@@ -38,6 +44,8 @@ typedef struct Session {
     RagIndex *index;
     char *scratch; /* the index that a vdb.npz was taken into */
     bool has_embedder, has_generator, has_reranker;
+    RagTurn turns[MOST_TURNS]; /* the last ones, oldest first; their texts are owned */
+    size_t n_turns;
 } Session;
 
 static bool open_npz(Session *session, Error *err) {
@@ -62,6 +70,10 @@ static bool open_session(Session *session, Error *err) {
         return base_fail(err, ERROR_INPUT, "--top-k must be between 1 and 1000");
     if (arguments->max_tokens.value < 1 || arguments->max_tokens.value > 1 << 20)
         return base_fail(err, ERROR_INPUT, "--max-tokens must be between 1 and %d", 1 << 20);
+    if (arguments->section.value < 0 || arguments->section.value > 1 << 20)
+        return base_fail(err, ERROR_INPUT, "--section must be between 0 and %d", 1 << 20);
+    if (arguments->rewrite && !arguments->model)
+        return base_fail(err, ERROR_INPUT, "--rewrite needs --model-id");
     if (!base_is_file(path)) {
         base_fail(err, ERROR_INPUT, "%s: no such file", path);
         return base_hint(err, "make one with mlx-rag ingest, or name it with --vdb-path");
@@ -82,7 +94,23 @@ static bool open_session(Session *session, Error *err) {
     return session->has_reranker || !arguments->reranker || arguments->no_reranker;
 }
 
+/* The texts of turns are borrowed by rag_reword and owned here. */
+static void forget_turn(RagTurn *turn) {
+    free((char *)turn->question);
+    free((char *)turn->answer);
+}
+
+static void remember(Session *session, const char *question, const char *answer) {
+    if (session->n_turns == MOST_TURNS) {
+        forget_turn(&session->turns[0]);
+        memmove(session->turns, session->turns + 1, (MOST_TURNS - 1) * sizeof *session->turns);
+        session->n_turns--;
+    }
+    session->turns[session->n_turns++] = (RagTurn){base_strdup(question), base_strdup(answer)};
+}
+
 static void close_session(Session *session) {
+    for (size_t i = 0; i < session->n_turns; i++) forget_turn(&session->turns[i]);
     rag_index_close(session->index);
     if (session->scratch) unlink(session->scratch);
     free(session->scratch);
@@ -115,22 +143,41 @@ static void print_hits(const RagSearch *found) {
     }
 }
 
-static bool answer(Session *session, const char *question, Error *err) {
+/* A question that follows others is searched and answered as it can be understood
+ * alone; what was typed is searched too. */
+static bool find(Session *session, const char *question, RagSearch *found, Error *err) {
     const RagEmbedder *embedder = session->has_embedder ? &session->embedder : NULL;
     RagSearchOptions how = {.top_k = (size_t)session->arguments->top_k.value,
                             .mode = embedder ? RAG_HYBRID : RAG_LEXICAL,
+                            .section_bytes = (size_t)session->arguments->section.value,
                             .reranker = session->has_reranker ? &session->reranker : NULL};
-    RagAnswerOptions write = {.max_tokens = (size_t)session->arguments->max_tokens.value};
+    char *reworded = session->arguments->rewrite ? rag_reword(&session->generator, question,
+                                                              session->turns, session->n_turns, err)
+                                                 : NULL;
+    if (!reworded && err->code != ERROR_NONE) return false;
+    bool follows = reworded && session->n_turns > 0;
+    how.reworded = follows ? question : reworded;
+    if (reworded) printf("Searching: %s\n", reworded);
+    bool good =
+        rag_search(session->index, embedder, follows ? reworded : question, &how, found, err);
+    free(reworded);
+    return good;
+}
+
+static bool answer(Session *session, const char *question, Error *err) {
+    RagAnswerOptions write = {.max_tokens = (size_t)session->arguments->max_tokens.value,
+                              .mark_unsupported = true};
     RagSearch found = {0};
     RagAnswer said = {0};
-    bool good = rag_search(session->index, embedder, question, &how, &found, err);
+    bool good = find(session, question, &found, err);
     if (good && !found.n_hits) {
         puts("No documents retrieved for that question.");
     } else if (good) {
         print_hits(&found);
-        good = rag_answer(&found, embedder, session->has_generator ? &session->generator : NULL,
-                          &write, &said, err);
+        good = rag_answer(&found, session->has_embedder ? &session->embedder : NULL,
+                          session->has_generator ? &session->generator : NULL, &write, &said, err);
         if (good) printf("A: %s\n", said.text);
+        if (good) remember(session, found.query, said.text);
     }
     rag_answer_free(&said);
     rag_search_free(&found);

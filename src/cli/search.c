@@ -9,10 +9,10 @@
 
 typedef struct SearchArguments {
     const char *query, *index, *embedder, *mode, *prefix, *model, *path, *type, *since, *until;
-    const char *reranker;
-    OptionInt top_k, candidates, max_tokens, max_passages, rerank_candidates;
+    const char *reranker, *unsupported;
+    OptionInt top_k, candidates, max_tokens, max_passages, rerank_candidates, section;
     OptionReal threshold, dense_weight, lexical_weight, rank_constant, mmr;
-    bool json, full, verbose;
+    bool json, full, verbose, rewrite;
 } SearchArguments;
 #define ARGUMENTS SearchArguments
 
@@ -41,6 +41,8 @@ typedef struct SearchArguments {
         OPTION("reranker", NULL, MODEL, reranker, NULL, "MODEL",                                   \
                "reranker that orders the best anew"),                                              \
         OPTION("rerank-candidates", NULL, INT, rerank_candidates, "20", "N", "how many it reads"), \
+        OPTION("section", NULL, INT, section, "0", "BYTES",                                        \
+               "let passages grow to their section, up to so many bytes; 0: off"),                 \
         OPTION("threshold", NULL, REAL, threshold, "0", "X",                                       \
                "cosine under which nothing is relevant; 0: the embedder's own"),                   \
         OPTION("json", NULL, FLAG, json, NULL, NULL, "print a JSON object")
@@ -59,6 +61,10 @@ static const Option ask_options[] = {
     OPTION("max-tokens", "m", INT, max_tokens, "0", "N", "tokens of the answer at most; 0: 160"),
     OPTION("max-passages", NULL, INT, max_passages, "0", "N",
            "passages that the model reads; 0: by the model's size"),
+    OPTION("rewrite", NULL, FLAG, rewrite, NULL, NULL,
+           "also search for the question as the model rewords it"),
+    OPTION_CHOICE("unsupported", unsupported, "mark", "mark|drop",
+                  "sentences that no passage supports: mark them, or leave them out"),
     OPTION("verbose", NULL, FLAG, verbose, NULL, NULL, "show the model's draft as it is written"),
 };
 
@@ -68,6 +74,7 @@ typedef struct Session {
     RagGenerator generator;
     RagReranker reranker;
     bool has_embedder, has_generator, has_reranker;
+    char *reworded; /* the question, or NULL */
     RagIndex *index;
     RagSearch found;
 } Session;
@@ -97,8 +104,20 @@ static bool read_choices(const SearchArguments *arguments, RagSearchOptions *how
                        err) &&
            real_option("rank-constant", arguments->rank_constant, 1e6, &how->rank_constant, err) &&
            real_option("mmr", arguments->mmr, 1, &how->diversity_lambda, err) &&
+           size_option("section", arguments->section, &how->section_bytes, err) &&
            size_option("rerank-candidates", arguments->rerank_candidates, &how->rerank_candidates,
                        err);
+}
+
+/* The language model, and the question in its words. */
+static bool open_generator(const SearchArguments *arguments, Session *session, Error *err) {
+    if (arguments->rewrite && !arguments->model)
+        return base_fail(err, ERROR_INPUT, "--rewrite needs --model");
+    if (!arguments->model) return true;
+    session->has_generator = rag_generator_open(arguments->model, &session->generator, err);
+    if (!session->has_generator || !arguments->rewrite) return session->has_generator;
+    session->reworded = rag_reword(&session->generator, arguments->query, NULL, 0, err);
+    return session->reworded || err->code == ERROR_NONE;
 }
 
 static bool find_passages(const SearchArguments *arguments, Session *session, Error *err) {
@@ -109,8 +128,9 @@ static bool find_passages(const SearchArguments *arguments, Session *session, Er
                                                                               : RAG_HYBRID};
     if (!size_option("top-k", arguments->top_k, &how.top_k, err) ||
         !size_option("candidates", arguments->candidates, &how.candidates, err) ||
-        !read_choices(arguments, &how, err))
+        !read_choices(arguments, &how, err) || !open_generator(arguments, session, err))
         return false;
+    how.reworded = session->reworded;
     if (arguments->reranker) {
         session->has_reranker = rag_reranker_open(arguments->reranker, &session->reranker, err);
         if (!session->has_reranker) return false;
@@ -136,6 +156,7 @@ static void end_session(Session *session) {
     if (session->has_generator) rag_generator_close(&session->generator);
     if (session->has_reranker) rag_reranker_close(&session->reranker);
     if (session->has_embedder) rag_embedder_close(&session->embedder);
+    free(session->reworded);
 }
 
 /* "[1] manual.pdf, page 3: Signing > Keys" */
@@ -177,6 +198,7 @@ static bool print_piece(void *context, const char *text, size_t length) {
 
 static void print_answer(const RagAnswer *answer, const RagSearch *found) {
     puts(answer->text);
+    if (*found->reworded) printf("\nalso searched: %s\n", found->reworded);
     if (answer->n_sources > 0)
         puts(answer->kind == RAG_ANSWER_REFUSED ? "\nnearest passages:" : "\nsources:");
     for (size_t i = 0; i < answer->n_sources; i++) {
@@ -201,13 +223,11 @@ static int run_ask(const void *given, Error *err) {
     const SearchArguments *arguments = given;
     Session session = {0};
     RagAnswer answer = {0};
-    RagAnswerOptions how = {.on_text = arguments->verbose ? print_piece : NULL};
+    RagAnswerOptions how = {.on_text = arguments->verbose ? print_piece : NULL,
+                            .mark_unsupported = strcmp(arguments->unsupported, "mark") == 0};
     bool good = size_option("max-tokens", arguments->max_tokens, &how.max_tokens, err) &&
                 size_option("max-passages", arguments->max_passages, &how.max_passages, err) &&
                 find_passages(arguments, &session, err);
-    if (good && arguments->model)
-        good = session.has_generator =
-            rag_generator_open(arguments->model, &session.generator, err);
     if (good) {
         good = rag_answer(&session.found, session.has_embedder ? &session.embedder : NULL,
                           session.has_generator ? &session.generator : NULL, &how, &answer, err);

@@ -1,6 +1,6 @@
 /* From retrieved passages to a cited answer: refuse, or let the model speak and
- * then check every sentence. What no passage supports is not shown; when nothing
- * is left, the passages speak for themselves. Citations are set here, by which
+ * then check every sentence. What no passage supports is not shown, or marked; when
+ * nothing is supported, the passages speak for themselves. Citations are set here, by which
  * passage supports a sentence; the model's own numbers are only a hint. */
 #include <ctype.h>
 #include <string.h>
@@ -154,8 +154,12 @@ static void add_sentence(RagAnswer *answer, StrBuf *text, const char *sentence, 
                                                              .support = judged.support,
                                                              .overlap = judged.overlap,
                                                              .cosine = judged.cosine};
-    base_str_appendf(text, " [%zu]", judged.source);
-    answer->sources[judged.source - 1].cited = true;
+    if (judged.source) {
+        base_str_appendf(text, " [%zu]", judged.source);
+        answer->sources[judged.source - 1].cited = true;
+    } else {
+        base_str_append(text, " " RAG_MARK);
+    }
 }
 
 /* Whether an earlier sentence says all of it already. */
@@ -171,13 +175,14 @@ static bool is_repetition(const RagAnswer *answer, const StrBuf *text, const cha
     return repeated;
 }
 
-/* Judges the draft sentence by sentence and keeps what is supported. */
+/* Judges the draft sentence by sentence and keeps what is supported; with `mark` also
+ * the rest, as long as anything is. */
 static bool check_draft(RagAnswer *answer, const RagEvidence *evidence, size_t n,
-                        const RagEmbedder *embedder, StrBuf *text, Error *err) {
+                        const RagEmbedder *embedder, bool mark, StrBuf *text, Error *err) {
     const char *draft = answer->draft;
     size_t length = strlen(draft), dim = embedder ? embedder->dim : 0;
     float *vector = embedder ? base_calloc(dim, sizeof *vector) : NULL;
-    bool ok = true, new_line = false;
+    bool ok = true, new_line = false, any = false;
     for (size_t at = 0; ok && at < length;) {
         /* A line is a sentence of its own: lists have no full stops. */
         const char *newline = memchr(draft + at, '\n', length - at);
@@ -194,10 +199,10 @@ static bool check_draft(RagAnswer *answer, const RagEvidence *evidence, size_t n
         if (ok && words) {
             RagJudgement judged =
                 rag_evidence_judge(evidence, n, sentence, strlen(sentence), vector, dim, preferred);
-            if (judged.support == RAG_UNSUPPORTED)
-                answer->n_unsupported++;
-            else
-                add_sentence(answer, text, sentence, judged, new_line);
+            bool supported = judged.support != RAG_UNSUPPORTED;
+            answer->n_unsupported += !supported;
+            any |= supported;
+            if (supported || mark) add_sentence(answer, text, sentence, judged, new_line);
             new_line = false;
         }
         new_line = new_line || end == line;
@@ -205,6 +210,10 @@ static bool check_draft(RagAnswer *answer, const RagEvidence *evidence, size_t n
         at = end;
     }
     free(vector);
+    if (!any) {
+        answer->n_sentences = 0;
+        base_str_free(text);
+    }
     return ok;
 }
 
@@ -312,7 +321,7 @@ bool rag_answer(const RagSearch *search, const RagEmbedder *embedder, const RagG
         if (ok && is_refusal(answer->draft)) {
             refuse(answer);
         } else if (ok) {
-            ok = check_draft(answer, evidence, n, embedder, &text, err);
+            ok = check_draft(answer, evidence, n, embedder, options->mark_unsupported, &text, err);
             answer->kind = answer->n_sentences ? RAG_ANSWER_GENERATED : RAG_ANSWER_EXTRACTIVE;
             if (ok && !answer->n_sentences) quote(answer, evidence, n, &text);
             answer->text = base_str_detach(&text);

@@ -121,3 +121,19 @@ bool rag_prompt_build(const RagGenerator *generator, const char *question,
     }
     return ok;
 }
+
+bool rag_prompt_plain(const RagGenerator *generator, const char *system, const char *user,
+                      size_t limit, RagPrompt *prompt, Error *err) {
+    *prompt = (RagPrompt){0};
+    char *frame = generator->render(generator->context, system, mark, err);
+    bool ok = frame && encode(generator, frame, user, prompt, err);
+    if (ok && prompt->count > limit)
+        ok = base_fail(err, ERROR_INPUT, "the question takes %zu tokens, %s has room for %zu",
+                       prompt->count, generator->name, limit);
+    free(frame);
+    if (!ok) {
+        free(prompt->ids);
+        *prompt = (RagPrompt){0};
+    }
+    return ok;
+}

@@ -20,5 +20,9 @@ bool rag_prompt_is_small(const RagGenerator *generator);
 bool rag_prompt_build(const RagGenerator *generator, const char *question,
                       const RagEvidence *evidence, size_t n_passages, size_t limit,
                       RagPrompt *prompt, Error *err);
+/* The ids of one system and one user text; those of `user` are never special. Fails
+ * past `limit` tokens. Caller frees ids. */
+bool rag_prompt_plain(const RagGenerator *generator, const char *system, const char *user,
+                      size_t limit, RagPrompt *prompt, Error *err);
 
 #endif

@@ -218,6 +218,10 @@ typedef struct RagSearchOptions {
     /* Maximal marginal relevance (Carbonell and Goldstein, 1998): how much of a hit's
      * worth is relevance, the rest is how unlike the ones above it is; 0 or 1: off. */
     float diversity_lambda;
+    /* Each passage grows to the section it stands in, up to so many bytes; passages of
+     * one section become one. 0: off. */
+    size_t section_bytes;
+    const char *reworded;      /* the question in other words, searched beside it; NULL: none */
     float relevance_threshold; /* cosine; 0: the embedder's */
 } RagSearchOptions;
 
@@ -225,7 +229,8 @@ typedef struct RagHit {
     int64_t chunk;                   /* id in the index */
     char *document;                  /* path as stored: absolute */
     char *title, *heading;           /* heading: "h1 > h2", "" when none */
-    char *text;                      /* the whole chunk */
+    char *text;                      /* the whole chunk, or of its section what was asked for */
+    size_t n_chunks;                 /* that the text spans, 1 unless it grew */
     char *snippet;                   /* one line of at most 240 bytes around the query's words */
     const char *format;              /* "pdf", "code", ...; static */
     int page;                        /* from 1; 0 when the document has no pages; of code: line */
@@ -239,7 +244,7 @@ typedef struct RagHit {
 } RagHit;
 
 typedef struct RagSearch {
-    char *query;
+    char *query, *reworded; /* "" when it was not searched for in other words */
     RagHit *hits;
     size_t n_hits;
     bool relevant;       /* whether the documents say anything about the query */
@@ -247,6 +252,7 @@ typedef struct RagSearch {
     double best_overlap; /* largest idf-weighted share of the query's words in one hit, 0..1 */
     double threshold;    /* that best_cosine was held against */
     size_t n_chunks;     /* searched */
+    size_t n_repeated;   /* hits left out: what they say stands in a better one */
     double embed_seconds, dense_seconds, lexical_seconds, rerank_seconds, total_seconds;
 } RagSearch;
 
@@ -260,9 +266,21 @@ bool rag_search(RagIndex *index, const RagEmbedder *embedder, const char *query,
 void rag_search_free(RagSearch *result);
 json_t *rag_search_json(const RagSearch *result); /* caller json_decref's */
 
+/* What was said before in a conversation. */
+typedef struct RagTurn {
+    const char *question, *answer;
+} RagTurn;
+
+/* The question in the model's words: as something to search for, or, where something
+ * was said before, so that it can be understood alone. NULL with a clean *err when the
+ * model said nothing of use. Caller frees. */
+char *rag_reword(const RagGenerator *generator, const char *question, const RagTurn *turns,
+                 size_t n_turns, Error *err);
+
 /* ---- answer -------------------------------------------------------------- */
 
 #define RAG_REFUSAL "not in the documents"
+#define RAG_MARK "[unsupported]"
 
 typedef enum {
     RAG_ANSWER_GENERATED,  /* the model's words, every sentence checked */
@@ -273,7 +291,7 @@ typedef enum {
 typedef enum { RAG_UNSUPPORTED, RAG_WEAK, RAG_SUPPORTED } RagSupport;
 
 typedef struct RagSentence {
-    size_t start, end; /* bytes of RagAnswer.text, citation mark excluded */
+    size_t start, end; /* bytes of RagAnswer.text, mark excluded */
     size_t source;     /* index into sources + 1; 0 when none supports it */
     RagSupport support;
     double overlap; /* share of its content words found in the source */
@@ -288,8 +306,9 @@ typedef struct RagSource {
 } RagSource;
 
 typedef struct RagAnswerOptions {
-    size_t max_tokens;   /* of the answer; 0: 160 */
-    size_t max_passages; /* 0: by the size of the model, 3 under a billion parameters */
+    size_t max_tokens;     /* of the answer; 0: 160 */
+    size_t max_passages;   /* 0: by the size of the model, 3 under a billion parameters */
+    bool mark_unsupported; /* keep sentences that no passage supports, with RAG_MARK behind */
     /* Words as the model says them, before they are checked; may be NULL. The
      * text is already safe to show. */
     RagOnText on_text;
@@ -298,14 +317,14 @@ typedef struct RagAnswerOptions {
 
 typedef struct RagAnswer {
     RagAnswerKind kind;
-    char *text;  /* with [n] after each supported sentence */
+    char *text;  /* with [n] after each supported sentence, RAG_MARK after another */
     char *draft; /* what the model said, before checking; "" when it was not asked */
     RagSentence *sentences;
     size_t n_sentences;
     RagSource *sources; /* the passages given to the model, or the nearest ones on refusal */
     size_t n_sources;
     size_t invalid_citations; /* numbers outside 1..n that were removed */
-    size_t n_unsupported;     /* sentences of the draft that no passage supports, left out */
+    size_t n_unsupported;     /* sentences of the draft that no passage supports */
     RagGeneration generation;
     double total_seconds;
 } RagAnswer;

@@ -24,6 +24,8 @@ static json_t *hit_json(const RagHit *hit) {
                         hit->page ? json_integer(hit->page) : json_null());
     json_object_set_new(object, "start", json_integer((json_int_t)hit->start));
     json_object_set_new(object, "end", json_integer((json_int_t)hit->end));
+    if (hit->n_chunks > 1)
+        json_object_set_new(object, "chunks", json_integer((json_int_t)hit->n_chunks));
     json_object_set_new(object, "score", json_real(hit->score));
     json_object_set_new(object, "cosine", cosine_or_null(hit->cosine));
     json_object_set_new(object, "bm25", json_real(hit->bm25));
@@ -36,11 +38,13 @@ static json_t *hit_json(const RagHit *hit) {
 json_t *rag_search_json(const RagSearch *result) {
     json_t *object = json_object(), *hits = json_array(), *seconds = json_object();
     set_text(object, "query", result->query);
+    if (*result->reworded) set_text(object, "reworded", result->reworded);
     json_object_set_new(object, "relevant", json_boolean(result->relevant));
     json_object_set_new(object, "best_cosine", cosine_or_null(result->best_cosine));
     json_object_set_new(object, "best_overlap", json_real(result->best_overlap));
     json_object_set_new(object, "threshold", json_real(result->threshold));
     json_object_set_new(object, "n_chunks", json_integer((json_int_t)result->n_chunks));
+    json_object_set_new(object, "n_repeated", json_integer((json_int_t)result->n_repeated));
     for (size_t i = 0; i < result->n_hits; i++)
         json_array_append_new(hits, hit_json(&result->hits[i]));
     json_object_set_new(object, "hits", hits);

@@ -30,16 +30,20 @@
 #define LEXICAL_RELIEF 0.15    /* how far below it words can carry */
 #define LEXICAL_OVERLAP 0.80   /* share of the question's words in one chunk for that */
 #define SNIPPET_BYTES 240
+#define REWORDED_WEIGHT 0.5 /* in the fusion, the question's own words having 1 */
+enum { WORDINGS = 2 };      /* the question as asked, and in other words */
 
+/* One wording of the question and what it finds. */
 typedef struct Search {
     RagIndex *index;
     const RagSearchOptions *options;
     size_t candidates;
-    RagFilter filter;
+    const RagFilter *filter;
     float *vector; /* of the query, when dense search ran */
     RagScored *dense, *lexical;
     size_t n_dense, n_lexical;
     RagTerms terms;
+    RagStems wanted;
 } Search;
 
 /* ---- dense -------------------------------------------------------------------- */
@@ -56,7 +60,7 @@ static bool embed_query(Search *s, const RagEmbedder *embedder, const char *quer
                          "the embedder %s gives a vector of zeros or not-a-number", embedder->name);
     float factor = (float)(1.0 / sqrt(sum));
     for (size_t i = 0; i < embedder->dim; i++) vector[i] *= factor;
-    result->embed_seconds = base_now() - started;
+    result->embed_seconds += base_now() - started;
     return true;
 }
 
@@ -69,7 +73,7 @@ static bool finish_dense(Search *s, RagDense *dense, RagSearch *result, Error *e
               rag_store_rescore(s->index, s->vector, s->dense, s->n_dense, err);
     rag_scored_sort(s->dense, s->n_dense);
     s->n_dense = BASE_MIN(s->n_dense, s->candidates);
-    if (ok && s->n_dense) result->best_cosine = s->dense[0].score;
+    if (ok && s->n_dense) result->best_cosine = fmax(result->best_cosine, s->dense[0].score);
     result->dense_seconds += base_now() - started;
     return ok;
 }
@@ -135,11 +139,11 @@ static bool search_lexical(Search *s, size_t n_rows, RagSearch *result, Error *e
         ok = q != NULL;
         if (ok) {
             sqlite3_bind_text(q, 1, expression, -1, SQLITE_STATIC);
-            sqlite3_bind_int64(q, 2, s->filter.allowed ? -1 : (int64_t)s->candidates);
+            sqlite3_bind_int64(q, 2, s->filter->allowed ? -1 : (int64_t)s->candidates);
             int rc = SQLITE_ROW;
             while (s->n_lexical < s->candidates && (rc = sqlite3_step(q)) == SQLITE_ROW) {
                 int64_t id = sqlite3_column_int64(q, 0);
-                if (rag_filter_allows(&s->filter, id))
+                if (rag_filter_allows(s->filter, id))
                     s->lexical[s->n_lexical++] = (RagScored){id, -sqlite3_column_double(q, 1)};
             }
             ok = rc == SQLITE_ROW || rc == SQLITE_DONE ||
@@ -149,7 +153,7 @@ static bool search_lexical(Search *s, size_t n_rows, RagSearch *result, Error *e
         sqlite3_finalize(q);
     }
     free(expression);
-    result->lexical_seconds = base_now() - started;
+    result->lexical_seconds += base_now() - started;
     return ok;
 }
 
@@ -178,12 +182,12 @@ static bool search_both(Search *s, bool dense, size_t n_rows, RagSearch *result,
     double started = base_now();
     Halves halves = {.search = s, .result = result, .n_rows = n_rows};
     if (dense) {
-        halves.dense = rag_dense_begin(s->index, s->vector, s->filter.allowed, s->filter.bits,
+        halves.dense = rag_dense_begin(s->index, s->vector, s->filter->allowed, s->filter->bits,
                                        s->candidates * RESCORE_FACTOR, err);
         if (!halves.dense) return false;
     }
     base_parallel_for(dense ? (size_t)base_threads() : 1, 1, run_halves, &halves);
-    if (dense) result->dense_seconds = base_now() - started;
+    if (dense) result->dense_seconds += base_now() - started;
     bool ok = !dense || finish_dense(s, halves.dense, result, err);
     if (!ok || halves.words_ok) return ok;
     base_fail(err, halves.words_err.code, "%s", halves.words_err.message);
@@ -220,9 +224,10 @@ static bool is_repeated(const RagSearch *result, const char *text) {
 }
 
 /* The chunks behind the best of the fused list; the same text once. */
-static bool load_hits(Search *s, const RagFused *fused, size_t count, size_t top_k,
-                      const RagStems *wanted, RagSearch *result, Error *err) {
-    sqlite3_stmt *q = rag_store_prepare(s->index,
+static bool load_hits(const Search *wordings, size_t n_wordings, const RagFused *fused,
+                      size_t count, size_t top_k, RagSearch *result, Error *err) {
+    RagIndex *index = wordings->index;
+    sqlite3_stmt *q = rag_store_prepare(index,
                                         "SELECT d.path, d.title, c.heading, c.text, c.page, "
                                         "c.first_byte, c.end_byte, c.header, d.format FROM chunks c"
                                         " JOIN documents d ON d.id = c.document WHERE c.id = ?1",
@@ -237,7 +242,7 @@ static bool load_hits(Search *s, const RagFused *fused, size_t count, size_t top
             sqlite3_reset(q);
             continue;
         }
-        ok = rc == SQLITE_ROW || rag_store_fail(s->index, err, "reading the index");
+        ok = rc == SQLITE_ROW || rag_store_fail(index, err, "reading the index");
         if (!ok) break;
         const char *format = (const char *)sqlite3_column_text(q, 8);
         RagHit hit = {.chunk = fused[i].chunk,
@@ -245,6 +250,7 @@ static bool load_hits(Search *s, const RagFused *fused, size_t count, size_t top
                       .title = column_copy(q, 1),
                       .heading = column_copy(q, 2),
                       .text = column_copy(q, 3),
+                      .n_chunks = 1,
                       .format = rag_format_name(rag_format_named(format ? format : "")),
                       .page = sqlite3_column_int(q, 4),
                       .start = (size_t)sqlite3_column_int64(q, 5),
@@ -255,13 +261,19 @@ static bool load_hits(Search *s, const RagFused *fused, size_t count, size_t top
                       .dense_rank = fused[i].dense_rank,
                       .lexical_rank = fused[i].lexical_rank};
         if (is_repeated(result, hit.text)) {
+            result->n_repeated++;
             rag_hit_free(&hit);
         } else {
             char *header = column_copy(q, 7);
             char *whole = base_format("%s\n%s", header, hit.text);
-            result->best_overlap =
-                fmax(result->best_overlap, rag_overlap(wanted, whole, strlen(whole), NULL));
-            hit.snippet = rag_snippet(wanted, hit.text, SNIPPET_BYTES);
+            for (size_t w = 0; w < n_wordings; w++) {
+                const Search *s = &wordings[w];
+                double overlap = s->terms.only_stop_words
+                                     ? 0
+                                     : rag_overlap(&s->wanted, whole, strlen(whole), NULL);
+                result->best_overlap = fmax(result->best_overlap, overlap);
+            }
+            hit.snippet = rag_snippet(&wordings->wanted, hit.text, SNIPPET_BYTES);
             result->hits[result->n_hits++] = hit;
             free(header);
             free(whole);
@@ -273,7 +285,7 @@ static bool load_hits(Search *s, const RagFused *fused, size_t count, size_t top
 }
 
 /* Hits that only the lexical list found get their cosine too. */
-static bool complete_cosines(Search *s, RagSearch *result, Error *err) {
+static bool complete_cosines(const Search *s, RagSearch *result, Error *err) {
     bool ok = true;
     for (size_t i = 0; s->vector && ok && i < result->n_hits; i++) {
         if (result->hits[i].cosine > -2) continue;
@@ -296,52 +308,98 @@ static double or_default(double value, double fallback) {
     return value > 0 ? value : fallback;
 }
 
+static bool is_blank(const char *text) {
+    return strspn(text, " \t\n") == strlen(text);
+}
+
+/* Both lists of one wording. */
+static bool search_wording(Search *s, const RagEmbedder *embedder, const char *query,
+                           RagSearch *result, Error *err) {
+    bool dense = s->options->mode != RAG_LEXICAL && embedder && !is_blank(query);
+    s->terms = rag_terms_of(query);
+    bool ok = (!dense || embed_query(s, embedder, query, result, err)) &&
+              search_both(s, dense, result->n_chunks, result, err);
+    s->wanted = rag_stems_of_terms(&s->terms);
+    return ok;
+}
+
+static void end_wording(Search *s) {
+    free(s->vector);
+    free(s->dense);
+    free(s->lexical);
+    rag_stems_free(&s->wanted);
+    rag_terms_free(&s->terms);
+}
+
+static RagFused *fuse(const Search *wordings, size_t n_wordings, size_t *count) {
+    const RagSearchOptions *options = wordings->options;
+    RagRanked lists[2 * WORDINGS];
+    for (size_t w = 0; w < n_wordings; w++) {
+        /* "and what about it?" says nothing, where there are better words. */
+        bool empty = n_wordings > 1 && wordings[w].terms.only_stop_words;
+        double share = empty ? 0 : w ? REWORDED_WEIGHT : 1;
+        lists[2 * w] = (RagRanked){wordings[w].dense, wordings[w].n_dense,
+                                   share * or_default((double)options->dense_weight, 1), true};
+        lists[2 * w + 1] =
+            (RagRanked){wordings[w].lexical, wordings[w].n_lexical,
+                        share * or_default((double)options->lexical_weight, 1), false};
+    }
+    return rag_fuse(lists, 2 * n_wordings,
+                    or_default((double)options->rank_constant, RAG_RANK_CONSTANT), count);
+}
+
+static bool search_wordings(Search *wordings, size_t n_wordings, const RagEmbedder *embedder,
+                            size_t top_k, RagSearch *result, Error *err) {
+    RagIndex *index = wordings->index;
+    const RagSearchOptions *options = wordings->options;
+    const char *const queries[WORDINGS] = {result->query, result->reworded};
+    bool ok = true;
+    for (size_t w = 0; ok && w < n_wordings; w++)
+        ok = search_wording(&wordings[w], embedder, queries[w], result, err);
+    if (!ok) return false;
+    size_t n_fused = 0;
+    RagFused *fused = fuse(wordings, n_wordings, &n_fused);
+    ok = load_hits(wordings, n_wordings, fused, n_fused, rag_select_width(options, top_k), result,
+                   err) &&
+         complete_cosines(wordings, result, err) && rag_select(index, options, top_k, result, err);
+    free(fused);
+    bool dense = wordings[0].vector || (n_wordings > 1 && wordings[1].vector);
+    if (ok) result->relevant = is_relevant(result, dense);
+    return ok;
+}
+
 bool rag_search(RagIndex *index, const RagEmbedder *embedder, const char *query,
                 const RagSearchOptions *options, RagSearch *result, Error *err) {
     double started = base_now();
     size_t top_k = options->top_k ? BASE_MIN(options->top_k, (size_t)1000) : DEFAULT_TOP_K;
-    *result = (RagSearch){.query = rag_clean(query), .best_cosine = -2};
+    *result = (RagSearch){
+        .query = rag_clean(query), .reworded = rag_clean(options->reworded), .best_cosine = -2};
     if (options->mode == RAG_DENSE && !embedder)
         return base_fail(err, ERROR_INPUT, "dense search needs an embedder");
-    Search s = {.index = index, .options = options};
-    s.candidates =
+    RagFilter filter = {0};
+    Search wordings[WORDINGS];
+    size_t n_wordings = is_blank(result->reworded) ? 1 : 2;
+    size_t candidates =
         options->candidates ? BASE_MIN(options->candidates, (size_t)10000) : DEFAULT_CANDIDATES;
-    s.candidates = BASE_MAX(s.candidates, rag_select_width(options, top_k));
-    s.terms = rag_terms_of(query);
+    for (size_t w = 0; w < WORDINGS; w++)
+        wordings[w] =
+            (Search){.index = index,
+                     .options = options,
+                     .filter = &filter,
+                     .candidates = BASE_MAX(candidates, rag_select_width(options, top_k))};
     double own = embedder && embedder->relevance_threshold > 0
                      ? (double)embedder->relevance_threshold
                      : DEFAULT_THRESHOLD;
     result->threshold = or_default((double)options->relevance_threshold, own);
-    bool blank = !*result->query || strspn(result->query, " \t\n") == strlen(result->query);
-    bool dense = options->mode != RAG_LEXICAL && embedder && !blank;
     RagIndexInfo info;
     /* One transaction, so that an ingest going on beside changes nothing below. */
     bool ok = rag_store_run(index, "BEGIN", err) && rag_index_info(index, &info, err) &&
-              rag_filter_open(index, options, &s.filter, err);
+              rag_filter_open(index, options, &filter, err);
     if (ok) result->n_chunks = info.n_chunks;
-    ok = ok && (!dense || embed_query(&s, embedder, result->query, result, err)) &&
-         search_both(&s, dense, info.n_chunks, result, err);
-    if (ok) {
-        RagStems wanted = rag_stems_of_terms(&s.terms);
-        size_t n_fused = 0;
-        RagFused *fused =
-            rag_fuse(s.dense, s.n_dense, or_default((double)options->dense_weight, 1), s.lexical,
-                     s.n_lexical, or_default((double)options->lexical_weight, 1),
-                     or_default((double)options->rank_constant, RAG_RANK_CONSTANT), &n_fused);
-        ok =
-            load_hits(&s, fused, n_fused, rag_select_width(options, top_k), &wanted, result, err) &&
-            complete_cosines(&s, result, err) && rag_select(index, options, top_k, result, err);
-        if (s.terms.only_stop_words) result->best_overlap = 0;
-        if (ok) result->relevant = is_relevant(result, dense);
-        free(fused);
-        rag_stems_free(&wanted);
-    }
+    ok = ok && search_wordings(wordings, n_wordings, embedder, top_k, result, err);
     sqlite3_exec(index->db, "COMMIT", NULL, NULL, NULL);
-    rag_filter_close(&s.filter);
-    free(s.vector);
-    free(s.dense);
-    free(s.lexical);
-    rag_terms_free(&s.terms);
+    rag_filter_close(&filter);
+    for (size_t w = 0; w < WORDINGS; w++) end_wording(&wordings[w]);
     result->total_seconds = base_now() - started;
     return ok;
 }
@@ -350,5 +408,6 @@ void rag_search_free(RagSearch *result) {
     for (size_t i = 0; i < result->n_hits; i++) rag_hit_free(&result->hits[i]);
     free(result->hits);
     free(result->query);
+    free(result->reworded);
     *result = (RagSearch){0};
 }

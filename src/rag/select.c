@@ -1,11 +1,14 @@
 /* Reranking and maximal marginal relevance; see select.h. */
 #include "rag/select.h"
 
+#include "rag/section.h"
+
 #include <math.h>
 #include <string.h>
 
 #define RERANK_CANDIDATES 20
 #define DIVERSE_FACTOR 4 /* hits to choose from for each one wanted */
+#define SECTION_FACTOR 3 /* the same, where several may stand in one section */
 
 static bool diverse(const RagSearchOptions *options) {
     return options->diversity_lambda > 0 && options->diversity_lambda < 1;
@@ -18,7 +21,8 @@ static size_t rerank_width(const RagSearchOptions *options, size_t top_k) {
 }
 
 size_t rag_select_width(const RagSearchOptions *options, size_t top_k) {
-    size_t width = diverse(options) ? top_k * DIVERSE_FACTOR : top_k;
+    size_t factor = diverse(options) ? DIVERSE_FACTOR : options->section_bytes ? SECTION_FACTOR : 1;
+    size_t width = top_k * factor;
     return options->reranker ? BASE_MAX(width, rerank_width(options, top_k)) : width;
 }
 
@@ -136,6 +140,8 @@ bool rag_select(RagIndex *index, const RagSearchOptions *options, size_t top_k, 
                     result, err);
     if (ok && diverse(options))
         ok = diversify(index, (double)options->diversity_lambda, top_k, result, err);
+    if (ok && options->section_bytes)
+        ok = rag_section_grow(index, options->section_bytes, top_k, result, err);
     while (result->n_hits > top_k) rag_hit_free(&result->hits[--result->n_hits]);
     return ok;
 }

@@ -64,11 +64,17 @@ static RagSearch search(const char *query, RagSearchOptions options) {
     return found;
 }
 
+static RagFused *fuse(const RagScored *dense, size_t n_dense, const RagScored *lexical,
+                      size_t n_lexical, size_t *count) {
+    const RagRanked lists[] = {{dense, n_dense, 1, true}, {lexical, n_lexical, 1, false}};
+    return rag_fuse(lists, 2, RAG_RANK_CONSTANT, count);
+}
+
 static void test_fusion_of_two_lists(void **state) {
     (void)state;
     RagScored dense[] = {{7, 0.9}, {3, 0.8}, {5, 0.7}}, lexical[] = {{3, 12}, {9, 4}};
     size_t count = 0;
-    RagFused *fused = rag_fuse(dense, 3, 1, lexical, 2, 1, RAG_RANK_CONSTANT, &count);
+    RagFused *fused = fuse(dense, 3, lexical, 2, &count);
     assert_int_equal(count, 4);
     assert_int_equal(fused[0].chunk, 3); /* in both lists */
     assert_int_equal(fused[1].chunk, 7);
@@ -83,14 +89,14 @@ static void test_fusion_ties_and_empty_lists(void **state) {
     (void)state;
     RagScored dense[] = {{8, 0.5}}, lexical[] = {{2, 3}};
     size_t count = 0;
-    RagFused *fused = rag_fuse(dense, 1, 1, lexical, 1, 1, RAG_RANK_CONSTANT, &count);
+    RagFused *fused = fuse(dense, 1, lexical, 1, &count);
     assert_int_equal(fused[0].chunk, 2); /* equal scores: the smaller id */
     assert_int_equal(fused[1].chunk, 8);
     free(fused);
-    fused = rag_fuse(dense, 1, 1, NULL, 0, 1, RAG_RANK_CONSTANT, &count);
+    fused = fuse(dense, 1, NULL, 0, &count);
     assert_int_equal(count, 1);
     free(fused);
-    fused = rag_fuse(NULL, 0, 1, NULL, 0, 1, RAG_RANK_CONSTANT, &count);
+    fused = fuse(NULL, 0, NULL, 0, &count);
     assert_int_equal(count, 0);
     free(fused);
 }
