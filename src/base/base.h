@@ -191,6 +191,9 @@ typedef struct Progress {
 Progress base_progress_start(const char *title, const char *unit, double total);
 void base_progress_update(Progress *progress, double done);
 void base_progress_end(Progress *progress);
+/* Takes the redrawn line off the terminal, so that something else can be written there;
+ * the next update brings it back. */
+void base_progress_clear(Progress *progress);
 
 /* Ctrl-C: the first SIGINT or SIGTERM sets a flag that long loops ask for, a
  * second one ends the process. */

@@ -113,6 +113,13 @@ void base_progress_end(Progress *progress) {
     if (progress->terminal && !progress->json) fputc('\n', stderr);
 }
 
+void base_progress_clear(Progress *progress) {
+    if (!progress->shown || !progress->terminal || progress->json || progress->quiet) return;
+    fputs("\r\033[K", stderr);
+    fflush(stderr);
+    progress->last_shown = 0;
+}
+
 static volatile sig_atomic_t interrupted;
 
 static void on_signal(int number) {

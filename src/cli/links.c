@@ -10,6 +10,7 @@ static const CommandLink links[] = {
     {"model-cli", "model", NULL, NULL},
     {"rag-cli", NULL, "rag ingest search ask embed rerank index", "rag"},
     {"ingest-cli", "ingest-banks", NULL, NULL},
+    {"train-cli", "train", NULL, NULL},
     {"mlx_lm", NULL, NULL, NULL},
     {"mlx_lm.benchmark", "benchmark", NULL, NULL},
     {"mlx_lm.cache_prompt", "cache-prompt", NULL, NULL},
@@ -18,6 +19,7 @@ static const CommandLink links[] = {
     {"mlx_lm.evaluate", "evaluate", NULL, NULL},
     {"mlx_lm.fuse", "fuse", NULL, NULL},
     {"mlx_lm.generate", "generate", NULL, NULL},
+    {"mlx_lm.lora", "lora", NULL, NULL},
     {"mlx_lm.manage", "manage", NULL, NULL},
     {"mlx_lm.perplexity", "perplexity", NULL, NULL},
 };

@@ -98,7 +98,7 @@ static double peft_number(const json_t *config, const char *pattern, const char 
     return json_number_value(json_object_get(config, key));
 }
 
-static double peft_scale(const json_t *config, const char *path) {
+double tune_peft_scale(const json_t *config, const char *path) {
     const double rank = peft_number(config, "rank_pattern", "r", path);
     const double alpha = peft_number(config, "alpha_pattern", "lora_alpha", path);
     if (!(rank > 0)) return 0;
@@ -117,8 +117,8 @@ static void load_peft(Loaded *loaded, const char *name, const char *end, size_t 
     for (size_t t = 0; t < loaded->model->count && loaded->peft; t++) {
         const TuneTensor *tensor = &loaded->model->tensors[t];
         if (tensor->leaf != TUNE_LEAF_B || strcmp(tensor->name, ours) != 0) continue;
-        const double ratio = peft_scale(loaded->peft, module) / (double)tensor->module->lora.scale;
-        array = mx_mul_scalar(array, ratio);
+        const double scale = tune_peft_scale(loaded->peft, module);
+        if (scale > 0) array = mx_mul_scalar(array, scale / (double)tensor->module->lora.scale);
     }
     load_tensor(loaded, name, ours, array);
     free(ours);
@@ -157,8 +157,7 @@ static bool settle(Loaded *loaded, const char *file, Error *err) {
     return true;
 }
 
-/* The file that a path means: itself, or the one in the folder. Caller frees. */
-static char *file_of(const char *path) {
+char *tune_adapter_file(const char *path) {
     if (!base_is_dir(path)) return base_strdup(path);
     char *file = base_path_join(path, "adapter_model.safetensors");
     if (base_is_file(file)) return file;
@@ -166,33 +165,24 @@ static char *file_of(const char *path) {
     return base_path_join(path, "adapters.safetensors");
 }
 
-/* PEFT's config beside the file; *config stays NULL where there is none, or another
- * tool's. */
-static bool config_beside(const char *file, json_t **config, Error *err) {
+bool tune_adapter_config(const char *file, json_t **config, Error *err) {
     const size_t folder = strlen(file) - strlen(base_path_name(file));
     char *path = base_format("%.*sadapter_config.json", (int)folder, file);
-    bool good = true;
-    if (base_is_file(path)) {
-        *config = base_json_load(path, err);
-        good = *config != NULL;
-        if (good && !json_object_get(*config, "peft_type")) {
-            json_decref(*config);
-            *config = NULL;
-        }
-    }
+    *config = base_is_file(path) ? base_json_load(path, err) : NULL;
+    const bool good = *config || !base_is_file(path);
     free(path);
     return good;
 }
 
 bool tune_model_load_adapter(TuneModel *model, const char *path, bool strict, Error *err) {
-    char *file = file_of(path);
+    char *file = tune_adapter_file(path);
     Loaded loaded = {.model = model,
                      .strict = strict,
                      .values = base_calloc(model->count + 1, sizeof(mlx_array))};
     mx_scope s = mx_open();
     json_t *config = NULL;
-    bool good = config_beside(file, &config, err);
-    loaded.peft = config;
+    bool good = tune_adapter_config(file, &config, err);
+    loaded.peft = json_object_get(config, "peft_type") ? config : NULL;
     good = good &&
            mx_load_safetensors(file, (MxFileVisitor){.tensor = visit, .context = &loaded}, err) &&
            settle(&loaded, file, err);

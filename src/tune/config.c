@@ -71,7 +71,7 @@ static const Key keys[] = {
     {"loss", KEY_TEXT, OURS | COURSE, "\"tokens\"", AT(loss), 0, 0},
     {"beta", KEY_REAL, OURS | COURSE, "0.1", AT(beta), 1e-9, 1e6},
     {"rslora", KEY_BOOL, OURS | COURSE, "false", AT(rslora), 0, 0},
-    {"max_grad_norm", KEY_REAL, OURS | COURSE, "0", AT(max_grad_norm), 0, 1e30},
+    {"max_grad_norm", KEY_REAL, OURS | COURSE, "-1", AT(max_grad_norm), -1, 1e30},
     {"epochs", KEY_REAL, OURS, "0", AT(epochs), 0, 1e6},
     {"patience", KEY_INT, OURS | COURSE, "0", AT(patience), 0, 1e6},
     {"min_delta", KEY_REAL, OURS | COURSE, "0", AT(min_delta), 0, 1e6},
@@ -182,6 +182,15 @@ static bool has(const json_t *object, const char *name) {
     return value && !json_is_null(value);
 }
 
+/* What the person says anew is not held against what a saved run made of it. */
+static json_t *without_replaced(const TuneConfigLayers *layers) {
+    json_t *saved = layers->saved ? json_copy((json_t *)(uintptr_t)layers->saved) : NULL;
+    if (has(layers->flags, "schedule") || has(layers->file, "schedule") ||
+        has(layers->flags, "warmup") || has(layers->file, "warmup"))
+        json_object_del(saved, "lr_schedule");
+    return saved;
+}
+
 static void merge(json_t *values, const json_t *layer) {
     const char *name;
     json_t *value;
@@ -289,7 +298,9 @@ bool tune_config_make(const TuneConfigLayers *layers, TuneConfig *config, Error 
     *config = (TuneConfig){.values = json_object()};
     merge(config->values, layers->flags);
     merge(config->values, layers->file);
-    merge(config->values, layers->saved);
+    json_t *saved = without_replaced(layers);
+    merge(config->values, saved);
+    json_decref(saved);
     const json_t *compat = json_object_get(config->values, "compat");
     config->compat = compat && !json_is_null(compat);
     if (layers->file && !config->compat) warn_unknown(layers->file, layers->file_name);

@@ -42,4 +42,15 @@ void tune_model_bind_base(TuneModel *model);
 /* Those of a block; TUNE_OUTSIDE's are not together. */
 size_t tune_model_block(const TuneModel *model, int block, size_t *first);
 
+/* ---- files of adapters (adapter.c) ---- */
+
+/* The file that a path means: itself, or the one in the folder. Caller frees. */
+char *tune_adapter_file(const char *path);
+/* adapter_config.json beside an adapter's file; *config is NULL where there is none. Caller
+ * json_decref's. */
+bool tune_adapter_config(const char *file, json_t **config, Error *err);
+/* alpha / r of the module at `path` in a PEFT config, rsLoRA and patterns considered; 0:
+ * the config does not say. */
+double tune_peft_scale(const json_t *config, const char *path);
+
 #endif

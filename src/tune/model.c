@@ -314,14 +314,10 @@ static int lowest_block(const TuneModel *model) {
     return lowest;
 }
 
-static bool open_parts(TuneModel *model, const char *folder, const LmOpenOptions *open,
-                       const TuneAdapterOptions *options, Error *err) {
-    LmOpenOptions base = open ? *open : (LmOpenOptions){0};
-    base.adapter_path = NULL;
+static bool open_parts(TuneModel *model, const char *dtype, const TuneAdapterOptions *options,
+                       Error *err) {
     if (!(options->dropout >= 0 && options->dropout < 1))
         return base_fail(err, ERROR_INPUT, "dropout %g is not in [0, 1)", (double)options->dropout);
-    model->lm = lm_model_open(folder, &base, err);
-    if (!model->lm) return false;
     const int blocks = model_decoder_blocks(model->lm->decoder);
     if (options->num_layers > blocks)
         return base_fail(err, ERROR_INPUT, "num-layers: the model has %d blocks, %d were asked for",
@@ -336,7 +332,7 @@ static bool open_parts(TuneModel *model, const char *folder, const LmOpenOptions
     if (options->n_keys) model->keys = json_array();
     for (size_t i = 0; i < options->n_keys; i++)
         json_array_append_new(model->keys, json_string(options->keys[i]));
-    bool good = options->kind == TUNE_FULL ? open_whole(model, base.dtype, first, err)
+    bool good = options->kind == TUNE_FULL ? open_whole(model, dtype, first, err)
                                            : open_adapters(model, options, first, err);
     good = good && mx_check(err) && eval_values(model, err);
     model->first_block = lowest_block(model);
@@ -344,15 +340,24 @@ static bool open_parts(TuneModel *model, const char *folder, const LmOpenOptions
     return good;
 }
 
-TuneModel *tune_model_open(const char *folder, const LmOpenOptions *open,
-                           const TuneAdapterOptions *options, Error *err) {
+TuneModel *tune_model_new(LmModel *lm, const char *dtype, const TuneAdapterOptions *options,
+                          Error *err) {
     TuneModel *model = base_calloc(1, sizeof *model);
+    model->lm = lm;
     mx_scope s = mx_open();
-    const bool good = open_parts(model, folder, open, options, err);
+    const bool good = !options || open_parts(model, dtype, options, err);
     mx_drop(s);
     if (good) return model;
     tune_model_close(model);
     return NULL;
+}
+
+TuneModel *tune_model_open(const char *folder, const LmOpenOptions *open,
+                           const TuneAdapterOptions *options, Error *err) {
+    LmOpenOptions base = open ? *open : (LmOpenOptions){0};
+    base.adapter_path = NULL;
+    LmModel *lm = lm_model_open(folder, &base, err);
+    return lm ? tune_model_new(lm, base.dtype, options, err) : NULL;
 }
 
 void tune_model_close(TuneModel *model) {

@@ -39,6 +39,11 @@ typedef struct TuneModel TuneModel;
  * packed weights. NULL on failure; caller frees with tune_model_close. */
 TuneModel *tune_model_open(const char *folder, const LmOpenOptions *open,
                            const TuneAdapterOptions *options, Error *err);
+/* The same of an open model, which it takes over, also when it fails. dtype: what fully
+ * tuned tensors are held in; NULL: their own. options NULL: nothing trains, and an adapter
+ * that the model was opened with stays. */
+TuneModel *tune_model_new(LmModel *lm, const char *dtype, const TuneAdapterOptions *options,
+                          Error *err);
 void tune_model_close(TuneModel *model); /* NULL ok */
 /* The model with its adapter, as it is at the moment; borrowed. */
 LmModel *tune_model_lm(TuneModel *model);
