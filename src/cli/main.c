@@ -52,9 +52,9 @@ const Command *const all_commands[] = {&generate_command,
                                        &evaluate_command,
                                        &train_command,
                                        &lora_command,
+                                       &train_plot_command,
                                        &data_prepare_command,
                                        &data_inspect_command,
-                                       &train_plot_command,
                                        &commands_command,
                                        NULL};
 
