@@ -6,10 +6,10 @@ set -eu
 
 debian_build="gcc make cmake pkg-config libjansson-dev libyaml-dev libpng-dev libpcre2-dev libutf8proc-dev libsqlite3-dev
               libxml2-dev libarchive-dev libedit-dev libssl-dev libcurl4-openssl-dev libcmocka-dev
-              poppler-utils"
+              libjpeg-dev libsndfile1-dev libsamplerate0-dev poppler-utils"
 debian_tools="clang libclang-rt-14-dev clang-tidy clang-format cppcheck"
 debian_demo="python3-pip unzip"
-brew_build="cmake pkg-config jansson libyaml libpng pcre2 utf8proc sqlite libxml2 libarchive libedit openssl@3 curl cmocka poppler"
+brew_build="cmake pkg-config jansson libyaml libpng pcre2 utf8proc sqlite libxml2 libarchive libedit openssl@3 curl cmocka jpeg-turbo libsndfile libsamplerate poppler"
 brew_tools="llvm cppcheck"
 brew_demo="python3"
 

@@ -12,6 +12,10 @@
 #define BASE_BASE_H
 
 #include <jansson.h>
+#include <locale.h>
+#ifdef __APPLE__
+#include <xlocale.h>
+#endif
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -106,6 +110,13 @@ void base_str_free(StrBuf *buffer);
 size_t base_utf8_decode(const char *text, size_t length, uint32_t *codepoint, bool *valid);
 size_t base_utf8_encode(uint32_t codepoint, char out[4]); /* bytes written */
 bool base_utf8_valid(const char *text, size_t length);
+size_t base_utf8_valid_length(const char *text, size_t length); /* of its valid beginning */
+/* Between the two this thread's characters are UTF-8, for libraries that ask the locale. */
+typedef struct BaseLocale {
+    locale_t mine, before;
+} BaseLocale;
+BaseLocale base_utf8_begin(void);
+void base_utf8_end(BaseLocale locale);
 bool base_starts_with(const char *text, const char *prefix);
 bool base_ends_with(const char *text, const char *suffix);
 /* FNV-1a, for hash tables; not for content identity. */

@@ -111,18 +111,31 @@ size_t base_utf8_encode(uint32_t codepoint, char out[4]) {
     return length;
 }
 
-bool base_utf8_valid(const char *text, size_t length) {
-    for (size_t at = 0; at < length;) {
+size_t base_utf8_valid_length(const char *text, size_t length) {
+    size_t at = 0;
+    while (at < length) {
+        uint64_t word;
+        while (length - at >= sizeof word) {
+            memcpy(&word, text + at, sizeof word);
+            if (word & 0x8080808080808080u) break;
+            at += sizeof word;
+        }
+        if (at == length) break;
         if ((unsigned char)text[at] < 0x80) {
             at++;
             continue;
         }
         uint32_t codepoint;
         bool valid;
-        at += base_utf8_decode(text + at, length - at, &codepoint, &valid);
-        if (!valid) return false;
+        size_t taken = base_utf8_decode(text + at, length - at, &codepoint, &valid);
+        if (!valid) break;
+        at += taken;
     }
-    return true;
+    return at;
+}
+
+bool base_utf8_valid(const char *text, size_t length) {
+    return base_utf8_valid_length(text, length) == length;
 }
 
 bool base_starts_with(const char *text, const char *prefix) {

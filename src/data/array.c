@@ -1,6 +1,6 @@
 /* Arrays: dense typed memory, counted by reference, its header and its data in
  * one piece unless the memory is somebody else's. */
-#include "data/data.h"
+#include "data/buffer.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -76,6 +76,14 @@ DxArray *dx_array_copy(DxType type, int rank, const int64_t *shape, const void *
 
 DxArray *dx_array_text(const char *text, size_t length, Error *err) {
     return dx_array_copy(DX_TEXT, 1, (int64_t[]){(int64_t)length}, text, err);
+}
+
+DxArray *dx_checked_text(const char *text, size_t length, Error *err) {
+    size_t valid = base_utf8_valid_length(text, length);
+    if (valid == length) return dx_array_text(text, length, err);
+    base_fail(err, ERROR_INPUT, "byte %zu of it is not valid UTF-8", valid + 1);
+    base_hint(err, "Take bytes instead of text, or convert the file to UTF-8.");
+    return NULL;
 }
 
 DxArray *dx_array_bytes(const void *bytes, size_t length, Error *err) {

@@ -40,8 +40,7 @@ void dx_batch_rules_identity(const BatchRules *rules, StrBuf *text) {
         base_str_appendf(text, ", join %s %d", rules->joins[i].key.name, rules->joins[i].axis);
 }
 
-/* ---- one key ----------------------------------------------------------------------------------
- */
+/* ---- one key ------------------------------------------------------------------------- */
 
 /* Copies a block of `rank` axes into a larger one. Strides in bytes. */
 static void copy_block(char *to, const char *from, int rank, const int64_t *shape,
@@ -135,8 +134,7 @@ static DxArray *join_arrays(Joint *joint, DxKey key, double pad, Error *err) {
     return whole;
 }
 
-/* ---- collate ------------------------------------------------------------------------------------
- */
+/* ---- collate ------------------------------------------------------------------------- */
 
 static bool same_keys(DxSample *const *samples, size_t count, Error *err) {
     const DxSample *first = samples[0];
@@ -200,8 +198,7 @@ DxSample *dx_collate(DxSample *const *samples, size_t count, const DxBatchOption
     return batch;
 }
 
-/* ---- the stream
- * ------------------------------------------------------------------------------------ */
+/* ---- the stream ---------------------------------------------------------------------- */
 
 typedef struct BatchStream {
     DxStream base;

@@ -9,6 +9,9 @@
 DxArray *dx_array_region(const DxArray *array, int axis, int64_t start, int64_t length,
                          int64_t left, int64_t right, double value, Error *err);
 
+/* Text, when it is valid UTF-8. */
+DxArray *dx_checked_text(const char *text, size_t length, Error *err);
+
 typedef struct DxBufferKind {
     const char *name;
     DxStatus (*get)(const DxBuffer *buffer, uint64_t epoch, int64_t index, DxSample **sample,

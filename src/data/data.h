@@ -124,6 +124,8 @@ DxArray *dx_sample_get(const DxSample *sample, DxKey key);
 /* The same, of a type (or DX_ANY_TYPE) and a rank (or -1); otherwise NULL and
  * *err: `key "text": wanted text of rank 1, found int64[3]`. */
 DxArray *dx_sample_need(const DxSample *sample, DxKey key, DxType type, int rank, Error *err);
+/* The same for text or bytes of rank 1. */
+DxArray *dx_sample_need_bytes(const DxSample *sample, DxKey key, Error *err);
 const DxRecord *dx_sample_record(const DxSample *sample);
 void dx_sample_set_record(DxSample **sample, DxRecord record);
 size_t dx_sample_bytes(const DxSample *sample);             /* of its arrays and itself */
@@ -195,6 +197,44 @@ DxStep dx_squeeze(const char *key, int axis, Error *err);
 DxStep dx_replace(const char *key, const char *old, const char *by, int64_t count, Error *err);
 /* The file that `key` names, in `folder` (NULL: where we are), as bytes under `to`. */
 DxStep dx_load_file(const char *key, const char *folder, const char *to, Error *err);
+/* Bytes as text, without a byte-order mark. What is not UTF-8 is a failure, or with `repair`
+ * becomes U+FFFD. */
+DxStep dx_decode_text(const char *key, const char *to, bool repair, Error *err);
+/* The bytes of an .npy file as its array. Types of NumPy's that a DxType has; "V2" is
+ * bfloat16, as MLX saves it. */
+DxStep dx_decode_npy(const char *key, const char *to, Error *err);
+
+/* Images are uint8 [height, width, channels], channels 1 (gray), 3 (RGB) or 4 (RGBA);
+ * operators take [frames, height, width, channels] too, and what is random is the same
+ * for all frames of one sample. */
+
+/* The bytes of a JPEG or PNG file; `channels` 1 or 3, 0: as the file has. An alpha channel
+ * is left out, 16 bits become 8. At most 178 million pixels. */
+DxStep dx_decode_image(const char *key, const char *to, int channels, Error *err);
+/* To a size, by a triangle filter as wide as the reduction (Pillow's BILINEAR). */
+DxStep dx_image_resize(const char *key, int64_t width, int64_t height, Error *err);
+/* The same so that the smaller side has `size` and the sides their proportion. */
+DxStep dx_image_resize_side(const char *key, int64_t size, Error *err);
+/* The middle, or a random part; what is smaller is a failure. */
+DxStep dx_image_crop(const char *key, int64_t width, int64_t height, Error *err);
+DxStep dx_image_random_crop(const char *key, int64_t width, int64_t height, uint64_t seed,
+                            Error *err);
+/* Left to right, with a chance from 0 to 1. */
+DxStep dx_image_flip(const char *key, double chance, uint64_t seed, Error *err);
+
+/* The bytes of a WAV, FLAC or Ogg file as float32 [frames, channels] in [-1, 1], and its
+ * frames a second as an int64 scalar under `rate_key` (NULL: not wanted). At most 2^28
+ * numbers. */
+DxStep dx_decode_audio(const char *key, const char *to, const char *rate_key, Error *err);
+typedef enum {
+    DX_RESAMPLE_FAST,
+    DX_RESAMPLE_MEDIUM,
+    DX_RESAMPLE_BEST,
+    DX_RESAMPLE_LINEAR
+} DxResampling;
+/* float32 [frames, channels] from the rate under `rate_key`, which is set, to another. */
+DxStep dx_resample(const char *key, const char *rate_key, int64_t rate, DxResampling how,
+                   Error *err);
 
 /* ---- duplicates ---------------------------------------------------------------------- */
 
@@ -231,7 +271,8 @@ DxStatus dx_buffer_get(const DxBuffer *buffer, uint64_t epoch, int64_t index, Dx
 /* Sources. */
 
 /* Some lines of JSON: the file is mapped and its lines are indexed, a line is
- * parsed when it is asked for. Blank lines are no records. */
+ * parsed when it is asked for. Blank lines are no records. A file packed with gzip, bzip2,
+ * xz or zstd is unpacked into memory. */
 typedef struct DxJsonlOptions {
     const char *path;
     /* Fields to take, as paths ("text", "meta.id", "choices.0.text"), at most 64,
@@ -245,8 +286,35 @@ typedef struct DxJsonlOptions {
     const char *index; /* a file that keeps the index between runs; NULL: none */
 } DxJsonlOptions;
 DxBuffer *dx_jsonl(const DxJsonlOptions *options, Error *err);
+/* All files of one split ("train", "validation", "test", or a name of their own) in a
+ * folder of a Hugging Face data set, in the order of their names: JSON lines, packed or
+ * not. options->path and ->index are not used. */
+DxBuffer *dx_jsonl_shards(const char *folder, const char *split, const DxJsonlOptions *options,
+                          Error *err);
 /* Samples in memory; retains each. */
 DxBuffer *dx_samples(DxSample *const *samples, size_t count, Error *err);
+/* Files, sorted by path, each once: those named and those in the folders named. A sample
+ * has "path", "name" (the path under its folder) and "size" in bytes; names that are not
+ * UTF-8 are bytes. dx_load_file takes it from there. */
+typedef struct DxFilesOptions {
+    const char *const *paths; /* files and folders */
+    size_t n_paths;
+    bool recursive, hidden; /* go into folders; also names that begin with a dot */
+    /* Shell patterns of what a folder gives (none: all) and of what is left out, folders
+     * too. One with a slash is for the name under the folder, others for its last part. */
+    const char *const *include, *const *exclude;
+    size_t n_include, n_exclude;
+} DxFilesOptions;
+DxBuffer *dx_files(const DxFilesOptions *options, Error *err);
+/* Row i of arrays with the same number of rows, as sample i; takes the arrays. */
+typedef struct DxColumn {
+    const char *key;
+    DxArray *array;
+} DxColumn;
+DxBuffer *dx_rows(const DxColumn *columns, size_t count, Error *err);
+/* The rows of an .npy file, which is mapped; of all arrays of an .npz file by their names. */
+DxBuffer *dx_npy(const char *path, const char *key, Error *err);
+DxBuffer *dx_npz(const char *path, Error *err);
 /* Samples made by `get` (as an operator's apply, *sample comes new and empty). */
 typedef struct DxCallback {
     const char *name;
@@ -306,6 +374,54 @@ bool dx_load(DxStream *stream, const void *state, size_t length, Error *err);
 /* Sources. */
 
 DxStream *dx_buffer_stream(DxBuffer *buffer, Error *err);
+
+/* Lines of a file, which may be packed with gzip, bzip2, xz or zstd. A line ends at a line
+ * feed or with the file; empty lines are samples. A line that is too long or no text is a
+ * failure in its place. */
+typedef struct DxLinesOptions {
+    const char *path;
+    const char *key; /* NULL: "line" */
+    bool bytes;      /* DX_U8, any bytes; otherwise DX_TEXT, which must be UTF-8 */
+    bool crlf;       /* a carriage return before the line feed is no part of the line */
+    bool skip_empty;
+    size_t max_line; /* bytes; 0: 100 MB */
+} DxLinesOptions;
+DxStream *dx_lines(const DxLinesOptions *options, Error *err);
+/* The same of text or bytes that samples hold: each line becomes a sample, which has the
+ * other fields too. options->path is not used. */
+DxStream *dx_split_lines(DxStream *stream, const char *key, const DxLinesOptions *options,
+                         Error *err);
+
+/* Records of comma-separated values (RFC 4180), packed or not. The first one names the
+ * keys. Every value is text. A quote inside a field that did not begin with one is an
+ * ordinary character, empty lines are no records, a byte-order mark is passed over. A
+ * record with another number of fields, or an open quote, is a failure in its place. */
+typedef struct DxCsvOptions {
+    const char *path;
+    char separator, quote; /* 0: a comma, a double quote */
+    bool no_quotes;
+    bool bytes;                 /* as DxLinesOptions' */
+    const char *const *columns; /* the keys, when the first record is data; NULL: it names them */
+    size_t n_columns;
+    size_t max_record; /* bytes; 0: 100 MB */
+} DxCsvOptions;
+DxStream *dx_csv(const DxCsvOptions *options, Error *err);
+DxStream *dx_split_csv(DxStream *stream, const char *key, const DxCsvOptions *options, Error *err);
+
+/* The regular files in an archive, in its order, as "path" and "bytes": tar (ustar, GNU,
+ * PAX; plain or packed) and zip. Links and special files are passed over. Nothing is
+ * written anywhere, so a path may be whatever it says. */
+typedef struct DxArchiveOptions {
+    const char *path;
+    bool nested; /* archives inside give their own files, as "inner.tar/name", four deep */
+    /* Limits against archives that are made to fill memory; 0: those behind. */
+    size_t max_member;  /* bytes of a file; 1 GB */
+    size_t max_total;   /* bytes of all; 64 GB */
+    size_t max_ratio;   /* of all to the archive, from 64 MB on; 250 */
+    size_t max_members; /* 10 million */
+} DxArchiveOptions;
+DxStream *dx_archive(const DxArchiveOptions *options, Error *err);
+
 typedef struct DxStreamCallback {
     const char *name;
     /* *sample comes new and empty, with its record set. DX_OK, DX_END or DX_FAIL. */

@@ -1,17 +1,23 @@
-/* Lines of JSON by index. The file is mapped, one pass finds where its lines begin,
- * and a line is parsed when it is asked for. The index may be kept in a file of
- * its own, which counts as long as the data file has the same size and time. */
+/* Lines of JSON by index. The file is mapped (a packed one is unpacked into memory), one
+ * pass finds where its lines begin, and a line is parsed when it is asked for. The index may be
+ * kept in a file of its own, which counts as long as the data file has the same size and time. */
 #include "data/buffer.h"
+#include "data/input.h"
 #include "data/json.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+static const size_t most_unpacked = (size_t)8 << 30;
+
 typedef struct JsonlBuffer {
     DxBuffer base;
     char *path;
     MappedFile map;
+    StrBuf unpacked;     /* of a packed file, instead of the map */
+    const uint8_t *data; /* its lines */
+    size_t length;
     uint64_t *starts; /* of each record; it ends where the next begins */
     int64_t mtime_ns;
     bool whole; /* no fields: the line as it stands */
@@ -26,8 +32,8 @@ static bool is_space(uint8_t byte) {
 /* ---- the index --------------------------------------------------------------------- */
 
 static bool find_lines(JsonlBuffer *jsonl, Error *err) {
-    const uint8_t *data = jsonl->map.data;
-    size_t length = jsonl->map.length, capacity = 0, count = 0, at = 0;
+    const uint8_t *data = jsonl->data;
+    size_t length = jsonl->length, capacity = 0, count = 0, at = 0;
     if (length >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0) at = 3;
     while (at < length) {
         const uint8_t *end = memchr(data + at, '\n', length - at);
@@ -66,7 +72,7 @@ static bool load_index(JsonlBuffer *jsonl, const char *path) {
     bool good = map.length >= sizeof head;
     if (good) memcpy(&head, map.data, sizeof head);
     good = good && memcmp(head.magic, index_magic, sizeof head.magic) == 0 &&
-           head.size == jsonl->map.length && head.mtime_ns == (uint64_t)jsonl->mtime_ns &&
+           head.size == jsonl->length && head.mtime_ns == (uint64_t)jsonl->mtime_ns &&
            head.count == (map.length - sizeof head) / sizeof(uint64_t) &&
            map.length == sizeof head + head.count * sizeof(uint64_t) &&
            head.hash == base_hash(map.data + sizeof head, map.length - sizeof head);
@@ -90,7 +96,7 @@ static bool load_index(JsonlBuffer *jsonl, const char *path) {
 }
 
 static bool save_index(const JsonlBuffer *jsonl, const char *path, Error *err) {
-    IndexHead head = {.size = jsonl->map.length,
+    IndexHead head = {.size = jsonl->length,
                       .mtime_ns = (uint64_t)jsonl->mtime_ns,
                       .count = (uint64_t)jsonl->base.count};
     size_t bytes = (size_t)head.count * sizeof(uint64_t);
@@ -111,7 +117,7 @@ static bool save_index(const JsonlBuffer *jsonl, const char *path, Error *err) {
 static void jsonl_where(const DxBuffer *buffer, const DxRecord *record, StrBuf *text) {
     const JsonlBuffer *jsonl = (const JsonlBuffer *)buffer;
     if (record->ordinal >= (uint64_t)buffer->count) return;
-    const uint8_t *at = jsonl->map.data, *end = at + jsonl->starts[record->ordinal];
+    const uint8_t *at = jsonl->data, *end = at + jsonl->starts[record->ordinal];
     uint64_t line = 1;
     for (; (at = memchr(at, '\n', (size_t)(end - at))) != NULL; at++) line++;
     base_str_appendf(text, "%s: line %llu", jsonl->path, (unsigned long long)line);
@@ -134,8 +140,8 @@ static DxStatus jsonl_get(const DxBuffer *buffer, uint64_t epoch, int64_t index,
     const JsonlBuffer *jsonl = (const JsonlBuffer *)buffer;
     const DxRecord record = {.epoch = epoch, .ordinal = (uint64_t)index};
     uint64_t start = jsonl->starts[index];
-    uint64_t end = index + 1 < buffer->count ? jsonl->starts[index + 1] : jsonl->map.length;
-    const char *text = (const char *)jsonl->map.data + start;
+    uint64_t end = index + 1 < buffer->count ? jsonl->starts[index + 1] : jsonl->length;
+    const char *text = (const char *)jsonl->data + start;
     size_t length = (size_t)(end - start), column = 0;
     while (length && is_space((uint8_t)text[length - 1])) length--;
     *sample = dx_sample_new();
@@ -162,6 +168,7 @@ static void jsonl_options(const DxBuffer *buffer, StrBuf *text) {
 static void jsonl_free(DxBuffer *buffer) {
     JsonlBuffer *jsonl = (JsonlBuffer *)buffer;
     if (jsonl->map.data) base_map_close(&jsonl->map);
+    base_str_free(&jsonl->unpacked);
     free(jsonl->path);
     free(jsonl->starts);
     dx_json_fields_free(&jsonl->fields);
@@ -170,12 +177,28 @@ static void jsonl_free(DxBuffer *buffer) {
 
 static const DxBufferKind jsonl_kind = {"jsonl", jsonl_get, jsonl_options, jsonl_where, jsonl_free};
 
+static bool unpack(JsonlBuffer *jsonl, Error *err) {
+    DxInput *input = dx_input_memory(jsonl->path, jsonl->map.data, jsonl->map.length, err);
+    bool ok = true;
+    if (dx_input_packed(input)) {
+        ok = dx_input_rest(input, most_unpacked, &jsonl->unpacked, err);
+        jsonl->data = (const uint8_t *)jsonl->unpacked.data;
+        jsonl->length = jsonl->unpacked.length;
+    } else {
+        jsonl->data = jsonl->map.data;
+        jsonl->length = jsonl->map.length;
+    }
+    dx_input_free(input);
+    if (ok && jsonl->unpacked.data) base_map_close(&jsonl->map);
+    return ok;
+}
+
 static bool open_file(JsonlBuffer *jsonl, const DxJsonlOptions *options, Error *err) {
     struct stat about;
     if (base_is_dir(options->path))
         return base_fail(err, ERROR_IO, "%s: is a folder, a file of JSON lines was expected",
                          options->path);
-    if (!base_map_open(options->path, &jsonl->map, err)) return false;
+    if (!base_map_open(options->path, &jsonl->map, err) || !unpack(jsonl, err)) return false;
     if (stat(options->path, &about) == 0)
         jsonl->mtime_ns = about.st_mtim.tv_sec * INT64_C(1000000000) + about.st_mtim.tv_nsec;
     if (options->index && load_index(jsonl, options->index)) return true;
@@ -185,7 +208,7 @@ static bool open_file(JsonlBuffer *jsonl, const DxJsonlOptions *options, Error *
 /* The file by its name, not by its folder, so that a data set may be moved. */
 static void set_identity(JsonlBuffer *jsonl, const DxJsonlOptions *options) {
     base_str_appendf(&jsonl->identity, "%s, %zu bytes, time %lld", base_path_name(options->path),
-                     jsonl->map.length, (long long)jsonl->mtime_ns);
+                     jsonl->length, (long long)jsonl->mtime_ns);
     for (size_t i = 0; i < options->n_fields; i++)
         base_str_appendf(&jsonl->identity, ", %s as %s", options->fields[i],
                          jsonl->fields.keys[i].name);

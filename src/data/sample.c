@@ -166,6 +166,24 @@ DxArray *dx_sample_need(const DxSample *sample, DxKey key, DxType type, int rank
     return NULL;
 }
 
+DxArray *dx_sample_need_bytes(const DxSample *sample, DxKey key, Error *err) {
+    char found[128];
+    DxArray *value = dx_sample_need(sample, key, DX_ANY_TYPE, -1, err);
+    if (!value || (value->rank == 1 && dx_type_size(value->type) == 1)) return value;
+    base_fail(err, ERROR_INPUT, "key \"%s\": wanted text or bytes, found %s", key.name,
+              dx_array_describe(value, found, sizeof found));
+    return NULL;
+}
+
+DxSample *dx_sample_without(const DxSample *sample, DxKey key) {
+    DxSample *copy = dx_sample_new();
+    copy->record = sample->record;
+    for (uint32_t i = 0; i < sample->count; i++)
+        if (sample->fields[i].key.name != key.name)
+            append(copy, sample->fields[i].key, dx_array_retain(sample->fields[i].value));
+    return copy;
+}
+
 const DxRecord *dx_sample_record(const DxSample *sample) {
     return &sample->record;
 }

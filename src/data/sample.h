@@ -21,4 +21,7 @@ struct DxSample {
     DxField few[SAMPLE_INLINE];
 };
 
+/* A new sample that shares all fields but one. */
+DxSample *dx_sample_without(const DxSample *sample, DxKey key);
+
 #endif

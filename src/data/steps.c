@@ -8,7 +8,7 @@
 
 #include "data/stream.h"
 
-/* ---- the common part ------------------------------------------------------------------------- */
+/* ---- the common part ----------------------------------------------------------------- */
 
 static void args_free(void *self) {
     DxStepArgs *args = self;
@@ -58,8 +58,7 @@ DxBuffer *dx_buffer_step(DxBuffer *buffer, DxStep step, Error *err) {
     return NULL;
 }
 
-/* ---- which samples ------------------------------------------------------------------------------
- */
+/* ---- which samples ------------------------------------------------------------------- */
 
 typedef struct Filter {
     bool (*test)(void *self, const DxSample *sample);
@@ -104,8 +103,7 @@ DxStep dx_filter_size(const char *key, int axis, int64_t low, int64_t high, Erro
     return dx_step_new("filter size", filter_size_apply, args, true, err);
 }
 
-/* ---- which fields
- * -------------------------------------------------------------------------------- */
+/* ---- which fields -------------------------------------------------------------------- */
 
 static DxStatus keep_apply(void *self, DxSample **sample, DxRandom *random, Error *err) {
     (void)random;
@@ -165,8 +163,7 @@ DxStep dx_rename(const char *key, const char *to, Error *err) {
     return dx_step_new("rename", rename_apply, args, true, err);
 }
 
-/* ---- cut and padded
- * ---------------------------------------------------------------------------------- */
+/* ---- cut and padded ------------------------------------------------------------------ */
 
 static DxStatus slice_apply(void *self, DxSample **sample, DxRandom *random, Error *err) {
     (void)random;
@@ -270,9 +267,7 @@ DxStep dx_pad_to_multiple(const char *key, int axis, int64_t multiple, double va
     return pad_to("pad to multiple", key, axis, multiple, value, false, true, err);
 }
 
-/* ---- shapes
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- shapes -------------------------------------------------------------------------- */
 
 static DxStatus shape_apply(void *self, DxSample **sample, DxRandom *random, Error *err) {
     (void)random;
@@ -319,21 +314,13 @@ DxStep dx_squeeze(const char *key, int axis, Error *err) {
     return dx_step_new("squeeze", squeeze_apply, args, true, err);
 }
 
-/* ---- bytes
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- bytes --------------------------------------------------------------------------- */
 
 static DxStatus replace_apply(void *self, DxSample **sample, DxRandom *random, Error *err) {
     (void)random;
     const DxStepArgs *args = self;
-    const DxArray *array = dx_sample_need(*sample, args->key, DX_ANY_TYPE, 1, err);
+    const DxArray *array = dx_sample_need_bytes(*sample, args->key, err);
     if (!array) return DX_FAIL;
-    if (dx_type_size(array->type) != 1) {
-        char text[96];
-        base_fail(err, ERROR_INPUT, "key \"%s\": wanted text or bytes, found %s", args->key.name,
-                  dx_array_describe(array, text, sizeof text));
-        return DX_FAIL;
-    }
     StrBuf out = {0};
     base_str_append(&out, "");
     const char *at = array->data, *end = at + array->bytes;
@@ -362,14 +349,12 @@ DxStep dx_replace(const char *key, const char *old, const char *by, int64_t coun
     return dx_step_new("replace", replace_apply, args, args.text_length > 0, err);
 }
 
-/* ---- files
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- files --------------------------------------------------------------------------- */
 
 static DxStatus load_apply(void *self, DxSample **sample, DxRandom *random, Error *err) {
     (void)random;
     const DxStepArgs *args = self;
-    const DxArray *name = dx_sample_need(*sample, args->key, DX_ANY_TYPE, 1, err);
+    const DxArray *name = dx_sample_need_bytes(*sample, args->key, err);
     if (!name) return DX_FAIL;
     char *file = base_strndup(name->bytes ? name->data : "", name->bytes);
     bool alone = !args->text || file[0] == '/';
@@ -388,4 +373,34 @@ DxStep dx_load_file(const char *key, const char *folder, const char *to, Error *
     args.text = folder ? base_strdup(folder) : NULL;
     args.identity = base_format("%s in %s to %s", key, folder ? folder : ".", to);
     return dx_step_new("load file", load_apply, args, true, err);
+}
+
+static DxStatus text_apply(void *self, DxSample **sample, DxRandom *random, Error *err) {
+    (void)random;
+    const DxStepArgs *args = self;
+    const DxArray *bytes = dx_sample_need_bytes(*sample, args->key, err);
+    if (!bytes) return DX_FAIL;
+    const char *text = bytes->bytes ? bytes->data : "";
+    size_t length = bytes->bytes;
+    if (length >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) text += 3, length -= 3;
+    if (!args->flag || base_utf8_valid(text, length)) {
+        DxArray *made = dx_checked_text(text, length, err);
+        if (!made) base_error_context(err, "key \"%s\"", args->key.name);
+        return dx_step_put(args, sample, made);
+    }
+    StrBuf out = {0};
+    for (size_t at = 0; at < length;) {
+        uint32_t codepoint;
+        at += base_utf8_decode(text + at, length - at, &codepoint, NULL);
+        base_str_append_codepoint(&out, codepoint);
+    }
+    DxArray *made = dx_array_text(out.data, out.length, err);
+    base_str_free(&out);
+    return dx_step_put(args, sample, made);
+}
+
+DxStep dx_decode_text(const char *key, const char *to, bool repair, Error *err) {
+    DxStepArgs args = {.key = dx_key(key), .to = dx_key(to), .flag = repair};
+    args.identity = base_format("%s to %s%s", key, to, repair ? ", repaired" : "");
+    return dx_step_new("decode text", text_apply, args, true, err);
 }

@@ -6,31 +6,8 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <errno.h>
-#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef __APPLE__
-#include <xlocale.h>
-#endif
-
-/* ---- member names are UTF-8, whatever the process's locale ---- */
-
-typedef struct Utf8 {
-    locale_t mine, before;
-} Utf8;
-
-static Utf8 utf8_begin(void) {
-    Utf8 utf8 = {.mine = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0)};
-    if (!utf8.mine) utf8.mine = newlocale(LC_CTYPE_MASK, "en_US.UTF-8", (locale_t)0);
-    if (utf8.mine) utf8.before = uselocale(utf8.mine);
-    return utf8;
-}
-
-static void utf8_end(Utf8 utf8) {
-    if (!utf8.mine) return;
-    uselocale(utf8.before);
-    freelocale(utf8.mine);
-}
 
 /* ---- a member as the engine's reader or writer ---- */
 
@@ -176,9 +153,9 @@ bool mx_load_npz(const char *path, MxFileVisitor visitor, Error *err) {
     struct archive *archive = archive_read_new();
     if (!archive) return base_fail(err, ERROR_MEMORY, "%s: out of memory", path);
     mx_scope s = mx_open(); /* installs the error handler */
-    const Utf8 utf8 = utf8_begin();
+    const BaseLocale locale = base_utf8_begin();
     const bool ok = load_archive(archive, path, visitor, err);
-    utf8_end(utf8);
+    base_utf8_end(locale);
     archive_read_free(archive);
     mx_drop(s);
     return ok;
@@ -265,9 +242,9 @@ bool mx_save_npz(const char *path, const char *const *names, const mlx_array *ar
     if (!archive) return base_fail(err, ERROR_MEMORY, "%s: out of memory", path);
     char *full = base_ends_with(path, ".npz") ? base_strdup(path) : base_format("%s.npz", path);
     mx_scope s = mx_open();
-    const Utf8 utf8 = utf8_begin();
+    const BaseLocale locale = base_utf8_begin();
     const bool ok = save_archive(archive, full, names, arrays, count, compress, err);
-    utf8_end(utf8);
+    base_utf8_end(locale);
     archive_write_free(archive);
     mx_drop(s);
     free(full);

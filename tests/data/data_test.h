@@ -50,8 +50,12 @@ static inline DxStream *vectors(const int *lengths, size_t count) {
 #define VECTORS(...) \
     vectors((const int[]){__VA_ARGS__}, sizeof((const int[]){__VA_ARGS__}) / sizeof(int))
 
-/* "1 2 3" of an array's elements. */
+/* A text as it is; "1 2 3" of another array's elements. */
 static inline void print_array(StrBuf *text, const DxArray *array) {
+    if (array->type == DX_TEXT) {
+        base_str_append_n(text, array->data, array->bytes);
+        return;
+    }
     for (size_t i = 0; i < array->count; i++)
         base_str_appendf(text, "%s%g", i ? " " : "", dx_array_real_at(array, i));
 }
@@ -89,6 +93,14 @@ static inline void assert_gives(DxStream *stream, const char *key, const char *e
 static inline void assert_all(DxStream *stream, const char *key, const char *expected) {
     assert_gives(stream, key, expected);
     dx_stream_free(stream);
+}
+
+/* The failure of the next call, which must be one. */
+static inline void assert_fails(DxStream *stream, const char *message) {
+    Error err = {0};
+    DxSample *sample = NULL;
+    assert_int_equal(dx_next(stream, &sample, &err), DX_FAIL);
+    if (!strstr(err.message, message)) fail_msg("\"%s\" is not in \"%s\"", message, err.message);
 }
 
 static inline char *write_file(const char *name, const void *bytes, size_t length) {
