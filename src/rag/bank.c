@@ -54,26 +54,27 @@ void rag_bank_set_metadata(RagBankChunk *chunk, const json_t *object) {
 
 /* ---- from an index ---------------------------------------------------------- */
 
-static char *column(sqlite3_stmt *statement, int i) {
-    const char *text = (const char *)sqlite3_column_text(statement, i);
-    return base_strdup(text ? text : "");
-}
-
-static bool take_row(RagIndex *index, sqlite3_stmt *s, RagBank *bank, Error *err) {
-    size_t n = bank->count, dim = bank->dim;
-    if ((size_t)sqlite3_column_bytes(s, 7) != dim * sizeof(float))
-        return base_fail(err, ERROR_INPUT, "%s: the index is damaged (vectors)", index->path);
-    bank->chunks = base_grow(bank->chunks, &bank->capacity, n + 1, sizeof *bank->chunks);
-    bank->vectors = base_grow(bank->vectors, &bank->vectors_capacity, n + 1, dim * sizeof(float));
-    memcpy(bank->vectors + n * dim, sqlite3_column_blob(s, 7), dim * sizeof(float));
-    bank->chunks[bank->count++] = (RagBankChunk){.source = column(s, 0),
-                                                 .title = column(s, 1),
-                                                 .format = column(s, 2),
-                                                 .heading = column(s, 3),
-                                                 .header = column(s, 4),
-                                                 .text = column(s, 5),
-                                                 .page = sqlite3_column_int(s, 6)};
-    return true;
+static bool take_document(void *context, const RagStored *stored, Error *err) {
+    RagBank *bank = context;
+    const RagDocument *document = &stored->document;
+    size_t dim = bank->dim;
+    for (size_t i = 0; i < stored->chunks.count; i++) {
+        const RagChunk *chunk = &stored->chunks.items[i];
+        size_t n = bank->count;
+        bank->chunks = base_grow(bank->chunks, &bank->capacity, n + 1, sizeof *bank->chunks);
+        bank->vectors =
+            base_grow(bank->vectors, &bank->vectors_capacity, n + 1, dim * sizeof(float));
+        memcpy(bank->vectors + n * dim, stored->vectors + i * dim, dim * sizeof(float));
+        bank->chunks[bank->count++] = (RagBankChunk){
+            .source = base_strdup(stored->path),
+            .title = base_strdup(document->title ? document->title : ""),
+            .format = base_strdup(document->format ? document->format : ""),
+            .heading = base_strdup(chunk->heading),
+            .header = base_strdup(chunk->header),
+            .text = base_strndup(document->text.data + chunk->start, chunk->end - chunk->start),
+            .page = chunk->page};
+    }
+    return !base_interrupted() || base_fail(err, ERROR_INTERRUPTED, "interrupted");
 }
 
 bool rag_bank_from_index(RagIndex *index, RagBank *bank, Error *err) {
@@ -84,20 +85,7 @@ bool rag_bank_from_index(RagIndex *index, RagBank *bank, Error *err) {
     bank->embedder_name = base_strdup(info.embedder_name);
     bank->embedder_hash = base_strdup(info.embedder_hash);
     bank->pooling = base_strdup(info.pooling);
-    sqlite3_stmt *s = rag_store_prepare(
-        index,
-        "SELECT d.path, d.title, d.format, c.heading, c.header, c.text, c.page, v.vector"
-        " FROM chunks c JOIN documents d ON d.id = c.document JOIN vectors v ON v.chunk = c.id"
-        " ORDER BY d.id, c.first_byte, c.id",
-        err);
-    bool ok = s != NULL;
-    int rc = SQLITE_DONE;
-    while (ok && (rc = sqlite3_step(s)) == SQLITE_ROW) {
-        ok = take_row(index, s, bank, err);
-        if (ok && base_interrupted()) ok = base_fail(err, ERROR_INTERRUPTED, "interrupted");
-    }
-    if (ok && rc != SQLITE_DONE) ok = rag_store_fail(index, err, "reading the index");
-    sqlite3_finalize(s);
+    bool ok = index->storage->each(index, take_document, bank, err);
     if (!ok) rag_bank_free(bank);
     return ok;
 }
@@ -189,7 +177,7 @@ static bool put_document(const RagBank *bank, const Placed *placed, size_t n, Ra
                           .document = &document,
                           .chunks = &chunks,
                           .vectors = vectors};
-    bool ok = rag_store_put(index, &new, NULL, err);
+    bool ok = index->storage->put(index, &new, NULL, err);
     rag_document_free(&document);
     rag_chunks_free(&chunks);
     free(vectors);

@@ -1,10 +1,10 @@
-/* Search by vectors; see dense.h. */
-#include "rag/dense.h"
-
+/* Search by vectors over all segments, shared by the threads that have time for it.
+ * See store_sqlite.h. */
 #include <stdatomic.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include "rag/store_sqlite.h"
 
 struct RagResident {
     int64_t version; /* of the database, as last seen */
@@ -66,9 +66,9 @@ static bool reserve(RagResident *resident, size_t n_segments, size_t dim) {
 
 /* The number changes when another connection has written. */
 static bool data_version(RagIndex *index, int64_t *version, Error *err) {
-    sqlite3_stmt *s = rag_store_prepare(index, "PRAGMA data_version", err);
+    sqlite3_stmt *s = rag_sqlite_prepare(index, "PRAGMA data_version", err);
     if (!s) return false;
-    bool ok = sqlite3_step(s) == SQLITE_ROW || rag_store_fail(index, err, "reading the index");
+    bool ok = sqlite3_step(s) == SQLITE_ROW || rag_sqlite_fail(index, err, "reading the index");
     *version = ok ? sqlite3_column_int64(s, 0) : 0;
     sqlite3_finalize(s);
     return ok;
@@ -80,9 +80,9 @@ static bool prepare_resident(RagDense *dense, Error *err) {
     int64_t version = 0;
     if (index->mode != RAG_READ) return true;
     if (!data_version(index, &version, err)) return false;
-    RagResident *resident = index->resident;
+    RagResident *resident = index->sqlite->resident;
     bool again = resident && resident->version == version;
-    if (!resident) resident = index->resident = base_calloc(1, sizeof *resident);
+    if (!resident) resident = index->sqlite->resident = base_calloc(1, sizeof *resident);
     if (!again || resident->n_segments != dense->n_segments) forget(resident);
     if (again && !resident->bytes) dense->fill = reserve(resident, dense->n_segments, index->dim);
     resident->version = version;
@@ -91,12 +91,12 @@ static bool prepare_resident(RagDense *dense, Error *err) {
 
 /* ---- the search ------------------------------------------------------------------ */
 
-RagDense *rag_dense_begin(RagIndex *index, const float *vector, const uint8_t *allowed,
-                          size_t allowed_bits, size_t width, Error *err) {
+RagDense *rag_sqlite_dense_begin(RagIndex *index, const float *vector, const RagFilter *filter,
+                                 size_t width, Error *err) {
     RagDense *dense = base_calloc(1, sizeof *dense);
     RagMatrix matrix = {0};
     dense->index = index;
-    rag_scan_query(&dense->query, vector, index->dim, allowed, allowed_bits);
+    rag_scan_query(&dense->query, vector, index->dim, filter->allowed, filter->bits);
     dense->n_helpers = (size_t)base_threads();
     dense->helpers = base_calloc(dense->n_helpers, sizeof *dense->helpers);
     for (size_t i = 0; i < dense->n_helpers; i++)
@@ -106,18 +106,18 @@ RagDense *rag_dense_begin(RagIndex *index, const float *vector, const uint8_t *a
     dense->n_segments = ok ? matrix.n_segments : 0;
     rag_matrix_close(&matrix);
     if (ok && prepare_resident(dense, err)) return dense;
-    rag_dense_end(dense, NULL, NULL, NULL);
+    rag_sqlite_dense_end(dense, NULL, NULL, NULL);
     return NULL;
 }
 
 static bool connect(RagDense *dense, Helper *helper) {
-    helper->twin = rag_store_twin(dense->index, &helper->err);
-    return helper->twin && rag_store_run(helper->twin, "BEGIN", &helper->err) &&
+    helper->twin = rag_sqlite_twin(dense->index, &helper->err);
+    return helper->twin && rag_sqlite_run(helper->twin, "BEGIN", &helper->err) &&
            rag_matrix_open(helper->twin, &helper->matrix, &helper->err);
 }
 
 static bool search_segment(RagDense *dense, Helper *helper, size_t segment) {
-    RagResident *resident = dense->index->resident;
+    RagResident *resident = dense->index->sqlite->resident;
     size_t bytes = rag_segment_bytes(dense->index->dim);
     uint8_t *kept = resident && resident->bytes ? resident->bytes + segment * bytes : NULL;
     const float *scales = (const float *)(const void *)kept;
@@ -133,7 +133,7 @@ static bool search_segment(RagDense *dense, Helper *helper, size_t segment) {
     return true;
 }
 
-void rag_dense_help(RagDense *dense, int thread) {
+void rag_sqlite_dense_help(RagDense *dense, int thread) {
     Helper *helper = &dense->helpers[thread];
     while (!atomic_load(&dense->stop)) {
         size_t segment = atomic_fetch_add(&dense->next, 1);
@@ -143,7 +143,7 @@ void rag_dense_help(RagDense *dense, int thread) {
     }
 }
 
-bool rag_dense_end(RagDense *dense, RagScored *best, size_t *found, Error *err) {
+bool rag_sqlite_dense_end(RagDense *dense, RagScored *best, size_t *found, Error *err) {
     if (!dense) return false;
     bool ok = best != NULL;
     RagBest all = {.items = best, .capacity = dense->helpers[0].best.capacity};
@@ -163,7 +163,7 @@ bool rag_dense_end(RagDense *dense, RagScored *best, size_t *found, Error *err) 
         rag_scored_sort(best, all.count);
         *found = all.count;
     } else if (dense->fill) {
-        forget(dense->index->resident); /* not all of it was read */
+        forget(dense->index->sqlite->resident); /* not all of it was read */
     }
     free(dense->helpers);
     free(dense);

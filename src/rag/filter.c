@@ -1,17 +1,13 @@
 /* Filters before ranking, so that a search finds as many as were asked for. */
 #include "rag/filter.h"
 
+#include <sqlite3.h>
 #include <string.h>
 #include <time.h>
 
 void rag_filter_close(RagFilter *filter) {
     free(filter->allowed);
     *filter = (RagFilter){0};
-}
-
-bool rag_filter_allows(const RagFilter *filter, int64_t chunk) {
-    return !filter->allowed || (chunk > 0 && (size_t)chunk < filter->bits &&
-                                (filter->allowed[chunk / 8] >> (chunk % 8) & 1));
 }
 
 /* "pdf,html" -> ",pdf,html,", every name known. Caller frees; NULL on failure. */
@@ -42,30 +38,20 @@ static char *glob_of(const char *glob) {
     return base_format("%s%s", anchored ? "" : "*/", glob && *glob ? glob : "*");
 }
 
-static bool mark(RagIndex *index, const RagSearchOptions *options, const char *formats,
-                 const char *glob, RagFilter *filter, Error *err) {
-    sqlite3_stmt *ids =
-        rag_store_prepare(index,
-                          "SELECT c.id FROM documents d JOIN chunks c ON c.document = d.id"
-                          " WHERE substr(d.path, 1, length(?1)) = ?1 AND d.path GLOB ?2"
-                          " AND (?3 = ',' OR instr(?3, ',' || d.format || ',') > 0)"
-                          " AND (?4 = 0 OR d.mtime_ns >= ?4) AND (?5 = 0 OR d.mtime_ns < ?5)",
-                          err);
-    if (!ids) return false;
-    sqlite3_bind_text(ids, 1, options->path_prefix ? options->path_prefix : "", -1, SQLITE_STATIC);
-    sqlite3_bind_text(ids, 2, glob, -1, SQLITE_STATIC);
-    sqlite3_bind_text(ids, 3, formats, -1, SQLITE_STATIC);
-    sqlite3_bind_int64(ids, 4, options->since_ns);
-    sqlite3_bind_int64(ids, 5, options->until_ns);
-    int rc = SQLITE_ROW;
-    while ((rc = sqlite3_step(ids)) == SQLITE_ROW) {
-        int64_t id = sqlite3_column_int64(ids, 0);
-        if (id > 0 && (size_t)id < filter->bits)
-            filter->allowed[id / 8] |= (uint8_t)(1u << (id % 8));
-    }
-    bool ok = rc == SQLITE_DONE || rag_store_fail(index, err, "reading the index");
-    sqlite3_finalize(ids);
-    return ok;
+typedef struct Wanted {
+    const RagSearchOptions *options;
+    const char *formats, *glob;
+} Wanted;
+
+static bool is_wanted(const void *context, const char *path, const char *format, int64_t mtime_ns) {
+    const Wanted *w = context;
+    const RagSearchOptions *o = w->options;
+    const char *prefix = o->path_prefix ? o->path_prefix : "";
+    char named[32];
+    snprintf(named, sizeof named, ",%s,", format);
+    return strncmp(path, prefix, strlen(prefix)) == 0 && sqlite3_strglob(w->glob, path) == 0 &&
+           (!w->formats[1] || strstr(w->formats, named)) &&
+           (!o->since_ns || mtime_ns >= o->since_ns) && (!o->until_ns || mtime_ns < o->until_ns);
 }
 
 static bool is_set(const char *text) {
@@ -78,20 +64,10 @@ bool rag_filter_open(RagIndex *index, const RagSearchOptions *options, RagFilter
     if (!is_set(options->path_prefix) && !is_set(options->path_glob) && !is_set(options->formats) &&
         !options->since_ns && !options->until_ns)
         return true;
-    sqlite3_stmt *most =
-        rag_store_prepare(index, "SELECT coalesce(max(id), 0) + 1 FROM chunks", err);
-    if (!most) return false;
-    bool ok = sqlite3_step(most) == SQLITE_ROW || rag_store_fail(index, err, "reading the index");
-    int64_t bits = ok ? sqlite3_column_int64(most, 0) : 0;
-    sqlite3_finalize(most);
-    if (ok && (bits < 1 || bits > (int64_t)1 << 40))
-        ok = base_fail(err, ERROR_INPUT, "%s: the index is damaged", index->path);
-    if (!ok) return false;
-    filter->bits = (size_t)bits;
-    filter->allowed = base_calloc(filter->bits / 8 + 1, 1);
     char *formats = formats_of(options->formats ? options->formats : "", err),
          *glob = glob_of(options->path_glob);
-    ok = formats && mark(index, options, formats, glob, filter, err);
+    Wanted wanted = {.options = options, .formats = formats, .glob = glob};
+    bool ok = formats && index->storage->mark(index, is_wanted, &wanted, filter, err);
     free(formats), free(glob);
     return ok;
 }

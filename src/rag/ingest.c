@@ -146,7 +146,8 @@ static bool vectors_of(Ingest *in, float *vectors, Error *err) {
             size_t length = chunk->end - chunk->start;
             bool found = false;
             if (!in->options->force)
-                ok = rag_store_reuse(in->index, chunk->header, text, length, to, &found, err);
+                ok = in->index->storage->reuse(in->index, chunk->header, text, length, to, &found,
+                                               err);
             if (found || !ok) continue;
             StrBuf whole = {0};
             if (*chunk->header) base_str_appendf(&whole, "%s\n", chunk->header);
@@ -177,7 +178,7 @@ static bool store_pending(Ingest *in, Error *err) {
                                   .chunks = &p->chunks,
                                   .vectors = vectors + row * in->embedder->dim,
                                   .file = p->file};
-            ok = rag_store_put(in->index, &new, &in->report->chunks_removed, err);
+            ok = in->index->storage->put(in->index, &new, &in->report->chunks_removed, err);
         }
         if (ok)
             tell(in, p->found->path, p->was_stored ? RAG_CHANGED : RAG_ADDED, p->document.warning,
@@ -263,7 +264,7 @@ static bool sha256(const char *bytes, size_t length, unsigned char digest[32], E
 static bool take_file(Ingest *in, const RagFound *found, Error *err) {
     RagStoredFile old;
     bool stored = false;
-    if (!rag_store_find(in->index, found->path, &old, &stored, err)) return false;
+    if (!in->index->storage->find(in->index, found->path, &old, &stored, err)) return false;
     bool current = stored && !in->options->force && old.settings == in->settings;
     if (current && old.size == found->size && old.mtime_ns == found->mtime_ns) {
         tell(in, found->path, RAG_UNCHANGED, "", old.n_chunks);
@@ -284,7 +285,7 @@ static bool take_file(Ingest *in, const RagFound *found, Error *err) {
     if (readable && current && memcmp(p.file.sha256, old.sha256, sizeof old.sha256) == 0) {
         free(file.bytes);
         tell(in, found->path, RAG_UNCHANGED, "", old.n_chunks);
-        return rag_store_touch(in->index, old.id, found->size, found->mtime_ns, err);
+        return in->index->storage->touch(in->index, old.id, found->size, found->mtime_ns, err);
     }
     readable = readable && rag_document_read(found->path, file.format, file.bytes, file.length,
                                              &p.document, &wrong);
@@ -323,11 +324,12 @@ static bool remove_gone(Ingest *in, const char *root, Error *err) {
     int64_t *ids = NULL;
     char **paths = NULL;
     size_t count = 0;
-    bool ok = rag_store_list(in->index, root, &ids, &paths, &count, err);
+    bool ok = in->index->storage->list(in->index, root, &ids, &paths, &count, err);
     for (size_t i = 0; i < count; i++) {
         struct stat status;
         bool gone = ok && lstat(paths[i], &status) != 0 && (errno == ENOENT || errno == ENOTDIR);
-        if (gone) ok = rag_store_remove(in->index, ids[i], &in->report->chunks_removed, err);
+        if (gone)
+            ok = in->index->storage->remove(in->index, ids[i], &in->report->chunks_removed, err);
         if (gone && ok) tell(in, paths[i], RAG_REMOVED, "", 0);
         free(paths[i]);
     }

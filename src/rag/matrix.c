@@ -1,36 +1,37 @@
 /* The int8 copy of the vectors: written row by row with incremental blob I/O, read
- * segment by segment; and the exact vectors of a few chunks. */
+ * segment by segment. */
 #include <math.h>
 #include <string.h>
 
-#include "rag/store.h"
+#include "rag/store_sqlite.h"
 
 size_t rag_segment_bytes(size_t dim) {
     return RAG_SEGMENT_ROWS * (sizeof(float) + dim);
 }
 
 void rag_matrix_release(RagIndex *index) {
-    if (index->segment) sqlite3_blob_close(index->segment);
-    index->segment = NULL;
+    if (index->sqlite->segment) sqlite3_blob_close(index->sqlite->segment);
+    index->sqlite->segment = NULL;
 }
 
-/* Makes index->segment the one that holds the row, for writing. */
+/* Makes index->sqlite->segment the one that holds the row, for writing. */
 static bool open_segment(RagIndex *index, int64_t id, Error *err) {
-    if (index->segment && index->segment_id == id) return true;
+    if (index->sqlite->segment && index->sqlite->segment_id == id) return true;
     rag_matrix_release(index);
     sqlite3_stmt *insert =
-        rag_store_prepare(index, "INSERT OR IGNORE INTO segments VALUES (?1, zeroblob(?2))", err);
+        rag_sqlite_prepare(index, "INSERT OR IGNORE INTO segments VALUES (?1, zeroblob(?2))", err);
     if (!insert) return false;
     sqlite3_bind_int64(insert, 1, id);
     sqlite3_bind_int64(insert, 2, (int64_t)rag_segment_bytes(index->dim));
-    if (!rag_store_finish(index, insert, "writing the index", err)) return false;
-    if (sqlite3_blob_open(index->db, "main", "segments", "data", id, 1, &index->segment) !=
-        SQLITE_OK) {
-        index->segment = NULL;
-        return rag_store_fail(index, err, "writing the index");
+    if (!rag_sqlite_finish(index, insert, "writing the index", err)) return false;
+    if (sqlite3_blob_open(index->sqlite->db, "main", "segments", "data", id, 1,
+                          &index->sqlite->segment) != SQLITE_OK) {
+        index->sqlite->segment = NULL;
+        return rag_sqlite_fail(index, err, "writing the index");
     }
-    index->segment_id = id;
-    if ((size_t)sqlite3_blob_bytes(index->segment) == rag_segment_bytes(index->dim)) return true;
+    index->sqlite->segment_id = id;
+    if ((size_t)sqlite3_blob_bytes(index->sqlite->segment) == rag_segment_bytes(index->dim))
+        return true;
     rag_matrix_release(index);
     return base_fail(err, ERROR_INPUT, "%s: the index is damaged (segment %lld)", index->path,
                      (long long)id);
@@ -44,12 +45,12 @@ static bool write_row(RagIndex *index, int64_t chunk, float scale, const int8_t 
     if (!open_segment(index, slot / RAG_SEGMENT_ROWS, err)) return false;
     int within = (int)(slot % RAG_SEGMENT_ROWS);
     int rows_at = RAG_SEGMENT_ROWS * (int)sizeof scale;
-    bool ok = sqlite3_blob_write(index->segment, &scale, (int)sizeof scale,
+    bool ok = sqlite3_blob_write(index->sqlite->segment, &scale, (int)sizeof scale,
                                  within * (int)sizeof scale) == SQLITE_OK;
     if (ok && row)
-        ok = sqlite3_blob_write(index->segment, row, (int)index->dim,
+        ok = sqlite3_blob_write(index->sqlite->segment, row, (int)index->dim,
                                 rows_at + within * (int)index->dim) == SQLITE_OK;
-    return ok || rag_store_fail(index, err, "writing the index");
+    return ok || rag_sqlite_fail(index, err, "writing the index");
 }
 
 bool rag_matrix_set(RagIndex *index, int64_t chunk, const float *vector, Error *err) {
@@ -67,11 +68,11 @@ bool rag_matrix_clear(RagIndex *index, int64_t chunk, Error *err) {
 bool rag_matrix_open(RagIndex *index, RagMatrix *matrix, Error *err) {
     *matrix = (RagMatrix){.index = index, .dim = index->dim};
     sqlite3_stmt *count =
-        rag_store_prepare(index, "SELECT coalesce(max(id) + 1, 0) FROM segments", err);
+        rag_sqlite_prepare(index, "SELECT coalesce(max(id) + 1, 0) FROM segments", err);
     if (!count) return false;
     bool ok = sqlite3_step(count) == SQLITE_ROW;
     int64_t n = ok ? sqlite3_column_int64(count, 0) : 0;
-    if (!ok) rag_store_fail(index, err, "reading the index");
+    if (!ok) rag_sqlite_fail(index, err, "reading the index");
     sqlite3_finalize(count);
     if (ok && (n < 0 || n > (int64_t)1 << 30))
         ok = base_fail(err, ERROR_INPUT, "%s: the index is damaged (segments)", index->path);
@@ -90,8 +91,8 @@ bool rag_matrix_read(RagMatrix *matrix, size_t segment, uint8_t *into, Error *er
     int64_t id = (int64_t)segment;
     size_t bytes = rag_segment_bytes(matrix->dim);
     int rc = matrix->blob ? sqlite3_blob_reopen(matrix->blob, id)
-                          : sqlite3_blob_open(matrix->index->db, "main", "segments", "data", id, 0,
-                                              &matrix->blob);
+                          : sqlite3_blob_open(matrix->index->sqlite->db, "main", "segments", "data",
+                                              id, 0, &matrix->blob);
     bool ok = rc == SQLITE_OK && (size_t)sqlite3_blob_bytes(matrix->blob) == bytes &&
               sqlite3_blob_read(matrix->blob, into, (int)bytes, 0) == SQLITE_OK;
     return ok || base_fail(err, ERROR_INPUT, "%s: the index is damaged (segment %lld)",
@@ -102,39 +103,4 @@ void rag_matrix_close(RagMatrix *matrix) {
     if (matrix->blob) sqlite3_blob_close(matrix->blob);
     free(matrix->own);
     *matrix = (RagMatrix){0};
-}
-
-/* ---- exact vectors ---------------------------------------------------------- */
-
-bool rag_store_rescore(RagIndex *index, const float *query, RagScored *scored, size_t count,
-                       Error *err) {
-    sqlite3_stmt *s = rag_store_prepare(index, "SELECT vector FROM vectors WHERE chunk = ?1", err);
-    if (!s) return false;
-    bool ok = true;
-    for (size_t i = 0; ok && i < count; i++) {
-        sqlite3_bind_int64(s, 1, scored[i].chunk);
-        int rc = sqlite3_step(s);
-        if (rc == SQLITE_DONE) {
-            scored[i].score = -1;
-            sqlite3_reset(s);
-            continue;
-        }
-        ok = rc == SQLITE_ROW && (size_t)sqlite3_column_bytes(s, 0) == index->dim * sizeof(float);
-        if (!ok) {
-            base_fail(err, ERROR_INPUT, "%s: the index is damaged (vector of chunk %lld)",
-                      index->path, (long long)scored[i].chunk);
-            break;
-        }
-        const char *bytes = sqlite3_column_blob(s, 0);
-        double sum = 0;
-        for (size_t k = 0; k < index->dim; k++) {
-            float x;
-            memcpy(&x, bytes + k * sizeof x, sizeof x);
-            sum += (double)x * (double)query[k];
-        }
-        scored[i].score = isfinite(sum) ? sum : -1;
-        sqlite3_reset(s);
-    }
-    sqlite3_finalize(s);
-    return ok;
 }

@@ -14,7 +14,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "rag/dense.h"
 #include "rag/filter.h"
 #include "rag/fusion.h"
 #include "rag/match.h"
@@ -64,13 +63,33 @@ static bool embed_query(Search *s, const RagEmbedder *embedder, const char *quer
     return true;
 }
 
+/* The exact cosine of some chunks; score becomes it. One that is gone (an ingest
+ * going on beside) gets -1. */
+static bool rescore(const Search *s, RagScored *scored, size_t count, Error *err) {
+    size_t dim = s->index->dim;
+    float *vectors = base_alloc((count + 1) * dim * sizeof *vectors);
+    bool ok = s->index->storage->vectors(s->index, scored, count, vectors, err);
+    for (size_t i = 0; ok && i < count; i++) {
+        const float *vector = vectors + i * dim;
+        double sum = 0;
+        bool there = false;
+        for (size_t k = 0; k < dim; k++) {
+            there |= vector[k] != 0;
+            sum += (double)vector[k] * (double)s->vector[k];
+        }
+        scored[i].score = there && isfinite(sum) ? sum : -1;
+    }
+    free(vectors);
+    return ok;
+}
+
 /* The best by the rounded vectors, put in order by the exact ones. */
 static bool finish_dense(Search *s, RagDense *dense, RagSearch *result, Error *err) {
     double started = base_now();
     size_t width = s->candidates * RESCORE_FACTOR;
     s->dense = base_calloc(width, sizeof *s->dense);
-    bool ok = rag_dense_end(dense, s->dense, &s->n_dense, err) &&
-              rag_store_rescore(s->index, s->vector, s->dense, s->n_dense, err);
+    bool ok = s->index->storage->dense_end(dense, s->dense, &s->n_dense, err) &&
+              rescore(s, s->dense, s->n_dense, err);
     rag_scored_sort(s->dense, s->n_dense);
     s->n_dense = BASE_MIN(s->n_dense, s->candidates);
     if (ok && s->n_dense) result->best_cosine = fmax(result->best_cosine, s->dense[0].score);
@@ -88,71 +107,43 @@ static size_t common_rows(size_t n_rows) {
 
 /* Rows that hold each term, and its idf in a form that is never negative. */
 static bool weigh_terms(Search *s, size_t n_rows, Error *err) {
-    sqlite3_stmt *count = rag_store_prepare(
-        s->index, "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ?1 LIMIT ?2)", err);
-    bool ok = count != NULL;
+    bool ok = true;
     for (size_t i = 0; ok && i < s->terms.count; i++) {
-        StrBuf quoted = {0};
-        rag_fts_quote(&quoted, s->terms.items[i].phrase);
-        sqlite3_bind_text(count, 1, quoted.data, (int)quoted.length, SQLITE_STATIC);
-        sqlite3_bind_int64(count, 2, (int64_t)common_rows(n_rows));
-        ok = sqlite3_step(count) == SQLITE_ROW || rag_store_fail(s->index, err, "searching words");
-        if (ok) {
-            double rows = (double)sqlite3_column_int64(count, 0);
-            s->terms.items[i].rows = (size_t)rows;
-            s->terms.items[i].idf = log(1 + fmax((double)n_rows - rows + 0.5, 0.5) / (rows + 0.5));
-        }
-        sqlite3_reset(count);
-        base_str_free(&quoted);
+        RagTerm *term = &s->terms.items[i];
+        ok = s->index->storage->count_rows(s->index, term->phrase, common_rows(n_rows), &term->rows,
+                                           err);
+        double rows = (double)term->rows;
+        term->idf = log(1 + fmax((double)n_rows - rows + 0.5, 0.5) / (rows + 0.5));
     }
-    sqlite3_finalize(count);
     return ok;
 }
 
-/* OR of the terms, without the common ones; "" when all are and there are
- * meanings to search by. */
-static char *match_expression(const Search *s, size_t n_rows) {
+/* Any of the terms, without the common ones; none when all are and there are
+ * meanings to search by. Caller frees any. */
+static RagMatch match_of(const Search *s, size_t n_rows) {
     size_t common = common_rows(n_rows);
-    StrBuf out = {0};
-    for (int pass = 0; pass < 2 && !out.length; pass++) {
+    RagMatch match = {.any = base_calloc(s->terms.count + 1, sizeof *match.any)};
+    for (int pass = 0; pass < 2 && !match.n_any; pass++) {
         if (pass && s->options->mode != RAG_LEXICAL && s->vector) break;
         for (size_t i = 0; i < s->terms.count; i++) {
             size_t rows = s->terms.items[i].rows;
-            if (!rows || (rows >= common && !pass)) continue;
-            if (out.length) base_str_append(&out, " OR ");
-            rag_fts_quote(&out, s->terms.items[i].phrase);
+            if (rows && (rows < common || pass))
+                match.any[match.n_any++] = s->terms.items[i].phrase;
         }
     }
-    return base_str_detach(&out);
+    return match;
 }
 
 static bool search_lexical(Search *s, size_t n_rows, RagSearch *result, Error *err) {
     double started = base_now();
     bool ok = weigh_terms(s, n_rows, err);
-    char *expression = ok ? match_expression(s, n_rows) : NULL;
-    if (ok && *expression && s->options->mode != RAG_DENSE) {
+    if (ok && s->options->mode != RAG_DENSE) {
+        RagMatch match = match_of(s, n_rows);
         s->lexical = base_calloc(s->candidates, sizeof *s->lexical);
-        /* With a filter every row is looked at until enough are allowed. */
-        sqlite3_stmt *q = rag_store_prepare(
-            s->index, "SELECT rowid, rank FROM words WHERE words MATCH ?1 ORDER BY rank LIMIT ?2",
-            err);
-        ok = q != NULL;
-        if (ok) {
-            sqlite3_bind_text(q, 1, expression, -1, SQLITE_STATIC);
-            sqlite3_bind_int64(q, 2, s->filter->allowed ? -1 : (int64_t)s->candidates);
-            int rc = SQLITE_ROW;
-            while (s->n_lexical < s->candidates && (rc = sqlite3_step(q)) == SQLITE_ROW) {
-                int64_t id = sqlite3_column_int64(q, 0);
-                if (rag_filter_allows(s->filter, id))
-                    s->lexical[s->n_lexical++] = (RagScored){id, -sqlite3_column_double(q, 1)};
-            }
-            ok = rc == SQLITE_ROW || rc == SQLITE_DONE ||
-                 rag_store_fail(s->index, err, "searching words");
-            rag_scored_sort(s->lexical, s->n_lexical);
-        }
-        sqlite3_finalize(q);
+        ok = s->index->storage->match(s->index, &match, s->filter, s->candidates, s->lexical,
+                                      &s->n_lexical, err);
+        free(match.any);
     }
-    free(expression);
     result->lexical_seconds += base_now() - started;
     return ok;
 }
@@ -174,7 +165,7 @@ static void run_halves(void *context, size_t begin, size_t end, int thread) {
     Halves *h = context;
     for (size_t item = begin; item < end; item++) {
         if (!item) h->words_ok = search_lexical(h->search, h->n_rows, h->result, &h->words_err);
-        if (h->dense) rag_dense_help(h->dense, thread);
+        if (h->dense) h->search->index->storage->dense_help(h->dense, thread);
     }
 }
 
@@ -182,8 +173,8 @@ static bool search_both(Search *s, bool dense, size_t n_rows, RagSearch *result,
     double started = base_now();
     Halves halves = {.search = s, .result = result, .n_rows = n_rows};
     if (dense) {
-        halves.dense = rag_dense_begin(s->index, s->vector, s->filter->allowed, s->filter->bits,
-                                       s->candidates * RESCORE_FACTOR, err);
+        halves.dense = s->index->storage->dense_begin(s->index, s->vector, s->filter,
+                                                      s->candidates * RESCORE_FACTOR, err);
         if (!halves.dense) return false;
     }
     base_parallel_for(dense ? (size_t)base_threads() : 1, 1, run_halves, &halves);
@@ -195,11 +186,6 @@ static bool search_both(Search *s, bool dense, size_t n_rows, RagSearch *result,
 }
 
 /* ---- hits ------------------------------------------------------------------------- */
-
-static char *column_copy(sqlite3_stmt *statement, int column) {
-    const unsigned char *text = sqlite3_column_text(statement, column);
-    return rag_clean(text ? (const char *)text : "");
-}
 
 #define SAME_TEXT 0.95 /* share of words, both ways */
 
@@ -227,44 +213,24 @@ static bool is_repeated(const RagSearch *result, const char *text) {
 static bool load_hits(const Search *wordings, size_t n_wordings, const RagFused *fused,
                       size_t count, size_t top_k, RagSearch *result, Error *err) {
     RagIndex *index = wordings->index;
-    sqlite3_stmt *q = rag_store_prepare(index,
-                                        "SELECT d.path, d.title, c.heading, c.text, c.page, "
-                                        "c.first_byte, c.end_byte, c.header, d.format FROM chunks c"
-                                        " JOIN documents d ON d.id = c.document WHERE c.id = ?1",
-                                        err);
-    if (!q) return false;
     result->hits = base_calloc(top_k, sizeof *result->hits);
     bool ok = true;
     for (size_t i = 0; ok && i < count && result->n_hits < top_k; i++) {
-        sqlite3_bind_int64(q, 1, fused[i].chunk);
-        int rc = sqlite3_step(q);
-        if (rc == SQLITE_DONE) { /* removed since: an ingest is going on */
-            sqlite3_reset(q);
-            continue;
-        }
-        ok = rc == SQLITE_ROW || rag_store_fail(index, err, "reading the index");
-        if (!ok) break;
-        const char *format = (const char *)sqlite3_column_text(q, 8);
-        RagHit hit = {.chunk = fused[i].chunk,
-                      .document = column_copy(q, 0),
-                      .title = column_copy(q, 1),
-                      .heading = column_copy(q, 2),
-                      .text = column_copy(q, 3),
-                      .n_chunks = 1,
-                      .format = rag_format_name(rag_format_named(format ? format : "")),
-                      .page = sqlite3_column_int(q, 4),
-                      .start = (size_t)sqlite3_column_int64(q, 5),
-                      .end = (size_t)sqlite3_column_int64(q, 6),
-                      .score = fused[i].score,
-                      .cosine = fused[i].cosine,
-                      .bm25 = fused[i].bm25,
-                      .dense_rank = fused[i].dense_rank,
-                      .lexical_rank = fused[i].lexical_rank};
+        RagHit hit = {0};
+        char *header = NULL;
+        bool found = false; /* an ingest may be going on */
+        ok = index->storage->hit(index, fused[i].chunk, &hit, &header, &found, err);
+        if (!ok || !found) continue;
+        hit.n_chunks = 1;
+        hit.score = fused[i].score;
+        hit.cosine = fused[i].cosine;
+        hit.bm25 = fused[i].bm25;
+        hit.dense_rank = fused[i].dense_rank;
+        hit.lexical_rank = fused[i].lexical_rank;
         if (is_repeated(result, hit.text)) {
             result->n_repeated++;
             rag_hit_free(&hit);
         } else {
-            char *header = column_copy(q, 7);
             char *whole = base_format("%s\n%s", header, hit.text);
             for (size_t w = 0; w < n_wordings; w++) {
                 const Search *s = &wordings[w];
@@ -275,12 +241,10 @@ static bool load_hits(const Search *wordings, size_t n_wordings, const RagFused 
             }
             hit.snippet = rag_snippet(&wordings->wanted, hit.text, SNIPPET_BYTES);
             result->hits[result->n_hits++] = hit;
-            free(header);
             free(whole);
         }
-        sqlite3_reset(q);
+        free(header);
     }
-    sqlite3_finalize(q);
     return ok;
 }
 
@@ -290,7 +254,7 @@ static bool complete_cosines(const Search *s, RagSearch *result, Error *err) {
     for (size_t i = 0; s->vector && ok && i < result->n_hits; i++) {
         if (result->hits[i].cosine > -2) continue;
         RagScored one = {result->hits[i].chunk, 0};
-        ok = rag_store_rescore(s->index, s->vector, &one, 1, err);
+        ok = rescore(s, &one, 1, err);
         result->hits[i].cosine = one.score;
     }
     return ok;
@@ -393,11 +357,11 @@ bool rag_search(RagIndex *index, const RagEmbedder *embedder, const char *query,
     result->threshold = or_default((double)options->relevance_threshold, own);
     RagIndexInfo info;
     /* One transaction, so that an ingest going on beside changes nothing below. */
-    bool ok = rag_store_run(index, "BEGIN", err) && rag_index_info(index, &info, err) &&
+    bool ok = index->storage->begin(index, err) && rag_index_info(index, &info, err) &&
               rag_filter_open(index, options, &filter, err);
     if (ok) result->n_chunks = info.n_chunks;
     ok = ok && search_wordings(wordings, n_wordings, embedder, top_k, result, err);
-    sqlite3_exec(index->db, "COMMIT", NULL, NULL, NULL);
+    index->storage->end(index);
     rag_filter_close(&filter);
     for (size_t w = 0; w < WORDINGS; w++) end_wording(&wordings[w]);
     result->total_seconds = base_now() - started;

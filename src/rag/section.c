@@ -6,16 +6,10 @@
 #include "rag/select.h"
 #include "rag/show.h"
 
-/* A chunk of the hit's document. */
-typedef struct Neighbour {
-    int64_t id;
-    size_t start, end;
-    bool inside; /* the section of the hit */
-} Neighbour;
-
 typedef struct Neighbours {
-    Neighbour *items;
-    size_t count, capacity, own; /* own: the hit's */
+    RagPlace *items;   /* chunks of the hit's document */
+    bool *inside;      /* the section of the hit */
+    size_t count, own; /* own: the hit's */
 } Neighbours;
 
 /* "a > b" holds "a > b > c". */
@@ -25,32 +19,21 @@ static bool is_under(const char *heading, const char *section) {
            (!length || !heading[length] || strncmp(heading + length, " > ", 3) == 0);
 }
 
+static void free_neighbours(Neighbours *list) {
+    for (size_t i = 0; i < list->count; i++) free(list->items[i].heading);
+    free(list->items), free(list->inside);
+    *list = (Neighbours){0};
+}
+
 static bool list_neighbours(RagIndex *index, const RagHit *hit, Neighbours *list, Error *err) {
-    sqlite3_stmt *q =
-        rag_store_prepare(index,
-                          "SELECT id, first_byte, end_byte, heading FROM chunks WHERE document ="
-                          " (SELECT document FROM chunks WHERE id = ?1) ORDER BY first_byte",
-                          err);
-    if (!q) return false;
-    sqlite3_bind_int64(q, 1, hit->chunk);
-    list->count = list->own = 0;
-    int rc;
-    while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
-        const char *heading = (const char *)sqlite3_column_text(q, 3);
-        char *clean = rag_clean(heading ? heading : "");
-        list->items = base_grow(list->items, &list->capacity, list->count + 1, sizeof *list->items);
-        Neighbour *one = &list->items[list->count];
-        *one = (Neighbour){.id = sqlite3_column_int64(q, 0),
-                           .start = (size_t)sqlite3_column_int64(q, 1),
-                           .end = (size_t)sqlite3_column_int64(q, 2),
-                           .inside = is_under(clean, hit->heading)};
-        if (one->id == hit->chunk) list->own = list->count;
-        list->count++;
-        free(clean);
+    free_neighbours(list);
+    if (!index->storage->places(index, hit->chunk, &list->items, &list->count, err)) return false;
+    list->inside = base_calloc(list->count + 1, sizeof *list->inside);
+    for (size_t i = 0; i < list->count; i++) {
+        list->inside[i] = is_under(list->items[i].heading, hit->heading);
+        if (list->items[i].chunk == hit->chunk) list->own = i;
     }
-    bool ok = rc == SQLITE_DONE || rag_store_fail(index, err, "reading the index");
-    sqlite3_finalize(q);
-    return ok;
+    return true;
 }
 
 /* Whether another hit, already grown, holds some of these bytes. */
@@ -68,16 +51,16 @@ static bool taken(const RagSearch *result, size_t kept, const char *document, si
  * often than what precedes, so it comes first. */
 static void choose(const Neighbours *list, size_t bytes, const RagSearch *result, size_t kept,
                    const RagHit *hit, size_t *first, size_t *last) {
-    const Neighbour *chunks = list->items;
+    const RagPlace *chunks = list->items;
     *first = list->own, *last = list->own + 1;
     for (bool grown = true; grown;) {
         grown = false;
         size_t next = *last, before = *first - 1;
-        if (next < list->count && chunks[next].inside &&
+        if (next < list->count && list->inside[next] &&
             chunks[next].end - chunks[*first].start <= bytes &&
             !taken(result, kept, hit->document, chunks[next].start, chunks[next].end))
             (*last)++, grown = true;
-        if (*first > 0 && chunks[before].inside &&
+        if (*first > 0 && list->inside[before] &&
             chunks[*last - 1].end - chunks[before].start <= bytes &&
             !taken(result, kept, hit->document, chunks[before].start, chunks[before].end))
             (*first)--, grown = true;
@@ -86,27 +69,15 @@ static void choose(const Neighbours *list, size_t bytes, const RagSearch *result
 
 /* Bytes [start, end) of the document's text. */
 static bool read_text(RagIndex *index, RagHit *hit, size_t start, size_t end, Error *err) {
-    sqlite3_stmt *q =
-        rag_store_prepare(index,
-                          "SELECT substr(CAST(text AS BLOB), ?2, ?3) FROM documents WHERE id ="
-                          " (SELECT document FROM chunks WHERE id = ?1)",
-                          err);
-    if (!q) return false;
-    sqlite3_bind_int64(q, 1, hit->chunk);
-    sqlite3_bind_int64(q, 2, (int64_t)start + 1);
-    sqlite3_bind_int64(q, 3, (int64_t)(end - start));
-    int rc = sqlite3_step(q);
-    bool ok =
-        rc == SQLITE_ROW || rc == SQLITE_DONE || rag_store_fail(index, err, "reading the index");
-    size_t length = rc == SQLITE_ROW ? (size_t)sqlite3_column_bytes(q, 0) : 0;
-    if (length == end - start) {
-        StrBuf text = {0};
-        rag_clean_append(&text, sqlite3_column_blob(q, 0), length);
+    StrBuf raw = {0}, text = {0};
+    bool ok = index->storage->text(index, hit->chunk, start, end, &raw, err);
+    if (ok && raw.length == end - start) {
+        rag_clean_append(&text, raw.data, raw.length);
         free(hit->text);
         hit->text = base_str_detach(&text);
         hit->start = start, hit->end = end;
     }
-    sqlite3_finalize(q);
+    base_str_free(&raw);
     return ok;
 }
 
@@ -131,6 +102,6 @@ bool rag_section_grow(RagIndex *index, size_t bytes, size_t top_k, RagSearch *re
         result->hits[kept++] = *hit;
     }
     result->n_hits = kept;
-    free(list.items);
+    free_neighbours(&list);
     return ok;
 }

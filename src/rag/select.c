@@ -65,20 +65,10 @@ static bool rerank(const RagReranker *reranker, size_t count, RagSearch *result,
 
 /* vectors [n_hits, dim] of the hits; zeros where a chunk is gone. */
 static bool load_vectors(RagIndex *index, const RagSearch *result, float *vectors, Error *err) {
-    sqlite3_stmt *s = rag_store_prepare(index, "SELECT vector FROM vectors WHERE chunk = ?1", err);
-    if (!s) return false;
-    size_t bytes = index->dim * sizeof *vectors;
-    bool ok = true;
-    for (size_t i = 0; ok && i < result->n_hits; i++) {
-        sqlite3_bind_int64(s, 1, result->hits[i].chunk);
-        int rc = sqlite3_step(s);
-        if (rc == SQLITE_ROW && (size_t)sqlite3_column_bytes(s, 0) == bytes)
-            memcpy(vectors + i * index->dim, sqlite3_column_blob(s, 0), bytes);
-        ok = rc == SQLITE_ROW || rc == SQLITE_DONE ||
-             rag_store_fail(index, err, "reading the index");
-        sqlite3_reset(s);
-    }
-    sqlite3_finalize(s);
+    RagScored *chunks = base_calloc(result->n_hits + 1, sizeof *chunks);
+    for (size_t i = 0; i < result->n_hits; i++) chunks[i].chunk = result->hits[i].chunk;
+    bool ok = index->storage->vectors(index, chunks, result->n_hits, vectors, err);
+    free(chunks);
     return ok;
 }
 

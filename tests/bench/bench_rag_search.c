@@ -11,7 +11,7 @@
 
 #include "machine.h"
 #include "rag/document.h"
-#include "rag/store.h"
+#include "rag/store_sqlite.h"
 
 #define DIM 384
 #define CHUNKS_A_DOCUMENT 250
@@ -80,7 +80,7 @@ static bool make_index(RagIndex *index, size_t n_chunks, Error *err) {
                               .document = &document,
                               .chunks = &chunks,
                               .vectors = vectors};
-        ok = rag_store_put(index, &new, NULL, err);
+        ok = index->storage->put(index, &new, NULL, err);
         document.title = NULL;
         rag_document_free(&document);
     }
@@ -137,7 +137,7 @@ enum { QUESTIONS = 20, TOP = 10 };
 
 /* The ten best of float32 for each question, by a plain scan of the stored vectors. */
 static bool plain_best(RagIndex *index, const float *questions, RagBest *best, Error *err) {
-    sqlite3_stmt *s = rag_store_prepare(index, "SELECT chunk, vector FROM vectors", err);
+    sqlite3_stmt *s = rag_sqlite_prepare(index, "SELECT chunk, vector FROM vectors", err);
     if (!s) return false;
     while (sqlite3_step(s) == SQLITE_ROW) {
         const float *vector = sqlite3_column_blob(s, 1);

@@ -6,12 +6,11 @@
 
 #include <cmocka.h>
 
-#include "rag/dense.h"
 #include "rag/evidence.h"
 #include "rag/fake.h"
 #include "rag/fusion.h"
 #include "rag/prompt.h"
-#include "rag/store.h"
+#include "rag/store_sqlite.h"
 
 static FakeEmbedder fake;
 static FakeGenerator voice;
@@ -304,13 +303,14 @@ static void test_answer_without_any_model(void **state) {
     rag_search_free(&found);
 }
 
-static void dense_search(RagIndex *index, const float *query, const uint8_t *allowed, size_t bits,
+static void dense_search(RagIndex *index, const float *query, uint8_t *allowed, size_t bits,
                          RagScored *best, size_t width, size_t *found) {
     Error err = {0};
-    RagDense *dense = rag_dense_begin(index, query, allowed, bits, width, &err);
+    RagFilter filter = {.allowed = allowed, .bits = bits};
+    RagDense *dense = index->storage->dense_begin(index, query, &filter, width, &err);
     assert_non_null(dense);
-    rag_dense_help(dense, 0);
-    assert_true(rag_dense_end(dense, best, found, &err));
+    index->storage->dense_help(dense, 0);
+    assert_true(index->storage->dense_end(dense, best, found, &err));
 }
 
 /* int8 rows find what a plain scan of the exact vectors finds. */
@@ -320,7 +320,7 @@ static void test_matrix_search_agrees_with_a_plain_scan(void **state) {
     float *exact = base_alloc(ROWS * FAKE_DIM * sizeof *exact);
     uint32_t seed = 5;
     Error err = {0};
-    assert_true(rag_store_run(index_, "BEGIN", &err));
+    assert_true(rag_sqlite_run(index_, "BEGIN", &err));
     for (size_t r = 0; r < ROWS; r++) {
         double sum = 0;
         for (size_t i = 0; i < FAKE_DIM; i++) {
@@ -333,7 +333,7 @@ static void test_matrix_search_agrees_with_a_plain_scan(void **state) {
     }
     assert_true(rag_matrix_clear(index_, 78, &err));
     rag_matrix_release(index_);
-    assert_true(rag_store_run(index_, "COMMIT", &err));
+    assert_true(rag_sqlite_run(index_, "COMMIT", &err));
     RagScored best[TOP * 2], plain[ROWS];
     const float *query = exact + 42 * FAKE_DIM;
     for (size_t r = 0; r < ROWS; r++) {

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "rag/fake.h"
-#include "rag/store.h"
+#include "rag/store_sqlite.h"
 
 static FakeEmbedder fake;
 static RagEmbedder embedder;
@@ -159,7 +159,7 @@ static void test_ids_of_removed_chunks_are_used_again(void **state) {
     expect_top("fish305", "n5.txt");
     Error err = {0};
     RagIndex *index = rag_index_open(db, RAG_READ, &embedder, &err);
-    sqlite3_stmt *s = rag_store_prepare(index, "SELECT max(id) FROM chunks", &err);
+    sqlite3_stmt *s = rag_sqlite_prepare(index, "SELECT max(id) FROM chunks", &err);
     assert_int_equal(sqlite3_step(s), SQLITE_ROW);
     assert_in_range(sqlite3_column_int(s, 0), 32, 33);
     sqlite3_finalize(s);

@@ -1,7 +1,7 @@
 /* Whether text, words, exact vectors and segments of an index agree. */
 #include <string.h>
 
-#include "rag/store.h"
+#include "rag/store_sqlite.h"
 
 typedef struct Rule {
     const char *what, *sql; /* sql gives the number of violations */
@@ -27,9 +27,10 @@ static const Rule rules[] = {
 
 static bool check_rules(RagIndex *index, Error *err) {
     for (size_t i = 0; i < BASE_COUNT(rules); i++) {
-        sqlite3_stmt *s = rag_store_prepare(index, rules[i].sql, err);
+        sqlite3_stmt *s = rag_sqlite_prepare(index, rules[i].sql, err);
         if (!s) return false;
-        bool ok = sqlite3_step(s) == SQLITE_ROW || rag_store_fail(index, err, "checking the index");
+        bool ok =
+            sqlite3_step(s) == SQLITE_ROW || rag_sqlite_fail(index, err, "checking the index");
         int64_t wrong = ok ? sqlite3_column_int64(s, 0) : 0;
         sqlite3_finalize(s);
         if (!ok) return false;
@@ -43,10 +44,10 @@ static bool check_rules(RagIndex *index, Error *err) {
 /* Every chunk is the slice of its document's text that it says it is. */
 static bool check_slices(RagIndex *index, Error *err) {
     sqlite3_stmt *s =
-        rag_store_prepare(index,
-                          "SELECT d.text, c.first_byte, c.end_byte, c.text, c.id FROM chunks c"
-                          " JOIN documents d ON d.id = c.document",
-                          err);
+        rag_sqlite_prepare(index,
+                           "SELECT d.text, c.first_byte, c.end_byte, c.text, c.id FROM chunks c"
+                           " JOIN documents d ON d.id = c.document",
+                           err);
     if (!s) return false;
     bool ok = true;
     int rc = SQLITE_DONE;
@@ -61,7 +62,7 @@ static bool check_slices(RagIndex *index, Error *err) {
             base_fail(err, ERROR_INPUT, "%s: chunk %lld is not a slice of its document",
                       index->path, (long long)sqlite3_column_int64(s, 4));
     }
-    if (ok && rc != SQLITE_DONE) ok = rag_store_fail(index, err, "checking the index");
+    if (ok && rc != SQLITE_DONE) ok = rag_sqlite_fail(index, err, "checking the index");
     sqlite3_finalize(s);
     return ok;
 }
@@ -71,7 +72,7 @@ static bool check_slices(RagIndex *index, Error *err) {
 static bool check_segments(RagIndex *index, Error *err) {
     RagMatrix matrix;
     if (!rag_matrix_open(index, &matrix, err)) return false;
-    sqlite3_stmt *s = rag_store_prepare(index, "SELECT vector FROM vectors WHERE chunk = ?1", err);
+    sqlite3_stmt *s = rag_sqlite_prepare(index, "SELECT vector FROM vectors WHERE chunk = ?1", err);
     bool ok = s != NULL;
     for (size_t slot = 0; ok && slot < matrix.n_segments * RAG_SEGMENT_ROWS; slot++) {
         size_t r = slot % RAG_SEGMENT_ROWS;
@@ -100,9 +101,9 @@ static bool check_segments(RagIndex *index, Error *err) {
     return ok;
 }
 
-bool rag_index_check(RagIndex *index, Error *err) {
+bool rag_sqlite_check(RagIndex *index, Error *err) {
     /* FTS5 checks itself through an INSERT, which a read-only index refuses. */
     bool ok = index->mode == RAG_READ ||
-              rag_store_run(index, "INSERT INTO words(words) VALUES ('integrity-check')", err);
+              rag_sqlite_run(index, "INSERT INTO words(words) VALUES ('integrity-check')", err);
     return ok && check_rules(index, err) && check_slices(index, err) && check_segments(index, err);
 }
