@@ -6,10 +6,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tune/events.h"
+
 struct TuneMetrics {
     FILE *file;
     char *path;
     uint64_t bytes;
+    TuneEvents *events; /* NULL: not asked for */
 };
 
 /* JSON has no NaN. */
@@ -36,7 +39,8 @@ json_t *tune_metrics_json(const TuneReport *report) {
     return line;
 }
 
-TuneMetrics *tune_metrics_open(const char *folder, uint64_t keep, Error *err) {
+TuneMetrics *tune_metrics_open(const char *folder, uint64_t keep, int done, bool events,
+                               Error *err) {
     TuneMetrics *metrics = base_calloc(1, sizeof *metrics);
     metrics->path = base_path_join(folder, TUNE_METRICS_FILE);
     metrics->file = fopen(metrics->path, keep ? "r+b" : "wb");
@@ -48,10 +52,31 @@ TuneMetrics *tune_metrics_open(const char *folder, uint64_t keep, Error *err) {
         good = ftruncate(fileno(metrics->file), (off_t)metrics->bytes) == 0 &&
                fseek(metrics->file, 0, SEEK_END) == 0;
     }
+    if (!good) base_fail_errno(err, "%s cannot be written", metrics->path);
+    if (good && events) good = (metrics->events = tune_events_open(folder, done, err)) != NULL;
     if (good) return metrics;
-    base_fail_errno(err, "%s cannot be written", metrics->path);
     tune_metrics_close(metrics);
     return NULL;
+}
+
+static bool write_events(TuneEvents *events, const TuneReport *r, Error *err) {
+    const bool train = r->kind == TUNE_REPORT_TRAIN;
+    const struct {
+        const char *tag;
+        double value;
+        bool wanted;
+    } scalars[] = {{train ? "train/loss" : "val/loss", r->loss, true},
+                   {train ? "train/accuracy" : "val/accuracy", r->accuracy, r->pairs},
+                   {"train/learning_rate", r->learning_rate, train},
+                   {"train/grad_norm", r->norm, train && r->norm > 0},
+                   {"train/tokens_per_sec", r->tokens_per_second, train},
+                   {"train/tokens", r->trained_tokens, train},
+                   {"train/peak_memory_gb", r->peak_memory, train}};
+    for (size_t i = 0; i < BASE_COUNT(scalars); i++)
+        if (scalars[i].wanted &&
+            !tune_events_scalar(events, scalars[i].tag, r->iteration, scalars[i].value, err))
+            return false;
+    return true;
 }
 
 bool tune_metrics_write(TuneMetrics *metrics, const TuneReport *report, Error *err) {
@@ -62,7 +87,8 @@ bool tune_metrics_write(TuneMetrics *metrics, const TuneReport *report, Error *e
     const bool good = fprintf(metrics->file, "%s\n", text) > 0 && fflush(metrics->file) == 0;
     metrics->bytes += strlen(text) + 1;
     free(text);
-    return good || base_fail_errno(err, "%s cannot be written", metrics->path);
+    if (!good) return base_fail_errno(err, "%s cannot be written", metrics->path);
+    return !metrics->events || write_events(metrics->events, report, err);
 }
 
 uint64_t tune_metrics_bytes(const TuneMetrics *metrics) {
@@ -72,6 +98,7 @@ uint64_t tune_metrics_bytes(const TuneMetrics *metrics) {
 void tune_metrics_close(TuneMetrics *metrics) {
     if (!metrics) return;
     if (metrics->file) fclose(metrics->file);
+    tune_events_close(metrics->events);
     free(metrics->path);
     free(metrics);
 }

@@ -407,7 +407,9 @@ static bool begin(Trainer *trainer, bool resume, Error *err) {
         free(file);
         if (!good) return false;
     }
-    trainer->metrics = tune_metrics_open(trainer->folder, trainer->place.metrics, err);
+    trainer->metrics = tune_metrics_open(trainer->folder, trainer->place.metrics,
+                                         trainer->place.iteration, trainer->config->report_to,
+                                         err);
     return trainer->metrics != NULL;
 }
 
