@@ -111,12 +111,14 @@ static void lines_train(const TuneReport *r) {
 
 static void show_measurement(TrainShow *show, const TuneReport *r) {
     const bool table = show->style == SHOW_TABLE;
+    /* mlx_lm shows the step that a validation comes before. */
+    const int validated = r->iteration + show->config->compat;
     if (r->kind == TUNE_REPORT_TEST) {
         printf("Test loss %.3f, Test ppl %.3f.\n", r->loss, exp(r->loss));
     } else if (r->kind == TUNE_REPORT_VAL && table) {
-        printf("  %4d    val %5.3f    %.2fs\n", r->iteration, r->loss, r->seconds);
+        printf("  %4d    val %5.3f    %.2fs\n", validated, r->loss, r->seconds);
     } else if (r->kind == TUNE_REPORT_VAL) {
-        printf("Iter %d: Val loss %.3f, Val took %.3fs\n", r->iteration, r->loss, r->seconds);
+        printf("Iter %d: Val loss %.3f, Val took %.3fs\n", validated, r->loss, r->seconds);
     } else if (table) {
         table_train(show, r);
     } else {

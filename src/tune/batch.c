@@ -217,19 +217,24 @@ static size_t group_at(const TuneBatches *batches, size_t position) {
     return tune_plan_group(&batches->plan, &batches->options, batches->pass, position);
 }
 
-int tune_batches_next(TuneBatches *batches, TuneBatch *batch, Error *err) {
+bool tune_batches_begin(TuneBatches *batches, Error *err) {
     const TuneBatchOptions *options = &batches->options;
-    *batch = (TuneBatch){0};
-    if (batches->position == batches->plan.n_groups) {
-        if (!begin_next_pass(batches, err)) return -1;
-        if (options->once) return 0;
-    }
+    if (batches->position == batches->plan.n_groups && !begin_next_pass(batches, err)) return false;
     if (options->order == TUNE_ORDER_COMPAT && !batches->permuted) {
         batches->permuted = base_calloc(batches->plan.n_groups, sizeof *batches->permuted);
         base_mersenne_permutation(options->random, (uint32_t)batches->plan.n_groups,
                                   batches->permuted);
     }
-    if (!make_batch(batches, group_at(batches, batches->position), batch, err)) return -1;
+    return true;
+}
+
+int tune_batches_next(TuneBatches *batches, TuneBatch *batch, Error *err) {
+    *batch = (TuneBatch){0};
+    if (batches->options.once && batches->position == batches->plan.n_groups)
+        return begin_next_pass(batches, err) ? 0 : -1;
+    if (!tune_batches_begin(batches, err) ||
+        !make_batch(batches, group_at(batches, batches->position), batch, err))
+        return -1;
     batches->position++;
     return 1;
 }

@@ -49,6 +49,9 @@ TuneBatches *tune_batches_new(TuneData *data, const TuneBatchOptions *options, E
  * With several ranks a last batch that has too few rows for all is filled up with
  * rows that weigh nothing. */
 int tune_batches_next(TuneBatches *batches, TuneBatch *batch, Error *err);
+/* Begins the pass that the next batch is in, if that is due; with COMPAT its order is drawn
+ * now. mlx_lm takes a batch before it validates, and both draw. */
+bool tune_batches_begin(TuneBatches *batches, Error *err);
 /* Where it stands, before the next batch. Caller json_decref's. The twister is the
  * caller's to save. */
 json_t *tune_batches_state(const TuneBatches *batches);

@@ -319,9 +319,11 @@ static bool open_parts(TuneModel *model, const char *dtype, const TuneAdapterOpt
     if (!(options->dropout >= 0 && options->dropout < 1))
         return base_fail(err, ERROR_INPUT, "dropout %g is not in [0, 1)", (double)options->dropout);
     const int blocks = model_decoder_blocks(model->lm->decoder);
-    if (options->num_layers > blocks)
-        return base_fail(err, ERROR_INPUT, "num-layers: the model has %d blocks, %d were asked for",
-                         blocks, options->num_layers);
+    if (options->num_layers > blocks) {
+        base_fail(err, ERROR_INPUT, "num-layers: the model has %d blocks, %d were asked for",
+                  blocks, options->num_layers);
+        return base_hint(err, "--num-layers -1 takes all");
+    }
     const int first = options->num_layers > 0 ? blocks - options->num_layers : 0;
     model->kind = options->kind;
     model->rank = options->rank;

@@ -388,6 +388,8 @@ static bool run_loop(Trainer *trainer, Error *err) {
     const TuneConfig *c = trainer->config;
     TunePlace *place = &trainer->place;
     while (!place->stopped) {
+        if (place->iteration < c->iters && !tune_batches_begin(trainer->run->batches, err))
+            return false;
         if (!validate(trainer, err)) return false;
         if (place->stopped || place->iteration >= c->iters) break;
         show_progress(trainer->listener, "train", place->iteration, c->iters);
@@ -408,8 +410,7 @@ static bool begin(Trainer *trainer, bool resume, Error *err) {
         if (!good) return false;
     }
     trainer->metrics = tune_metrics_open(trainer->folder, trainer->place.metrics,
-                                         trainer->place.iteration, trainer->config->report_to,
-                                         err);
+                                         trainer->place.iteration, trainer->config->report_to, err);
     return trainer->metrics != NULL;
 }
 
