@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 JOBS   ?= $(shell getconf _NPROCESSORS_ONLN)
 FUZZ_SECONDS ?= 60
 
-.PHONY: all deps test demo bench bench-engine asan tsan fuzz lint format install clean
+.PHONY: all deps test demo eval-rag bench bench-engine asan tsan fuzz lint format install clean
 all:
 	@cmake -S . -B $(BUILD) > $(BUILD).log 2>&1 || { cat $(BUILD).log; echo "Missing libraries? Run: make deps"; exit 1; }
 	@rm -f $(BUILD).log
@@ -20,6 +20,10 @@ test: deps all
 demo: deps
 	@$(MAKE) --no-print-directory all
 	@scripts/demo.sh $(BUILD)
+
+eval-rag: deps
+	@$(MAKE) --no-print-directory all
+	@scripts/eval_rag.sh $(BUILD)
 
 bench: deps
 	@$(MAKE) --no-print-directory all

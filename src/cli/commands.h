@@ -14,7 +14,7 @@ extern const Command generate_command, chat_command, tokenize_command, template_
     manage_command, embed_command, rerank_command, ingest_command, search_command, ask_command,
     rag_command, ingest_banks_command, index_info_command, index_verify_command,
     index_export_command, index_import_command, index_merge_command, commands_command,
-    cache_prompt_command, perplexity_command, benchmark_command, evaluate_command,
+    cache_prompt_command, perplexity_command, benchmark_command, evaluate_command, eval_rag_command,
     data_prepare_command, data_inspect_command, train_command, lora_command, train_plot_command;
 
 /* All of them, in the order of the help; NULL ends the list. */

@@ -8,7 +8,7 @@
  * takes a command's name, of those in `only` when that is given. */
 static const CommandLink links[] = {
     {"model-cli", "model", NULL, NULL},
-    {"rag-cli", NULL, "rag ingest search ask embed rerank index", "rag"},
+    {"rag-cli", NULL, "rag ingest search ask embed rerank eval-rag index", "rag"},
     {"ingest-cli", "ingest-banks", NULL, NULL},
     {"train-cli", "train", NULL, NULL},
     {"mlx_lm", NULL, NULL, NULL},

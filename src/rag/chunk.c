@@ -4,6 +4,7 @@
  * packed greedily. */
 #include "rag/chunk.h"
 
+#include <ctype.h>
 #include <string.h>
 
 #include "rag/sentences.h"
@@ -173,9 +174,35 @@ static void make_units(Chunker *c, size_t limit) {
 
 /* ---- headers -------------------------------------------------------------- */
 
+/* The next part of "3.2.1 Name" at *at; 0 when there is none. */
+static int next_number(const Chunker *c, RagBlock block, size_t *at) {
+    const char *text = c->document->text.data;
+    int number = 0;
+    size_t digits = 0;
+    for (; *at < block.end && isdigit((unsigned char)text[*at]) && digits < 4; digits++)
+        number = number * 10 + text[(*at)++] - '0';
+    if (*at < block.end && text[*at] == '.') (*at)++;
+    return digits && digits < 4 ? number : 0;
+}
+
+/* "23 Licence" does not stand over "1.1 Scope": it ends a table of contents. */
+static bool stands_over(const Chunker *c, RagBlock outer, RagBlock inner) {
+    size_t i = outer.start, k = inner.start;
+    int over = next_number(c, outer, &i), under = next_number(c, inner, &k);
+    while (over && under && over == under) {
+        over = next_number(c, outer, &i);
+        under = next_number(c, inner, &k);
+    }
+    return !over || !under;
+}
+
 static void open_heading(Chunker *c, size_t block) {
-    int level = c->document->blocks[block].level;
+    const RagBlock *blocks = c->document->blocks;
+    int level = blocks[block].level;
     level = level < 1 ? 1 : level > HEADING_LEVELS ? HEADING_LEVELS : level;
+    for (int i = 0; i < level - 1; i++)
+        if (c->headings[i] && !stands_over(c, blocks[c->headings[i] - 1], blocks[block]))
+            c->headings[i] = 0;
     c->headings[level - 1] = block + 1;
     for (int i = level; i < HEADING_LEVELS; i++) c->headings[i] = 0;
 }

@@ -13,7 +13,7 @@
 #include "rag/store.h"
 #include "rag/walk.h"
 
-#define READER_VERSION 2 /* raise when readers or the chunker cut differently */
+#define READER_VERSION 3 /* raise when readers or the chunker cut differently */
 #define BATCH_CHUNKS 128 /* embedded together, over several documents */
 #define EMBED_CHUNKS 64  /* given to the embedder at once */
 #define HEAD_BYTES 8192

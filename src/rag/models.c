@@ -9,6 +9,7 @@
 
 #include "lm/lm.h"
 #include "rag/rag.h"
+#include "rag/rerank_sentences.h"
 #include "text/tokenizer.h"
 
 static char *folder_name(const char *folder) {
@@ -311,8 +312,22 @@ static void close_reranker(void *context) {
     free(reranker);
 }
 
+/* A sentence-transformers folder that pools is an embedder. */
+static bool is_embedder(const char *folder) {
+    char *pooling = base_path_join(folder, "1_Pooling");
+    bool pools = base_is_dir(pooling);
+    free(pooling);
+    return pools;
+}
+
 bool rag_reranker_open(const char *folder, RagReranker *reranker, Error *err) {
     *reranker = (RagReranker){0};
+    if (is_embedder(folder)) {
+        RagEmbedder embedder;
+        if (!rag_embedder_open(folder, &embedder, err)) return false;
+        rag_rerank_by_sentences(&embedder, reranker);
+        return true;
+    }
     LmReranker *model = lm_reranker_open(folder, NULL, err);
     if (!model) return false;
     Reranker *own = base_calloc(1, sizeof *own);

@@ -94,6 +94,8 @@ bool rag_embedder_open(const char *folder, RagEmbedder *embedder, Error *err);
 void rag_embedder_close(RagEmbedder *embedder);
 bool rag_generator_open(const char *folder, RagGenerator *generator, Error *err);
 void rag_generator_close(RagGenerator *generator);
+/* A cross-encoder, a language model that judges, or an embedder: then a passage is
+ * judged by its best sentence. */
 bool rag_reranker_open(const char *folder, RagReranker *reranker, Error *err);
 void rag_reranker_close(RagReranker *reranker);
 

@@ -77,6 +77,27 @@ static void test_sections_stay_apart_and_carry_their_headings(void **state) {
     free(body);
 }
 
+static void test_a_chapter_of_another_number_is_not_above_a_section(void **state) {
+    (void)state;
+    RagDocument d = {0};
+    char *body = repeat("Ships wait here. ", 20);
+    add(&d, RAG_BLOCK_HEADING, 1, "2 Quays"); /* the end of a table of contents */
+    add(&d, RAG_BLOCK_HEADING, 2, "1.1 Pier");
+    add(&d, RAG_BLOCK_PARAGRAPH, 0, body);
+    add(&d, RAG_BLOCK_HEADING, 3, "1.1.2 Crane");
+    add(&d, RAG_BLOCK_PARAGRAPH, 0, body);
+    RagEmbedder embedder = fake_embedder(&fake);
+    RagChunks chunks;
+    Error err = {0};
+    assert_true(rag_chunk_document(&d, &embedder, 0, &chunks, &err));
+    assert_int_equal(chunks.count, 2);
+    assert_string_equal(chunks.items[0].heading, "1.1 Pier");
+    assert_string_equal(chunks.items[1].heading, "1.1 Pier > 1.1.2 Crane");
+    rag_chunks_free(&chunks);
+    rag_document_free(&d);
+    free(body);
+}
+
 static void test_small_sections_are_joined_and_headings_stay_with_their_text(void **state) {
     (void)state;
     RagDocument d = {0};
@@ -259,6 +280,7 @@ static void test_sentence_ends(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sections_stay_apart_and_carry_their_headings),
+        cmocka_unit_test(test_a_chapter_of_another_number_is_not_above_a_section),
         cmocka_unit_test(test_small_sections_are_joined_and_headings_stay_with_their_text),
         cmocka_unit_test(test_long_paragraphs_are_cut_between_sentences),
         cmocka_unit_test(test_a_word_without_end_is_cut_between_code_points),

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "rag/fake.h"
+#include "rag/rerank_sentences.h"
 
 static FakeEmbedder fake;
 static RagEmbedder embedder;
@@ -113,6 +114,26 @@ static void test_a_reranker_orders_anew_and_reads_no_more_than_allowed(void **st
     assert_int_equal(read, 2);
 }
 
+static void test_an_embedder_prefers_the_passage_with_the_better_sentence(void **state) {
+    (void)state;
+    const char *const texts[] = {
+        "Sheep graze on the hill above the town. Rain falls on most days of the autumn. A "
+        "licence costs ten euros and lasts for one whole year.",
+        "Sheep graze on the hill above the town. Rain falls on most days of the autumn. Boats "
+        "are painted in the spring by their owners and friends.",
+        ""};
+    RagEmbedder own = fake_embedder(&fake);
+    RagReranker reranker;
+    rag_rerank_by_sentences(&own, &reranker);
+    float scores[3];
+    Error err = {0};
+    assert_true(
+        reranker.score(reranker.context, "what a licence costs in euros", texts, 3, scores, &err));
+    assert_true(scores[0] > scores[1] + 1);
+    assert_true(isfinite(scores[2]));
+    rag_reranker_close(&reranker);
+}
+
 static void test_passages_unlike_each_other_come_first_when_asked_for(void **state) {
     (void)state;
     expect_found((RagSearchOptions){.top_k = 2, .mode = RAG_DENSE, .formats = "text,markdown"},
@@ -129,6 +150,7 @@ int main(void) {
         T(test_filters_by_path_type_and_date),
         T(test_a_type_that_is_not_known_is_named),
         T(test_a_reranker_orders_anew_and_reads_no_more_than_allowed),
+        T(test_an_embedder_prefers_the_passage_with_the_better_sentence),
         T(test_passages_unlike_each_other_come_first_when_asked_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
