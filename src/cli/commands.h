@@ -73,9 +73,11 @@ json_t *input_json(const char *path, Error *err);
 /* A JSON object given as an option's text. */
 json_t *input_object(const char *text, const char *option, Error *err);
 /* The texts that a command works on: the words of `items`, each line of `file`
- * ("-" is standard input), or standard input's lines when both are absent. */
+ * ("-" is standard input), or standard input's lines when both are absent. A line
+ * may hold NULs. */
 typedef struct InputTexts {
     const char **items;
+    size_t *lengths;
     size_t count;
     char *storage;
 } InputTexts;

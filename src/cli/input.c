@@ -58,6 +58,13 @@ json_t *input_object(const char *text, const char *option, Error *err) {
     return value;
 }
 
+static void add_text(InputTexts *texts, const char *text, size_t length) {
+    texts->items = base_realloc(texts->items, (texts->count + 1) * sizeof *texts->items);
+    texts->lengths = base_realloc(texts->lengths, (texts->count + 1) * sizeof *texts->lengths);
+    texts->items[texts->count] = text;
+    texts->lengths[texts->count++] = length;
+}
+
 /* Cuts `storage` into its lines, in place; a last line without end counts. */
 static void split_lines(InputTexts *texts, size_t length) {
     char *at = texts->storage, *end = texts->storage + length;
@@ -65,9 +72,9 @@ static void split_lines(InputTexts *texts, size_t length) {
         char *newline = memchr(at, '\n', (size_t)(end - at));
         char *stop = newline ? newline : end;
         *stop = '\0';
-        if (stop > at && stop[-1] == '\r') stop[-1] = '\0';
-        texts->items = base_realloc(texts->items, (texts->count + 1) * sizeof *texts->items);
-        texts->items[texts->count++] = at;
+        char *last = stop > at && stop[-1] == '\r' ? stop - 1 : stop;
+        *last = '\0';
+        add_text(texts, at, (size_t)(last - at));
         at = stop + 1;
     }
 }
@@ -77,9 +84,8 @@ bool input_texts(OptionList items, const char *file, InputTexts *texts, Error *e
     bool from_stdin = items.count == 1 && strcmp(items.items[0], "-") == 0;
     if (items.count > 0 && !from_stdin) {
         if (file) return base_fail(err, ERROR_INPUT, "give texts or --file, not both");
-        texts->items = base_calloc(items.count, sizeof *texts->items);
-        memcpy(texts->items, items.items, items.count * sizeof *texts->items);
-        texts->count = items.count;
+        for (size_t i = 0; i < items.count; i++)
+            add_text(texts, items.items[i], strlen(items.items[i]));
         return true;
     }
     size_t length = 0;
@@ -91,6 +97,7 @@ bool input_texts(OptionList items, const char *file, InputTexts *texts, Error *e
 
 void input_texts_free(InputTexts *texts) {
     free(texts->items);
+    free(texts->lengths);
     free(texts->storage);
     *texts = (InputTexts){0};
 }

@@ -109,7 +109,7 @@ static bool tokenize_all(const TokenizeArguments *arguments, const TextTokenizer
     for (size_t i = 0; i < texts.count && good && !base_interrupted(); i++)
         good = arguments->decode
                    ? decode_one(arguments, tokenizer, texts.items[i], err)
-                   : encode_one(arguments, tokenizer, texts.items[i], strlen(texts.items[i]), err);
+                   : encode_one(arguments, tokenizer, texts.items[i], texts.lengths[i], err);
     input_texts_free(&texts);
     return good;
 }

@@ -26,8 +26,7 @@ static void take_experts(NnParams *adapter, NnModule *module) {
     const int experts = module->experts, rank = mx_dim(b, -1);
     if (mx_ndim(a) == 2) {
         a = take(adapter, module->path, "lora_a", (const int[]){experts * rank, module->in}, 2);
-        if (a.ctx)
-            a = nn_params_adopt(adapter, mx_reshape(a, MX_SHAPE(experts, rank, module->in)));
+        if (a.ctx) a = nn_params_adopt(adapter, mx_reshape(a, MX_SHAPE(experts, rank, module->in)));
     } else {
         a = take(adapter, module->path, "lora_a", (const int[]){experts, rank, module->in}, 3);
     }

@@ -61,7 +61,7 @@ static void export_to(const char *db, const char *path) {
 
 static RagBank bank_of(const char *db) {
     Error err = {0};
-    RagBank bank;
+    RagBank bank = {0};
     RagIndex *index = rag_index_open(db, RAG_READ, NULL, &err);
     expect_fine(index != NULL, &err);
     expect_fine(rag_index_check(index, &err) && rag_bank_from_index(index, &bank, &err), &err);
