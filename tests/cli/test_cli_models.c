@@ -110,7 +110,7 @@ static void test_text_becomes_ids_and_text_again(void **state) {
                   "72 105 32 126\n");
     expect_output(program_run("ab\ncd\n", "tokenize", "--model", folder, NULL), "97 98\n99 100\n");
     char *file = base_path_join(folder, "lines.txt");
-    folder_write(folder, "lines.txt", "a\0b\r\ncd", 8);
+    folder_write(folder, "lines.txt", "a\0b\r\ncd", 7);
     expect_output(program_run(NULL, "tokenize", "--model", folder, "--file", file, NULL),
                   "97 0 98\n99 100\n");
     free(file);
