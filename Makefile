@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 JOBS   ?= $(shell getconf _NPROCESSORS_ONLN)
 FUZZ_SECONDS ?= 60
 
-.PHONY: all deps test demo eval-rag bench bench-engine asan tsan fuzz lint format install clean
+.PHONY: all deps test demo eval-rag bench bench-engine bench-train asan tsan fuzz lint format install clean
 all:
 	@cmake -S . -B $(BUILD) > $(BUILD).log 2>&1 || { cat $(BUILD).log; echo "Missing libraries? Run: make deps"; exit 1; }
 	@rm -f $(BUILD).log
@@ -32,6 +32,10 @@ bench: deps
 bench-engine: deps
 	@$(MAKE) --no-print-directory all
 	@scripts/bench_engine.sh $(BUILD)
+
+bench-train: deps
+	@$(MAKE) --no-print-directory all
+	@scripts/bench_train.sh $(BUILD)
 
 # The suite again under the sanitizers; under TSan what has threads, at sizes
 # that end in time.

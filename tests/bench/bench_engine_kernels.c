@@ -38,49 +38,6 @@ static double best_time(void (*run)(void *), void *context) {
     return best;
 }
 
-#if defined(__x86_64__)
-typedef float V8 __attribute__((vector_size(32)));
-typedef float V16 __attribute__((vector_size(64)));
-enum { CHAINS = 10, ROUNDS = 2000 };
-/* Ten chains of multiply-adds, each in a register of its own. */
-#define CHAIN(i) s##i = s##i * x + y
-#define PEAK(name, Vector, features)                                                  \
-    __attribute__((target(features))) static float name(void) {                       \
-        Vector s0 = {0}, s1 = {1}, s2 = {2}, s3 = {3}, s4 = {4};                      \
-        Vector s5 = {5}, s6 = {6}, s7 = {7}, s8 = {8}, s9 = {9}, x = {0.5f}, y = {1}; \
-        for (int r = 0; r < ROUNDS; r++) {                                            \
-            CHAIN(0), CHAIN(1), CHAIN(2), CHAIN(3), CHAIN(4);                         \
-            CHAIN(5), CHAIN(6), CHAIN(7), CHAIN(8), CHAIN(9);                         \
-        }                                                                             \
-        Vector total = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8 + s9;               \
-        return total[0];                                                              \
-    }
-PEAK(peak8, V8, "avx2,fma")
-PEAK(peak16, V16, "avx512f,fma")
-
-static volatile float sink;
-static void peak_slice(void *context, size_t begin, size_t end, int thread) {
-    (void)context;
-    (void)thread;
-    for (size_t i = begin; i < end; i++) sink = cpu_kernels()->nr >= 32 ? peak16() : peak8();
-}
-static double measure_fma(void) {
-    double lanes = cpu_kernels()->nr >= 32 ? 16 : 8;
-    size_t calls = (size_t)base_threads() * 16;
-    double best = INFINITY;
-    for (int i = 0; i < 20; i++) {
-        double start = base_now();
-        base_parallel_for(calls, 1, peak_slice, NULL);
-        best = fmin(best, base_now() - start);
-    }
-    return (double)calls * ROUNDS * CHAINS * lanes * 2 / best * 1e-9;
-}
-#else
-static double measure_fma(void) {
-    return NAN;
-}
-#endif
-
 static void show(const char *name, double seconds, double amount, const char *unit, double limit) {
     printf("%-44s %10.1f us %9.1f %-7s %5.0f %%\n", name, seconds * 1e6, amount, unit,
            100 * amount / limit);
@@ -228,7 +185,7 @@ static void unary_once(void *context) {
 int main(int count, char **arguments) {
     if (count > 1) seconds_a_case = atof(arguments[1]);
     read_rate = read_bandwidth((size_t)256 << 20) * 1e-9;
-    fma_rate = measure_fma();
+    fma_rate = 1e-9 * fma_peak(cpu_kernels()->nr >= 32);
     printf("%s, %d threads: memory read %.1f GB/s, float32 multiply-add %.1f GFLOP/s\n\n",
            cpu_level(), base_threads(), read_rate, fma_rate);
 

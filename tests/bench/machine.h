@@ -1,7 +1,7 @@
-/* machine: how fast all threads together read memory, the limit beside which
- * the benches put what they measure. Reads 64 bytes a load in blocks that are
- * fetched ahead, from large pages where the system gives them: the best way
- * that was found, not the plain loop. */
+/* machine: the limits beside which the benches put what they measure, with all
+ * threads: how fast they read memory (64 bytes a load in blocks that are fetched
+ * ahead, from large pages where the system gives them: the best way that was found,
+ * not the plain loop), and how many float32 multiply-adds they do. */
 #ifndef BENCH_MACHINE_H
 #define BENCH_MACHINE_H
 
@@ -46,5 +46,52 @@ static inline double read_bandwidth(size_t bytes) {
     free(data);
     return best;
 }
+
+/* ---- multiply-adds ---------------------------------------------------------- */
+
+#if defined(__x86_64__)
+typedef float V8 __attribute__((vector_size(32)));
+typedef float V16 __attribute__((vector_size(64)));
+enum { CHAINS = 10, ROUNDS = 2000 };
+/* Ten chains of multiply-adds, each in a register of its own. */
+#define CHAIN(i) s##i = s##i * x + y
+#define PEAK(name, Vector, features)                                                  \
+    __attribute__((target(features))) static inline float name(void) {                \
+        Vector s0 = {0}, s1 = {1}, s2 = {2}, s3 = {3}, s4 = {4};                      \
+        Vector s5 = {5}, s6 = {6}, s7 = {7}, s8 = {8}, s9 = {9}, x = {0.5f}, y = {1}; \
+        for (int r = 0; r < ROUNDS; r++) {                                            \
+            CHAIN(0), CHAIN(1), CHAIN(2), CHAIN(3), CHAIN(4);                         \
+            CHAIN(5), CHAIN(6), CHAIN(7), CHAIN(8), CHAIN(9);                         \
+        }                                                                             \
+        Vector total = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8 + s9;               \
+        return total[0];                                                              \
+    }
+PEAK(peak8, V8, "avx2,fma")
+PEAK(peak16, V16, "avx512f,fma")
+
+static inline void peak_slice(void *context, size_t begin, size_t end, int thread) {
+    static volatile float sink;
+    (void)thread;
+    for (size_t i = begin; i < end; i++) sink = *(const bool *)context ? peak16() : peak8();
+    (void)sink;
+}
+
+/* Operations a second, best of twenty; wide: with registers of 512 bits. */
+static inline double fma_peak(bool wide) {
+    const size_t calls = (size_t)base_threads() * 16;
+    double best = 1e30;
+    for (int i = 0; i < 20; i++) {
+        const double begun = base_now();
+        base_parallel_for(calls, 1, peak_slice, &wide);
+        best = BASE_MIN(best, base_now() - begun);
+    }
+    return (double)calls * ROUNDS * CHAINS * (wide ? 16 : 8) * 2 / best;
+}
+#else
+static inline double fma_peak(bool wide) {
+    (void)wide;
+    return 0;
+}
+#endif
 
 #endif

@@ -89,6 +89,21 @@ static void test_a_dense_head_gives_the_values_and_gradients_of_held_logits(void
               1e-5);
 }
 
+static mlx_array frozen_words;
+static mlx_array frozen_loss(const mlx_array *x) {
+    return dense_loss((mlx_array[]){x[0], frozen_words});
+}
+
+static void test_a_head_that_does_not_train(void **state) {
+    set_up(state);
+    frozen_words = numbers(MLX_FLOAT32, WORDS, 0.5);
+    near_held(frozen_loss, (mlx_array[]){numbers(MLX_FLOAT32, ROWS, 1)}, 1, 1e-5);
+    near_held(frozen_loss, (mlx_array[]){numbers(MLX_FLOAT32, ROWS, 300)}, 1, 1e-5);
+    casts = true;
+    frozen_words = numbers(MLX_BFLOAT16, WORDS, 0.5);
+    near_held(frozen_loss, (mlx_array[]){numbers(MLX_BFLOAT16, ROWS, 1)}, 1, 1e-2);
+}
+
 static void test_bfloat16_logits_cast_to_float32(void **state) {
     set_up(state);
     casts = true;
@@ -151,6 +166,7 @@ static void test_a_target_outside_the_vocabulary_is_an_error(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_a_dense_head_gives_the_values_and_gradients_of_held_logits),
+        TEST(test_a_head_that_does_not_train),
         TEST(test_bfloat16_logits_cast_to_float32),
         TEST(test_a_packed_head),
         TEST(test_gradients_of_the_gradient),

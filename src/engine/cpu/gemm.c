@@ -411,6 +411,39 @@ static void run_streamed(const CpuGemm *g) {
     cpu_scratch_give(y);
 }
 
+static bool streams(const CpuGemm *g) {
+    if (g->quant) return false;
+    return (g->b_row == 1 && g->m <= STREAM_DOT_M) || (g->b_col == 1 && g->m <= STREAM_SUM_M);
+}
+
+/* Few columns: C' = B' A' streams A as it lies, where packing it would cost as much as
+ * the product. */
+static bool run_turned(const CpuGemm *g) {
+    CpuGemm turned = {.m = g->n,
+                      .n = g->m,
+                      .k = g->k,
+                      .a = g->b,
+                      .a_type = g->b_type,
+                      .a_row = g->b_col,
+                      .a_col = g->b_row,
+                      .b = g->a,
+                      .b_type = g->a_type,
+                      .b_row = g->a_col,
+                      .b_col = g->a_row,
+                      .c_row = (ptrdiff_t)g->m,
+                      .alpha = 1};
+    if (g->quant || g->k < 64 || g->m < 64 || !streams(&turned)) return false;
+    float *columns = cpu_scratch_take(g->m * g->n * sizeof(float)), row[STREAM_DOT_M];
+    turned.c = columns;
+    run_streamed(&turned);
+    for (size_t i = 0; i < g->m; i++) {
+        for (size_t j = 0; j < g->n; j++) row[j] = columns[j * g->m + i];
+        cpu_gemm_finish_row(g, i, 0, g->n, row);
+    }
+    cpu_scratch_give(columns);
+    return true;
+}
+
 /* k = 0: beta * D alone. */
 static void run_empty(const CpuGemm *g) {
     float *zeros = cpu_scratch_take(g->n * sizeof(float));
@@ -421,17 +454,14 @@ static void run_empty(const CpuGemm *g) {
     cpu_scratch_give(zeros);
 }
 
-static bool streams(const CpuGemm *g) {
-    if (g->quant) return false;
-    return (g->b_row == 1 && g->m <= STREAM_DOT_M) || (g->b_col == 1 && g->m <= STREAM_SUM_M);
-}
-
 void cpu_gemm(const CpuGemm *g) {
     if (g->m == 0 || g->n == 0) return;
     if (g->k == 0)
         run_empty(g);
     else if (streams(g))
         run_streamed(g);
+    else if (run_turned(g))
+        return;
     else if (!cpu_quant_streams(g) && !cpu_gemm_split(g) && !cpu_quant_integers(g))
         run_packed(g);
 }

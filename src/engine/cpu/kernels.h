@@ -299,15 +299,18 @@ typedef struct CpuVocabulary {
     const CpuQuant *quant;   /* instead of w */
     const uint32_t *targets; /* [rows] a word each, below words */
 } CpuVocabulary;
-/* out: [rows]. targets are read by the second only: the product with that word. */
-void cpu_vocabulary_logsumexp(const CpuVocabulary *job, float *out);
+/* out: [rows]. mean: [rows, depth], or NULL: the words' mean by their probabilities,
+ * which is the gradient of the logsumexp; probabilities are held in x_type. targets are
+ * read by the second only: the product with that word. */
+void cpu_vocabulary_logsumexp(const CpuVocabulary *job, float *out, float *mean);
 void cpu_vocabulary_scores(const CpuVocabulary *job, float *out);
 
 /* Gradients for the cotangents of both, [rows], either may be NULL: zero. dx:
- * [rows, depth] of x_type, dw: [words, depth] of w_type; NULL: not wanted. The
- * products' gradient is held in x_type. */
+ * [rows, depth] of x_type, dw: [words, depth] of w_type; NULL: not wanted. With the
+ * mean dx alone is made, and no product; else the products' gradient is held in
+ * x_type. */
 typedef struct CpuVocabularyGrad {
-    const float *logsumexp, *g_logsumexp, *g_score;
+    const float *logsumexp, *g_logsumexp, *g_score, *mean;
     void *dx, *dw;
 } CpuVocabularyGrad;
 void cpu_vocabulary_grad(const CpuVocabulary *job, const CpuVocabularyGrad *grad);

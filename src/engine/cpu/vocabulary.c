@@ -13,6 +13,7 @@ typedef struct Chunk {
     size_t first, count; /* words */
     float *products;     /* [rows, count] */
     float *top, *sum;    /* [rows]: the largest so far, the sum of exp(x - top) */
+    float *mean;         /* [rows, depth]: the sum of exp(x - top) word, or NULL */
     const CpuVocabularyGrad *grad;
     void *shares; /* [rows, count] of x_type: the gradient of the products */
 } Chunk;
@@ -56,6 +57,35 @@ static void multiply_chunk(const Chunk *chunk) {
     cpu_gemm(&product);
 }
 
+/* A row of products, by now probabilities or gradients, as x_type. */
+static void narrow_row(const Chunk *chunk, size_t r) {
+    const CpuVocabulary *job = chunk->job;
+    if (job->x_type == CPU_F32) return;
+    cpu_kernels()->from_f32[job->x_type]((char *)chunk->shares +
+                                             r * chunk->count * cpu_type_size(job->x_type),
+                                         chunk->products + r * chunk->count, chunk->count);
+}
+
+/* sum += shares @ the chunk's words; part is as large as sum. */
+static void add_words(const Chunk *chunk, float *part, float *sum) {
+    const CpuVocabulary *job = chunk->job;
+    CpuQuant packed;
+    CpuGemm product = {.m = job->rows,
+                       .n = job->depth,
+                       .k = chunk->count,
+                       .a = chunk->shares,
+                       .a_type = job->x_type,
+                       .a_row = (ptrdiff_t)chunk->count,
+                       .a_col = 1,
+                       .c = chunk->first ? part : sum,
+                       .c_type = CPU_F32,
+                       .c_row = (ptrdiff_t)job->depth,
+                       .alpha = 1};
+    set_words(chunk, &packed, false, &product);
+    cpu_gemm(&product);
+    if (chunk->first) cpu_binary(CPU_ADD, CPU_F32, sum, sum, 1, part, 1, job->rows * job->depth);
+}
+
 static void logsumexp_slice(void *context, size_t begin, size_t end, int thread) {
     const Chunk *chunk = context;
     const Kernels *kernels = cpu_kernels();
@@ -64,10 +94,16 @@ static void logsumexp_slice(void *context, size_t begin, size_t end, int thread)
         float *row = chunk->products + r * chunk->count;
         const float high = kernels->max(row, chunk->count), before = chunk->top[r];
         const float top = before > high || isnan(before) ? before : high;
+        const float kept = expf(before - top);
         if (isfinite(top))
-            chunk->sum[r] =
-                chunk->sum[r] * expf(before - top) + kernels->exp_sum(row, row, top, chunk->count);
+            chunk->sum[r] = chunk->sum[r] * kept + kernels->exp_sum(row, row, top, chunk->count);
         chunk->top[r] = top;
+        if (!chunk->mean) continue;
+        const size_t depth = chunk->job->depth;
+        if (chunk->first && kept != 1.0f)
+            kernels->scale_shift(chunk->mean + r * depth, chunk->mean + r * depth, 0.0f, kept,
+                                 depth);
+        narrow_row(chunk, r);
     }
 }
 
@@ -81,12 +117,27 @@ static size_t row_grain(const Chunk *chunk) {
     return BASE_MAX((size_t)1, (size_t)8192 / chunk->count);
 }
 
-void cpu_vocabulary_logsumexp(const CpuVocabulary *job, float *out) {
+/* Room for a chunk's products, and for them in x_type when that is another. */
+static void take_room(Chunk *chunk, size_t words, bool shares) {
+    const CpuVocabulary *job = chunk->job;
+    chunk->products = cpu_scratch_take(job->rows * words * sizeof(float));
+    chunk->shares = chunk->products;
+    if (shares && job->x_type != CPU_F32)
+        chunk->shares = cpu_scratch_take(job->rows * words * sizeof(uint16_t));
+}
+
+static void give_room(const Chunk *chunk) {
+    if (chunk->shares != chunk->products) cpu_scratch_give(chunk->shares);
+    cpu_scratch_give(chunk->products);
+}
+
+void cpu_vocabulary_logsumexp(const CpuVocabulary *job, float *out, float *mean) {
     if (!job->rows || !job->words) return;
     const size_t words = chunk_words(job);
-    Chunk chunk = {.job = job, .top = out};
-    chunk.products = cpu_scratch_take(job->rows * words * sizeof(float));
+    Chunk chunk = {.job = job, .top = out, .mean = mean};
+    take_room(&chunk, words, mean != NULL);
     chunk.sum = cpu_scratch_take(job->rows * sizeof(float));
+    float *part = mean ? cpu_scratch_take(job->rows * job->depth * sizeof(float)) : NULL;
     for (size_t r = 0; r < job->rows; r++) {
         chunk.top[r] = -INFINITY;
         chunk.sum[r] = 0;
@@ -94,35 +145,44 @@ void cpu_vocabulary_logsumexp(const CpuVocabulary *job, float *out) {
     for (; chunk.first < job->words; chunk.first += words) {
         take_chunk(&chunk, words);
         base_parallel_for(job->rows, row_grain(&chunk), logsumexp_slice, &chunk);
+        if (mean) add_words(&chunk, part, mean);
     }
-    for (size_t r = 0; r < job->rows; r++)
+    for (size_t r = 0; r < job->rows; r++) {
+        float *row = mean ? mean + r * job->depth : NULL;
+        if (mean) cpu_kernels()->scale_shift(row, row, 0.0f, 1 / chunk.sum[r], job->depth);
         if (isfinite(out[r])) out[r] += logf(chunk.sum[r]);
-    cpu_scratch_give(chunk.products);
+    }
+    cpu_scratch_give(part);
     cpu_scratch_give(chunk.sum);
+    give_room(&chunk);
+}
+
+/* The word of a row's target, as float32. */
+static void target_word(const CpuVocabulary *job, size_t r, float *out) {
+    const size_t size = job->quant ? 4 : cpu_type_size(job->w_type);
+    const uint32_t target = job->targets[r];
+    const char *w = job->quant
+                        ? NULL
+                        : (const char *)job->w + (ptrdiff_t)target * job->w_word * (ptrdiff_t)size;
+    if (job->quant)
+        cpu_dequantize_gather(job->quant, &target, 1, CPU_F32, out);
+    else if (job->w_depth == 1)
+        cpu_kernels()->to_f32[job->w_type](out, w, job->depth);
+    else
+        for (size_t i = 0; i < job->depth; i++)
+            out[i] = cpu_load(w + (ptrdiff_t)i * job->w_depth * (ptrdiff_t)size, job->w_type, 0);
 }
 
 static void score_slice(void *context, size_t begin, size_t end, int thread) {
     const Chunk *chunk = context;
     const CpuVocabulary *job = chunk->job;
     const Kernels *kernels = cpu_kernels();
-    const size_t size = job->quant ? 4 : cpu_type_size(job->w_type);
     float *x = cpu_scratch_take(2 * job->depth * sizeof(float)), *word = x + job->depth;
     (void)thread;
     for (size_t r = begin; r < end; r++) {
-        const uint32_t target = job->targets[r];
         kernels->to_f32[job->x_type](
             x, (const char *)job->x + r * job->depth * cpu_type_size(job->x_type), job->depth);
-        const char *w =
-            job->quant ? NULL
-                       : (const char *)job->w + (ptrdiff_t)target * job->w_word * (ptrdiff_t)size;
-        if (job->quant)
-            cpu_dequantize_gather(job->quant, &target, 1, CPU_F32, word);
-        else if (job->w_depth == 1)
-            kernels->to_f32[job->w_type](word, w, job->depth);
-        else
-            for (size_t i = 0; i < job->depth; i++)
-                word[i] =
-                    cpu_load(w + (ptrdiff_t)i * job->w_depth * (ptrdiff_t)size, job->w_type, 0);
+        target_word(job, r, word);
         kernels->dot_rows[CPU_F32](word, (ptrdiff_t)job->depth, 1, job->depth, x, job->depth, 1,
                                    chunk->products + r, 1);
     }
@@ -150,30 +210,8 @@ static void share_slice(void *context, size_t begin, size_t end, int thread) {
         kernels->scale_shift(row, row, 0.0f, grad->g_logsumexp ? grad->g_logsumexp[r] : 0.0f, n);
         if (grad->g_score && job->targets[r] >= chunk->first && job->targets[r] - chunk->first < n)
             row[job->targets[r] - chunk->first] += grad->g_score[r];
-        if (job->x_type != CPU_F32)
-            kernels->from_f32[job->x_type](
-                (char *)chunk->shares + r * n * cpu_type_size(job->x_type), row, n);
+        narrow_row(chunk, r);
     }
-}
-
-/* dx += shares @ the chunk's words */
-static void add_dx(const Chunk *chunk, float *part, float *dx) {
-    const CpuVocabulary *job = chunk->job;
-    CpuQuant packed;
-    CpuGemm product = {.m = job->rows,
-                       .n = job->depth,
-                       .k = chunk->count,
-                       .a = chunk->shares,
-                       .a_type = job->x_type,
-                       .a_row = (ptrdiff_t)chunk->count,
-                       .a_col = 1,
-                       .c = chunk->first ? part : dx,
-                       .c_type = CPU_F32,
-                       .c_row = (ptrdiff_t)job->depth,
-                       .alpha = 1};
-    set_words(chunk, &packed, false, &product);
-    cpu_gemm(&product);
-    if (chunk->first) cpu_binary(CPU_ADD, CPU_F32, dx, dx, 1, part, 1, job->rows * job->depth);
 }
 
 /* The chunk's rows of dw = sharesᵀ @ x. */
@@ -197,13 +235,32 @@ static void set_dw(const Chunk *chunk) {
                         .alpha = 1});
 }
 
-void cpu_vocabulary_grad(const CpuVocabulary *job, const CpuVocabularyGrad *grad) {
-    if (!job->rows || !job->words || !job->depth) return;
+/* dx = g_logsumexp mean + g_score word */
+static void mean_slice(void *context, size_t begin, size_t end, int thread) {
+    const Chunk *chunk = context;
+    const CpuVocabulary *job = chunk->job;
+    const CpuVocabularyGrad *grad = chunk->grad;
+    const Kernels *kernels = cpu_kernels();
+    const size_t depth = job->depth;
+    float *row = cpu_scratch_take(2 * depth * sizeof(float)), *word = row + depth;
+    (void)thread;
+    for (size_t r = begin; r < end; r++) {
+        kernels->scale_shift(row, grad->mean + r * depth, 0.0f,
+                             grad->g_logsumexp ? grad->g_logsumexp[r] : 0.0f, depth);
+        if (grad->g_score) {
+            target_word(job, r, word);
+            kernels->add_scaled(row, row, grad->g_score[r], word, depth);
+        }
+        kernels->from_f32[job->x_type]((char *)grad->dx + r * depth * cpu_type_size(job->x_type),
+                                       row, depth);
+    }
+    cpu_scratch_give(row);
+}
+
+static void product_grad(const CpuVocabulary *job, const CpuVocabularyGrad *grad) {
     const size_t words = chunk_words(job), items = job->rows * job->depth;
     Chunk chunk = {.job = job, .grad = grad};
-    chunk.products = cpu_scratch_take(job->rows * words * sizeof(float));
-    chunk.shares = job->x_type == CPU_F32 ? chunk.products
-                                          : cpu_scratch_take(job->rows * words * sizeof(uint16_t));
+    take_room(&chunk, words, true);
     float *part = grad->dx && words < job->words ? cpu_scratch_take(items * sizeof(float)) : NULL;
     float *dx = !grad->dx                ? NULL
                 : job->x_type == CPU_F32 ? grad->dx
@@ -211,7 +268,7 @@ void cpu_vocabulary_grad(const CpuVocabulary *job, const CpuVocabularyGrad *grad
     for (; chunk.first < job->words; chunk.first += words) {
         take_chunk(&chunk, words);
         base_parallel_for(job->rows, row_grain(&chunk), share_slice, &chunk);
-        if (dx) add_dx(&chunk, part, dx);
+        if (dx) add_words(&chunk, part, dx);
         if (grad->dw) set_dw(&chunk);
     }
     if (dx && dx != grad->dx) {
@@ -219,6 +276,13 @@ void cpu_vocabulary_grad(const CpuVocabulary *job, const CpuVocabularyGrad *grad
         cpu_scratch_give(dx);
     }
     cpu_scratch_give(part);
-    if (chunk.shares != chunk.products) cpu_scratch_give(chunk.shares);
-    cpu_scratch_give(chunk.products);
+    give_room(&chunk);
+}
+
+void cpu_vocabulary_grad(const CpuVocabulary *job, const CpuVocabularyGrad *grad) {
+    if (!job->rows || !job->words || !job->depth) return;
+    if (grad->mean)
+        base_parallel_for(job->rows, 16, mean_slice, &(Chunk){.job = job, .grad = grad});
+    else
+        product_grad(job, grad);
 }

@@ -2,7 +2,9 @@
  * a row, without the product, which may be larger than the model. Nobody calls
  * it: a logsumexp (and a take_along_axis) that alone read such a product become
  * parts of it, before a transform goes back through them and when they are
- * evaluated. The gradient computes the product again. */
+ * evaluated. Where the gradient of x alone is wanted, the mean of the words by their
+ * probabilities is made with the logsumexp, in one pass over the words, as attention
+ * makes its values; that of the words computes the product again. */
 #include "engine/core/internal.h"
 #include "engine/ops/combine.h"
 #include "engine/ops/elementwise.h"
@@ -21,6 +23,7 @@ typedef struct VocabularyParam {
     size_t keys[2];
     QuantParam quant;
     bool packed, targets;
+    bool mean;                         /* float32 [rows, depth], behind the node's items */
     bool dx, dw, g_logsumexp, g_score; /* the gradient: wanted, there */
 } VocabularyParam;
 
@@ -89,14 +92,22 @@ static bool ready_job(Node *const *inputs, const VocabularyParam *param, Ready *
     return ok;
 }
 
+/* Where the mean lies in the node, in bytes. */
+static size_t mean_place(const Node *node) {
+    return (node_nbytes(node) + 63) / 64 * 64;
+}
+
 static bool vocabulary_eval(Node *node, Error *err) {
     const VocabularyParam *param = node->param;
     Ready ready;
     if (!ready_job(node->inputs, param, &ready, err)) return false;
-    const bool ok = node_alloc(node, err);
+    const size_t place = mean_place(node);
+    const bool ok = node_alloc_bytes(
+        node, place + (param->mean ? ready.job.rows * ready.job.depth * 4 : 0), err);
     if (ok) {
         uint8_t *out = node_data(node);
-        cpu_vocabulary_logsumexp(&ready.job, (float *)(void *)out);
+        float *mean = param->mean ? (float *)(void *)(out + place) : NULL;
+        cpu_vocabulary_logsumexp(&ready.job, (float *)(void *)out, mean);
         if (param->targets)
             cpu_vocabulary_scores(&ready.job, (float *)(void *)(out + param->keys[1]));
     }
@@ -118,6 +129,10 @@ static bool vocabulary_grad_eval(Node *node, Error *err) {
             .logsumexp = node_data(more[0]),
             .g_logsumexp = param->g_logsumexp ? node_data(more[1]) : NULL,
             .g_score = param->g_score ? node_data(more[1 + param->g_logsumexp]) : NULL,
+            .mean = param->mean && !param->dw
+                        ? (const float *)(const void *)((uint8_t *)node_data(more[0]) +
+                                                        mean_place(more[0]))
+                        : NULL,
             .dx = param->dx ? out : NULL,
             .dw = param->dw ? out + param->keys[1] : NULL};
         cpu_vocabulary_grad(&ready.job, &grad);
@@ -183,7 +198,14 @@ static bool vocabulary_grad_vjp(Node *node, Node *g, const bool *wanted, Node **
 }
 static const Op vocabulary_grad_op = {"vocabulary_grad", vocabulary_grad_eval, vocabulary_grad_vjp};
 
+/* Nobody has the node's value yet, so it can still be made with more behind it. */
+static void want_mean(Node *node) {
+    if (node->state == NODE_LAZY) ((VocabularyParam *)(uintptr_t)node->param)->mean = true;
+}
+
 static bool vocabulary_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    if (wanted[0] && (((const VocabularyParam *)node->param)->packed || !wanted[1]))
+        want_mean(node);
     VocabularyParam param = *(const VocabularyParam *)node->param;
     Node *g_logsumexp = node_part_cotangent(g, 0);
     Node *g_score = param.targets ? node_part_cotangent(g, param.keys[1]) : NULL;
