@@ -147,7 +147,9 @@ static bool put(Yaml *yaml, const yaml_node_t *key, json_t *object, json_t *merg
                failed(yaml, key, "a key that is not UTF-8");
     size_t i;
     json_t *one;
-    json_array_foreach(value, i, one) json_object_update_missing(merged, one);
+    json_array_foreach(value, i, one) {
+        json_object_update_missing(merged, one);
+    }
     json_object_update_missing(merged, value);
     json_decref(value);
     return true;
