@@ -66,8 +66,16 @@ static inline void transpose8(__m256 r[8]) {
     }
 }
 
-static void pack_rows_run(float *out, size_t width, const void *in, ptrdiff_t stride_bytes,
-                          size_t rows, size_t k) {
+/* Eight items of a row from p on; of bf16 the upper halves of floats. */
+static inline __m256 load_row(const char *row, size_t p, bool bf16) {
+    if (!bf16) return _mm256_loadu_ps((const float *)(const void *)row + p);
+    const __m128i halves = _mm_loadu_si128((const __m128i *)(const void *)(row + 2 * p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+}
+
+static inline __attribute__((always_inline)) void pack_any(float *out, size_t width, const void *in,
+                                                           ptrdiff_t stride_bytes, size_t rows,
+                                                           size_t k, bool bf16) {
     const char *source = in;
     for (size_t first = 0; first < width; first += 8) {
         size_t columns = width - first < 8 ? width - first : 8;
@@ -80,8 +88,8 @@ static void pack_rows_run(float *out, size_t width, const void *in, ptrdiff_t st
         for (; p + 8 <= k; p += 8) {
             __m256 r[8];
             for (size_t i = 0; i < 8; i++) {
-                const void *row = base + (ptrdiff_t)i * stride_bytes + p * 4;
-                r[i] = i < have ? _mm256_loadu_ps(row) : _mm256_setzero_ps();
+                const char *row = base + (ptrdiff_t)i * stride_bytes;
+                r[i] = i < have ? load_row(row, p, bf16) : _mm256_setzero_ps();
             }
             transpose8(r);
             if (columns == 8)
@@ -92,12 +100,24 @@ static void pack_rows_run(float *out, size_t width, const void *in, ptrdiff_t st
         }
         for (; p < k; p++)
             for (size_t i = 0; i < columns; i++) {
-                float item = 0;
+                const size_t size = bf16 ? 2 : 4;
+                uint32_t bits = 0;
                 if (i < have)
-                    __builtin_memcpy(&item, base + (ptrdiff_t)i * stride_bytes + p * 4, 4);
-                target[p * width + i] = item;
+                    __builtin_memcpy(&bits, base + (ptrdiff_t)i * stride_bytes + p * size, size);
+                if (bf16) bits <<= 16;
+                __builtin_memcpy(&target[p * width + i], &bits, 4);
             }
     }
+}
+
+static void pack_rows_run(float *out, size_t width, const void *in, ptrdiff_t stride_bytes,
+                          size_t rows, size_t k) {
+    pack_any(out, width, in, stride_bytes, rows, k, false);
+}
+
+static void pack_rows_bf16(float *out, size_t width, const void *in, ptrdiff_t stride_bytes,
+                           size_t rows, size_t k) {
+    pack_any(out, width, in, stride_bytes, rows, k, true);
 }
 #endif
 
@@ -298,6 +318,7 @@ void VECTOR(cpu_fill_gemm)(Kernels *t) {
     t->tile = gemm_tile;
 #if !defined(__aarch64__)
     t->pack_rows = pack_rows_run;
+    t->pack_rows_bf16 = pack_rows_bf16;
 #endif
     t->dot_rows[CPU_F32] = dot_rows_f32;
     t->dot_rows[CPU_F16] = dot_rows_f16;

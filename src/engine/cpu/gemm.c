@@ -21,6 +21,7 @@
 #include <string.h>
 
 enum { BLOCK_M = 1024, BLOCK_K = 384, QUANT_K = 256, STRIP_N = 256, CHUNK_M = 96 };
+enum { NARROW_K = 256 };     /* of panels of 16: with one of A they fill half of 32 KB */
 enum { C_PADDING = 16 };     /* floats between rows of a strip */
 enum { A_BYTES = 32 << 20 }; /* of the packed rows, which are fewer where k is long */
 /* Up to here B is read once, unpacked: with contiguous k, with contiguous n. */
@@ -112,6 +113,8 @@ void cpu_gemm_pack(const GemmSide *side, size_t first, size_t count, size_t k0, 
         ((ptrdiff_t)first * side->outer + (ptrdiff_t)k0 * side->inner) * (ptrdiff_t)size;
     if (side->inner == 1 && side->type == CPU_F32) {
         kernels->pack_rows(out, width, start, side->outer * 4, count, kb);
+    } else if (side->inner == 1 && side->type == CPU_BF16 && kernels->pack_rows_bf16) {
+        kernels->pack_rows_bf16(out, width, start, side->outer * 2, count, kb);
     } else if (side->inner == 1) {
         float *rows = cpu_scratch_take(width * kb * sizeof(float));
         for (size_t i = 0; i < count; i++)
@@ -301,7 +304,8 @@ void cpu_gemm_finish_row(const CpuGemm *g, size_t row, size_t n0, size_t n, floa
  * groups where B is quantised. */
 static size_t depth_block(const CpuGemm *g, bool bf16) {
     if (g->quant) return BASE_MIN(g->k, (size_t)QUANT_K);
-    size_t most = bf16 ? 2 * BLOCK_K : BLOCK_K, blocks = (g->k + most - 1) / most;
+    const size_t single = cpu_kernels()->nr <= 16 ? NARROW_K : BLOCK_K;
+    size_t most = bf16 ? 2 * BLOCK_K : single, blocks = (g->k + most - 1) / most;
     return ((g->k + blocks - 1) / blocks + 7) / 8 * 8;
 }
 

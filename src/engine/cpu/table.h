@@ -159,6 +159,9 @@ typedef struct Kernels {
      * panel [k][width]; rows up to width are zero. */
     void (*pack_rows)(float *out, size_t width, const void *in, ptrdiff_t stride_bytes, size_t rows,
                       size_t k);
+    /* The same of bf16 items, which become floats; or NULL. */
+    void (*pack_rows_bf16)(float *out, size_t width, const void *in, ptrdiff_t stride_bytes,
+                           size_t rows, size_t k);
 
     size_t bf16_mr, bf16_nr; /* 0: no bf16 dot product */
     GemmTile bf16_tile;
