@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 JOBS   ?= $(shell getconf _NPROCESSORS_ONLN)
 FUZZ_SECONDS ?= 60
 
-.PHONY: all deps test demo eval-rag bench bench-engine bench-train asan tsan fuzz lint format install clean
+.PHONY: all deps test demo demo-train eval-rag bench bench-engine bench-train asan tsan fuzz lint format install clean
 all:
 	@cmake -S . -B $(BUILD) > $(BUILD).log 2>&1 || { cat $(BUILD).log; echo "Missing libraries? Run: make deps"; exit 1; }
 	@rm -f $(BUILD).log
@@ -24,6 +24,10 @@ demo: deps
 eval-rag: deps
 	@$(MAKE) --no-print-directory all
 	@scripts/eval_rag.sh $(BUILD)
+
+demo-train: deps
+	@$(MAKE) --no-print-directory all
+	@scripts/demo_train.sh $(BUILD)
 
 bench: deps
 	@$(MAKE) --no-print-directory all

@@ -309,7 +309,7 @@ bool lm_pack_write(LmSource *source, const char *output, const LmConvertOptions 
     LmConvertReport report = {0};
     lm_pack_measure(source, &report);
     const char *path = base_folder_path(folder);
-    Progress progress = base_progress_start("writing", "MB", (double)report.bytes);
+    Progress progress = base_progress_start("writing", "B", (double)report.bytes);
     progress.quiet = options->quiet;
     progress.json = options->json;
     HubSave how = {.shard_bytes = options->shard_bytes, .release = true, .progress = &progress};

@@ -8,6 +8,10 @@
 #include "tune/adopt.h"
 #include "tune/internal.h"
 
+static bool pairs(const TuneRun *run) {
+    return run->step.loss != TUNE_LOSS_TOKENS;
+}
+
 /* ---- data -------------------------------------------------------------------------------- */
 
 static const char *text_of(const json_t *object, const char *key) {
@@ -86,7 +90,7 @@ static bool open_split(const TuneRun *run, const char *split, const TuneRunOptio
                                          .split = split,
                                          .mask_prompt = c->mask_prompt,
                                          .every_turn = c->every_turn,
-                                         .pairs = run->step.loss != TUNE_LOSS_TOKENS,
+                                         .pairs = pairs(run),
                                          .quiet = how->quiet,
                                          .json = how->json};
         *data = tune_data_open(&options, lm, err);
@@ -128,7 +132,7 @@ static TuneBatchOptions batch_options(TuneRun *run) {
                                                      : TUNE_ORDER_SORTED,
                               .seed = (uint64_t)c->seed,
                               .pack = c->pack,
-                              .pairs = run->step.loss != TUNE_LOSS_TOKENS,
+                              .pairs = pairs(run),
                               .pad_target = c->compat,
                               .random = &run->random};
 }
@@ -149,11 +153,25 @@ static bool check_split(TuneRun *run, TuneData *data, const char *name, Error *e
     return batches || base_error_context(err, "%s", name);
 }
 
+static bool measure_rows(TuneRun *run, Error *err) {
+    const int most = run->config->max_seq_length;
+    if (!tune_data_tokenise(run->train, err)) return false;
+    run->widest = run->config->pack ? most : 2;
+    for (size_t i = 0; i < tune_data_count(run->train) && run->widest < most; i++)
+        for (int half = 0; half < (pairs(run) ? 2 : 1); half++) {
+            TuneRow row;
+            if (!tune_data_row(run->train, i, half == 1, &row, err)) return false;
+            run->widest = BASE_MIN(BASE_MAX(run->widest, row.length), most);
+        }
+    return true;
+}
+
 static bool open_batches(TuneRun *run, Error *err) {
     TuneBatchOptions options = batch_options(run);
     if (run->train) {
         run->batches = tune_batches_new(run->train, &options, err);
         if (!run->batches) return base_error_context(err, "train");
+        if (!measure_rows(run, err)) return false;
     }
     return check_split(run, run->config->val_batches ? run->valid : NULL, "valid", err) &&
            check_split(run, run->test, "test", err);
@@ -373,8 +391,7 @@ TuneMemory tune_run_memory(const TuneRun *run) {
     const int blocks = model_decoder_blocks(run->model->lm->decoder);
     const int64_t width = config_size(config, "hidden_size", 2048),
                   inner = config_size(config, "intermediate_size", 4 * width);
-    const uint64_t tokens = (uint64_t)c->batch_size * (uint64_t)c->max_seq_length *
-                            (run->step.loss == TUNE_LOSS_TOKENS ? 1 : 2);
+    const uint64_t tokens = (uint64_t)c->batch_size * (uint64_t)run->widest * (pairs(run) ? 2 : 1);
     const uint64_t whole = (uint64_t)(KEPT_WIDTHS * width + KEPT_INNER * inner) * 4,
                    input = (uint64_t)width * 4;
     const uint64_t trained = (uint64_t)(blocks - run->model->first_block);

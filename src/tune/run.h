@@ -16,6 +16,7 @@ typedef struct TuneRun {
     TuneBatches *batches;           /* of train; NULL without */
     TuneOptimizer *optimizer;       /* NULL without train */
     MersenneTwister random;         /* what mlx_lm draws orders from */
+    int widest;                     /* tokens of the longest row, as it is cut or packed */
     TuneStepOptions step;
     TuneAdapterOptions adapter; /* as the model was opened with */
     const char **keys;          /* behind it */
