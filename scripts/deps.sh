@@ -4,7 +4,7 @@
 # through brew. Silent and quick when everything is there.
 set -eu
 
-debian_build="gcc make cmake pkg-config libjansson-dev libyaml-dev libpng-dev libpcre2-dev libutf8proc-dev libsqlite3-dev
+debian_build="gcc make cmake pkg-config libjansson-dev libyaml-dev libpng-dev libpcre2-dev libutf8proc-dev libsqlite3-dev libpq-dev
               libxml2-dev libarchive-dev libedit-dev libssl-dev libcurl4-openssl-dev libcmocka-dev
               libjpeg-dev libsndfile1-dev libsamplerate0-dev poppler-utils"
 debian_tools="clang libclang-rt-14-dev clang-tidy clang-format cppcheck"

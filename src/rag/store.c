@@ -3,7 +3,12 @@
 
 #include <string.h>
 
+#include "rag/store_postgres.h"
 #include "rag/store_sqlite.h"
+
+bool rag_postgres_is_url(const char *path) {
+    return base_starts_with(path, "postgresql://") || base_starts_with(path, "postgres://");
+}
 
 RagIndex *rag_index_open(const char *path, RagOpenMode mode, const RagEmbedder *embedder,
                          Error *err) {
@@ -11,7 +16,14 @@ RagIndex *rag_index_open(const char *path, RagOpenMode mode, const RagEmbedder *
         base_fail(err, ERROR_INTERNAL, "an index is written with an embedder only");
         return NULL;
     }
-    return rag_sqlite_open(path, mode, embedder, err);
+    if (!rag_postgres_is_url(path)) return rag_sqlite_open(path, mode, embedder, err);
+#ifdef RAG_POSTGRES
+    return rag_postgres_open(path, mode, embedder, err);
+#else
+    base_fail(err, ERROR_UNSUPPORTED, "this mlx-rag was built without PostgreSQL's libpq");
+    base_hint(err, "install libpq-dev and build again");
+    return NULL;
+#endif
 }
 
 void rag_index_close(RagIndex *index) {

@@ -71,11 +71,13 @@ bool rag_filter_allows(const RagFilter *filter, int64_t chunk);
 typedef bool (*RagWanted)(const void *context, const char *path, const char *format,
                           int64_t mtime_ns);
 
-/* Phrases of folded words with one space between, as rag_terms_of makes them. A chunk
- * fits that holds one of `any`, or two of `pairs`. */
+/* Phrases of folded words with one space between, as rag_terms_of makes them, no two
+ * the same. A chunk fits that holds one of `any`, or both of `both`; all of them count
+ * in its BM25. */
 typedef struct RagMatch {
-    const char **any, **pairs;
-    size_t n_any, n_pairs;
+    const char **any;
+    size_t n_any;
+    const char *both[2]; /* NULL: none */
 } RagMatch;
 
 /* Where a chunk stands in its document. */

@@ -77,26 +77,20 @@ bool rag_sqlite_count_rows(RagIndex *index, const char *phrase, size_t most, siz
     return ok;
 }
 
-static void append_or(StrBuf *out) {
-    if (out->length) base_str_append(out, " OR ");
-}
-
 /* In FTS5's language; caller frees. */
 static char *expression_of(const RagMatch *match) {
     StrBuf out = {0};
     for (size_t i = 0; i < match->n_any; i++) {
-        append_or(&out);
+        if (i) base_str_append(&out, " OR ");
         rag_fts_quote(&out, match->any[i]);
     }
-    for (size_t i = 0; i < match->n_pairs; i++)
-        for (size_t k = i + 1; k < match->n_pairs; k++) {
-            append_or(&out);
-            base_str_append_char(&out, '(');
-            rag_fts_quote(&out, match->pairs[i]);
-            base_str_append(&out, " AND ");
-            rag_fts_quote(&out, match->pairs[k]);
-            base_str_append_char(&out, ')');
-        }
+    if (match->both[0]) {
+        base_str_append(&out, match->n_any ? " OR (" : "(");
+        rag_fts_quote(&out, match->both[0]);
+        base_str_append(&out, " AND ");
+        rag_fts_quote(&out, match->both[1]);
+        base_str_append_char(&out, ')');
+    }
     return base_str_detach(&out);
 }
 

@@ -47,6 +47,18 @@ void rag_terms_free(RagTerms *terms);
 /* One phrase in FTS5's syntax: "..." with quotes doubled. Safe for any text. */
 void rag_fts_quote(StrBuf *out, const char *phrase);
 
+/* The words of a text as an index stores them, and of a phrase as one asks for them:
+ * folded and stemmed. For keepers of words other than FTS5, which does it itself. */
+typedef struct RagStemmer RagStemmer;
+RagStemmer *rag_stemmer_open(Error *err);    /* NULL on failure */
+void rag_stemmer_close(RagStemmer *stemmer); /* NULL ok */
+/* Called for each word; place counts from 0, two words of one place are two forms of
+ * it ("c" and "c++"). */
+typedef void (*RagOnStem)(void *context, const char *word, size_t length, int place);
+/* query: a phrase, of which each place has one form. Returns the number of places. */
+int rag_stemmer_run(RagStemmer *stemmer, const char *text, size_t length, bool query,
+                    RagOnStem on_stem, void *context);
+
 struct sqlite3;
 /* Makes the tokenizer "mlxrag" known to a connection. */
 bool rag_words_register(struct sqlite3 *db, Error *err);

@@ -38,7 +38,7 @@ static int tokenize(Fts5Tokenizer *tokenizer, void *context, int flags, const ch
     return rc;
 }
 
-bool rag_words_register(struct sqlite3 *db, Error *err) {
+static fts5_api *api_of(sqlite3 *db) {
     fts5_api *api = NULL;
     sqlite3_stmt *statement = NULL;
     if (sqlite3_prepare_v2(db, "SELECT fts5(?1)", -1, &statement, NULL) == SQLITE_OK) {
@@ -46,8 +46,67 @@ bool rag_words_register(struct sqlite3 *db, Error *err) {
         sqlite3_step(statement);
     }
     sqlite3_finalize(statement);
+    return api;
+}
+
+bool rag_words_register(struct sqlite3 *db, Error *err) {
+    fts5_api *api = api_of(db);
     fts5_tokenizer tokenizer = {create, destroy, tokenize};
     if (!api || api->xCreateTokenizer(api, "mlxrag", NULL, &tokenizer, NULL) != SQLITE_OK)
         return base_fail(err, ERROR_UNSUPPORTED, "this SQLite library has no FTS5");
     return true;
+}
+
+/* ---- the same words without an index ---------------------------------------- */
+
+struct RagStemmer {
+    sqlite3 *db;
+    fts5_tokenizer porter;
+    Fts5Tokenizer *tokenizer;
+};
+
+RagStemmer *rag_stemmer_open(Error *err) {
+    RagStemmer *stemmer = base_calloc(1, sizeof *stemmer);
+    const char *base[] = {"mlxrag"};
+    void *context = NULL;
+    bool ok =
+        sqlite3_open(":memory:", &stemmer->db) == SQLITE_OK && rag_words_register(stemmer->db, err);
+    fts5_api *api = ok ? api_of(stemmer->db) : NULL;
+    if (api && api->xFindTokenizer(api, "porter", &context, &stemmer->porter) == SQLITE_OK &&
+        stemmer->porter.xCreate(context, base, 1, &stemmer->tokenizer) == SQLITE_OK)
+        return stemmer;
+    base_fail(err, ERROR_UNSUPPORTED, "this SQLite library has no FTS5");
+    stemmer->tokenizer = NULL;
+    rag_stemmer_close(stemmer);
+    return NULL;
+}
+
+void rag_stemmer_close(RagStemmer *stemmer) {
+    if (!stemmer) return;
+    if (stemmer->tokenizer) stemmer->porter.xDelete(stemmer->tokenizer);
+    sqlite3_close(stemmer->db);
+    free(stemmer);
+}
+
+typedef struct Stems {
+    RagOnStem on_stem;
+    void *context;
+    int places;
+} Stems;
+
+static int take_stem(void *context, int flags, const char *word, int length, int start, int end) {
+    Stems *stems = context;
+    (void)start, (void)end;
+    if (!(flags & FTS5_TOKEN_COLOCATED)) stems->places++;
+    stems->on_stem(stems->context, word, (size_t)length, BASE_MAX(stems->places - 1, 0));
+    return SQLITE_OK;
+}
+
+int rag_stemmer_run(RagStemmer *stemmer, const char *text, size_t length, bool query,
+                    RagOnStem on_stem, void *context) {
+    Stems stems = {.on_stem = on_stem, .context = context};
+    stemmer->porter.xTokenize(stemmer->tokenizer, &stems,
+                              query ? FTS5_TOKENIZE_QUERY : FTS5_TOKENIZE_DOCUMENT, text,
+                              (int)BASE_MIN(length, (size_t)INT32_MAX), take_stem);
+    return stems.places;
 }
