@@ -36,7 +36,7 @@ allowed() {
         lm) echo "base mlx mx nn hub models text lm" ;;
         data) echo "base data" ;;
         tune) echo "base mlx mx nn hub models text lm data tune" ;;
-        rag) echo "base mlx mx text lm rag" ;;
+        rag) echo "base mlx mx text lm data rag" ;;
         cli) echo "base mlx mx nn hub models text lm data tune rag cli" ;;
     esac
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -12,6 +13,17 @@
 
 #define COMPLAINT_BYTES 4096
 #define CLOCK_FACTOR 1.5
+
+/* Held for writing while a child is made. */
+static pthread_rwlock_t making = PTHREAD_RWLOCK_INITIALIZER;
+
+void rag_child_hold(void) {
+    pthread_rwlock_rdlock(&making);
+}
+
+void rag_child_release(void) {
+    pthread_rwlock_unlock(&making);
+}
 
 typedef struct Child {
     pid_t pid;
@@ -56,7 +68,9 @@ static bool start(const char *name, RagChildWork work, void *context, const RagC
         return base_fail_errno(err, "cannot make a pipe");
     }
     size_t memory = address_space() + limits->memory_bytes;
+    pthread_rwlock_wrlock(&making);
     child->pid = fork();
+    if (child->pid != 0) pthread_rwlock_unlock(&making);
     if (child->pid == 0) be_child(work, context, limits, memory, output[1], complaints[1]);
     int saved = errno;
     close(output[1]), close(complaints[1]);

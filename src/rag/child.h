@@ -27,4 +27,10 @@ bool rag_child_run(const char *name, RagChildWork work, void *context, const Rag
                    RagChildResult *result, Error *err);
 void rag_child_result_free(RagChildResult *result);
 
+/* Between the two no child is made: a library with locks of its own is at work in this
+ * thread, and a child made meanwhile would have them closed for ever. Any number of
+ * threads at once. */
+void rag_child_hold(void);
+void rag_child_release(void);
+
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "rag/child.h"
 #include "rag/show.h"
 
 void rag_document_free(RagDocument *document) {
@@ -302,7 +303,11 @@ bool rag_document_read(const char *path, RagFormat format, const char *bytes, si
     bool ok = true;
     switch (format) {
     case RAG_FORMAT_PDF: ok = rag_read_pdf(path, document, err); break;
-    case RAG_FORMAT_HTML: ok = rag_read_html(bytes, length, document, err); break;
+    case RAG_FORMAT_HTML:
+        rag_child_hold();
+        ok = rag_read_html(bytes, length, document, err);
+        rag_child_release();
+        break;
     case RAG_FORMAT_DOCX: ok = rag_read_aside(rag_read_docx, bytes, length, document, err); break;
     case RAG_FORMAT_ODT: ok = rag_read_aside(rag_read_odt, bytes, length, document, err); break;
     case RAG_FORMAT_EPUB: ok = rag_read_aside(rag_read_epub, bytes, length, document, err); break;

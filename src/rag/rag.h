@@ -45,7 +45,8 @@ typedef struct RagEmbedder {
     bool (*embed)(void *context, const char *const *texts, size_t count, RagTextRole role,
                   float *out, Error *err);
     /* Where each token of text[0..length) ends, special tokens left out: byte
-     * offsets, never descending, at most `length` of them. Caller frees *ends. */
+     * offsets, never descending, at most `length` of them. Caller frees *ends. Called by
+     * several threads at once. */
     bool (*token_ends)(void *context, const char *text, size_t length, size_t **ends, size_t *count,
                        Error *err);
     void (*close)(void *context); /* may be NULL */
@@ -184,7 +185,8 @@ typedef struct RagIngestReport {
     size_t chunks_embedded, chunks_removed;
     size_t chunks_split_hard; /* chunks cut inside a word to respect the embedder's limit */
     uint64_t bytes_read, text_bytes;
-    double read_seconds, chunk_seconds, embed_seconds, store_seconds, total_seconds;
+    double read_seconds, chunk_seconds; /* of all threads together */
+    double embed_seconds, store_seconds, total_seconds;
     RagFileNote *notes; /* one for each file skipped, failed or read with a warning */
     size_t n_notes;
 } RagIngestReport;

@@ -3,6 +3,7 @@
  * is being gathered, inline ones only add to it. What a reader of the page does
  * not see, or sees on every page (navigation), is left out. */
 #include <libxml/HTMLparser.h>
+#include <pthread.h>
 #include <string.h>
 #include <strings.h>
 
@@ -328,6 +329,8 @@ static const char *encoding_of(const char *bytes, size_t length) {
 
 bool rag_read_html(const char *bytes, size_t length, RagDocument *document, Error *err) {
     if (length > INT32_MAX / 2) return base_fail(err, ERROR_INPUT, "larger than 1 GiB");
+    static pthread_once_t once = PTHREAD_ONCE_INIT; /* several threads read pages */
+    pthread_once(&once, xmlInitParser);
     htmlParserCtxtPtr parser = htmlNewParserCtxt();
     htmlDocPtr tree =
         parser ? htmlCtxtReadMemory(parser, bytes, (int)length, NULL, encoding_of(bytes, length),

@@ -347,11 +347,26 @@ static RagIndex *new_index(const char *path, RagOpenMode mode) {
     return index;
 }
 
+/* What a killed writer left half done is undone by whoever opens the file for writing
+ * next; one who only reads may not. SQLite knows whether the writer still lives. */
+static void undo_killed(const char *path) {
+    char *journal = base_format("%s-journal", path);
+    struct stat status;
+    sqlite3 *db = NULL;
+    if (stat(journal, &status) == 0 && status.st_size > 0) {
+        if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK)
+            sqlite3_exec(db, "SELECT count(*) FROM sqlite_master", NULL, NULL, NULL);
+        sqlite3_close(db);
+    }
+    free(journal);
+}
+
 RagIndex *rag_sqlite_open(const char *path, RagOpenMode mode, const RagEmbedder *embedder,
                           Error *err) {
     if (!check_file(path, mode, err)) return NULL;
     RagIndex *index = new_index(path, mode);
     index->created = mode == RAG_CREATE && access(path, F_OK) != 0;
+    if (mode == RAG_READ) undo_killed(path);
     int flags = mode == RAG_READ ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
     if (mode == RAG_CREATE) flags |= SQLITE_OPEN_CREATE;
     bool ok =
