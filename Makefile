@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 JOBS   ?= $(shell getconf _NPROCESSORS_ONLN)
 FUZZ_SECONDS ?= 60
 
-.PHONY: all deps test demo demo-train eval-rag bench bench-engine bench-train asan tsan fuzz lint format install clean
+.PHONY: all deps test demo demo-train eval-rag bench bench-engine bench-train bench-data asan tsan fuzz lint format install clean
 all:
 	@cmake -S . -B $(BUILD) > $(BUILD).log 2>&1 || { cat $(BUILD).log; echo "Missing libraries? Run: make deps"; exit 1; }
 	@rm -f $(BUILD).log
@@ -40,6 +40,10 @@ bench-engine: deps
 bench-train: deps
 	@$(MAKE) --no-print-directory all
 	@scripts/bench_train.sh $(BUILD)
+
+bench-data: deps
+	@$(MAKE) --no-print-directory all
+	@scripts/bench_data.sh $(BUILD)
 
 # The suite again under the sanitizers; under TSan what has threads, at sizes
 # that end in time.

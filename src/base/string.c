@@ -114,13 +114,19 @@ size_t base_utf8_encode(uint32_t codepoint, char out[4]) {
 size_t base_utf8_valid_length(const char *text, size_t length) {
     size_t at = 0;
     while (at < length) {
+        const uint64_t tops = 0x8080808080808080u;
         uint64_t word;
         while (length - at >= sizeof word) {
             memcpy(&word, text + at, sizeof word);
-            if (word & 0x8080808080808080u) break;
+            if (word & tops) break;
             at += sizeof word;
         }
         if (at == length) break;
+        /* The last bytes together with some before them, which are valid. */
+        if (length >= sizeof word && length - at < sizeof word) {
+            memcpy(&word, text + length - sizeof word, sizeof word);
+            if (!(word & tops)) return length;
+        }
         if ((unsigned char)text[at] < 0x80) {
             at++;
             continue;

@@ -33,7 +33,7 @@ static bool measure(DxType type, int rank, const int64_t *shape, size_t *count, 
     if (rank < 0 || rank > DX_MAX_RANK)
         return base_fail(err, ERROR_INPUT, "an array of rank %d; 0 to %d are possible", rank,
                          DX_MAX_RANK);
-    size_t product = 1;
+    size_t product = 1, bytes;
     for (int axis = 0; axis < rank; axis++) {
         if (shape[axis] < 0)
             return base_fail(err, ERROR_INPUT, "an array of negative size %lld along axis %d",
@@ -41,7 +41,7 @@ static bool measure(DxType type, int rank, const int64_t *shape, size_t *count, 
         if (__builtin_mul_overflow(product, (size_t)shape[axis], &product))
             return base_fail(err, ERROR_MEMORY, "an array of more elements than memory has");
     }
-    if (product > (SIZE_MAX - HEADER) / BASE_MAX(types[type].size, 1))
+    if (__builtin_mul_overflow(product, types[type].size, &bytes) || bytes > SIZE_MAX - HEADER)
         return base_fail(err, ERROR_MEMORY, "an array of more bytes than memory has");
     *count = product;
     return true;

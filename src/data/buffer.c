@@ -330,6 +330,7 @@ DxBuffer *dx_buffer_range(DxBuffer *buffer, int64_t start, int64_t count, Error 
 typedef struct PickBuffer {
     DxBuffer base;
     int64_t *indices;
+    uint64_t hash; /* of them, for saved states */
 } PickBuffer;
 
 static DxStatus pick_get(const DxBuffer *buffer, uint64_t epoch, int64_t index, DxSample **sample,
@@ -340,9 +341,8 @@ static DxStatus pick_get(const DxBuffer *buffer, uint64_t epoch, int64_t index, 
 
 static void pick_options(const DxBuffer *buffer, StrBuf *text) {
     const PickBuffer *pick = (const PickBuffer *)buffer;
-    size_t bytes = (size_t)buffer->count * sizeof *pick->indices;
     base_str_appendf(text, "%lld, %016llx", (long long)buffer->count,
-                     (unsigned long long)base_hash(pick->indices, bytes));
+                     (unsigned long long)pick->hash);
 }
 
 static void pick_free(DxBuffer *buffer) {
@@ -363,6 +363,7 @@ DxBuffer *dx_buffer_pick(DxBuffer *buffer, const int64_t *indices, size_t count,
     PickBuffer *pick = dx_buffer_node(&pick_kind, sizeof *pick, buffer, (int64_t)count);
     pick->indices = base_calloc(count ? count : 1, sizeof *indices);
     if (count) memcpy(pick->indices, indices, count * sizeof *indices);
+    pick->hash = base_hash(pick->indices, count * sizeof *indices);
     return &pick->base;
 }
 

@@ -109,9 +109,8 @@ static DxStatus lines_next(DxStream *stream, DxSample **sample, Error *err) {
                                (unsigned long long)number + 1, (unsigned long long)offset);
             return DX_FAIL;
         }
-        *sample = dx_sample_new();
-        dx_sample_set_record(sample, (DxRecord){.epoch = stream->epoch, .ordinal = number});
-        dx_sample_put(sample, lines->rules.key, array);
+        *sample = dx_sample_of(lines->rules.key, array,
+                               (DxRecord){.epoch = stream->epoch, .ordinal = number});
         return DX_OK;
     }
 }

@@ -26,6 +26,7 @@ enum {
     MAX_THREADS = 256,
     MAX_DEPTH = 4096
 };
+static const double publish_seconds = 50e-6; /* and this often to one that waits */
 static const size_t usual_bytes = (size_t)256 << 20;
 
 /* One result: a sample, or why there is none. */
@@ -72,7 +73,7 @@ typedef struct ParallelStream {
     int working;
     _Atomic size_t held; /* bytes */
     _Atomic int waiting; /* workers that wait for room */
-    _Atomic bool hungry; /* the consumer waits: results are shown one by one */
+    _Atomic bool hungry; /* the consumer waits: results are shown soon */
     _Atomic uint64_t skipped;
 
     Results local; /* published results of the oldest chunk, taken from it at once */
@@ -197,6 +198,7 @@ static void work_chunk(ParallelStream *p, uint64_t ticket) {
     Chunk *chunk = chunk_of(p, ticket);
     Results made = {0};
     size_t pending = 0;
+    double shown = base_now();
     bool go_on = true;
     for (size_t i = 0; go_on && i < chunk->inputs.count; i++) {
         Result *input = &chunk->inputs.items[i];
@@ -211,12 +213,14 @@ static void work_chunk(ParallelStream *p, uint64_t ticket) {
         }
         for (size_t j = before; j < made.count; j++) pending += made.items[j].bytes;
         bool asked = pending >= PUBLISH_BYTES || over_budget(p) ||
-                     atomic_load_explicit(&p->hungry, memory_order_relaxed);
+                     (atomic_load_explicit(&p->hungry, memory_order_relaxed) &&
+                      base_now() - shown > publish_seconds);
         if (asked && i + 1 < chunk->inputs.count) {
             pthread_mutex_lock(&p->lock);
             go_on = publish(p, ticket, &made, false);
             pthread_mutex_unlock(&p->lock);
             pending = 0;
+            shown = base_now();
         }
         go_on = go_on && !atomic_load_explicit(&p->base.cancelled, memory_order_relaxed);
     }
@@ -413,8 +417,7 @@ static void parallel_free(DxStream *stream) {
     pthread_cond_destroy(&p->idle);
 }
 
-/* ---- state --------------------------------------------------------------------------------------
- */
+/* ---- state ------------------------------------------------------------------------------- */
 
 /* Results of the oldest chunk that the consumer has seen; 0 and on to the next chunk
  * when that was all of it. Under `lock`. */

@@ -54,6 +54,14 @@ DxSample *dx_sample_new(void) {
     return sample;
 }
 
+DxSample *dx_sample_of(DxKey key, DxArray *value, DxRecord record) {
+    DxSample *sample = dx_sample_new();
+    sample->record = record;
+    sample->count = 1;
+    sample->few[0] = (DxField){key, value};
+    return sample;
+}
+
 DxSample *dx_sample_retain(DxSample *sample) {
     if (sample) atomic_fetch_add_explicit(&sample->references, 1, memory_order_relaxed);
     return sample;

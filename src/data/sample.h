@@ -21,6 +21,8 @@ struct DxSample {
     DxField few[SAMPLE_INLINE];
 };
 
+/* A new sample of one field, which is taken. */
+DxSample *dx_sample_of(DxKey key, DxArray *value, DxRecord record);
 /* A new sample that shares all fields but one. */
 DxSample *dx_sample_without(const DxSample *sample, DxKey key);
 

@@ -43,6 +43,7 @@ void dx_stream_free(DxStream *stream) {
     if (stream->kind->free) stream->kind->free(stream);
     for (size_t i = 0; i < stream->n_inputs; i++) dx_stream_free(stream->inputs[i]);
     free(stream->inputs);
+    free(atomic_load(&stream->identity));
     free(stream);
 }
 
@@ -94,12 +95,24 @@ void dx_where_in_stream(const void *context, const DxRecord *record, StrBuf *tex
     dx_stream_where(context, record, text);
 }
 
+/* It never changes, and dx_parallel asks for it with every chunk, from any thread. */
 void dx_stream_identity(const DxStream *stream, StrBuf *text) {
-    base_str_append(text, stream->kind->name);
-    if (!stream->kind->options) return;
-    base_str_append_char(text, '(');
-    stream->kind->options(stream, text);
-    base_str_append_char(text, ')');
+    char *known = atomic_load_explicit(&stream->identity, memory_order_acquire);
+    if (!known) {
+        StrBuf made = {0};
+        base_str_append(&made, stream->kind->name);
+        if (stream->kind->options) {
+            base_str_append_char(&made, '(');
+            stream->kind->options(stream, &made);
+            base_str_append_char(&made, ')');
+        }
+        _Atomic(char *) *slot = &((DxStream *)(uintptr_t)stream)->identity;
+        if (atomic_compare_exchange_strong(slot, &known, made.data))
+            known = made.data;
+        else
+            base_str_free(&made);
+    }
+    base_str_append(text, known);
 }
 
 /* ---- numbers, bytes, samples in a state ------------------------------------------------ */

@@ -59,6 +59,7 @@ struct DxStream {
     uint64_t epoch;
     bool ended;
     _Atomic bool cancelled;
+    _Atomic(char *) identity; /* made when it is first asked for */
 };
 
 /* A zeroed node; takes its inputs. */
