@@ -118,14 +118,14 @@ static bool open_archive(DxInput *input, Error *err) {
 static bool unpack(DxInput *input, const uint8_t **block, size_t *length, Error *err) {
     *length = 0;
     if (!input->archive && !open_archive(input, err)) return false;
-    const void *bytes;
+    const void *bytes = NULL;
     la_int64_t offset;
     int status;
     do status = archive_read_data_block(input->archive, &bytes, length, &offset);
     while (status == ARCHIVE_OK && *length == 0);
     if (status == ARCHIVE_EOF) *length = 0;
     if (status < ARCHIVE_WARN) return unpack_failed(input, err);
-    *block = bytes;
+    *block = *length ? bytes : (const void *)"";
     return true;
 }
 

@@ -196,24 +196,47 @@ static void pack_options(const DxStream *stream, StrBuf *text) {
 static void pack_save(DxStream *stream, StrBuf *out) {
     PackStream *pack = (PackStream *)stream;
     for (size_t i = 0; i < pack->open; i++) dx_put_samples(out, &pack->packs[i]);
-    DxSamples rest = {pack->queue.items + pack->queued, pack->queue.count - pack->queued, 0};
+    DxSamples rest = pack->queue;
+    if (pack->queued) rest.items += pack->queued;
+    rest.count -= pack->queued;
     dx_put_samples(out, &rest);
+}
+
+/* Whether a piece of a saved state is one that queue_pieces makes; types[2] are those of
+ * all pieces, DX_ANY_TYPE before the first. */
+static bool is_piece(const PackStream *pack, const DxSample *piece, DxType *types) {
+    const DxArray *arrays[2] = {dx_sample_get(piece, pack->key),
+                                pack->beside ? dx_sample_get(piece, pack->along) : NULL};
+    for (int i = 0; i < 1 + pack->beside; i++) {
+        const DxArray *array = arrays[i];
+        if (!array || array->rank != 1 || array->count == 0 || array->count > pack->length ||
+            array->count != arrays[0]->count)
+            return false;
+        if (types[i] != DX_ANY_TYPE && types[i] != array->type) return false;
+        types[i] = array->type;
+    }
+    return true;
 }
 
 static bool pack_load(DxStream *stream, DxReader *reader, Error *err) {
     PackStream *pack = (PackStream *)stream;
-    for (size_t i = 0; i < pack->open; i++) {
-        if (!dx_get_samples(reader, &pack->packs[i], err)) return false;
-        pack->used[i] = 0;
-        for (size_t j = 0; j < pack->packs[i].count; j++) {
-            const DxArray *part = dx_sample_get(pack->packs[i].items[j], pack->key);
-            if (!part || part->count > pack->length - pack->used[i]) return false;
-            if (pack->beside && !dx_sample_get(pack->packs[i].items[j], pack->along)) return false;
-            pack->used[i] += part->count;
+    DxType types[2] = {DX_ANY_TYPE, DX_ANY_TYPE};
+    bool good = true;
+    pack_rewind(stream, 0, err);
+    for (size_t i = 0; good && i < pack->open; i++) {
+        good = dx_get_samples(reader, &pack->packs[i], err);
+        for (size_t j = 0; good && j < pack->packs[i].count; j++) {
+            const DxSample *piece = pack->packs[i].items[j];
+            good = is_piece(pack, piece, types);
+            if (good) pack->used[i] += dx_sample_get(piece, pack->key)->count;
+            good = good && pack->used[i] <= pack->length;
         }
     }
-    pack->queued = 0;
-    return dx_get_samples(reader, &pack->queue, err);
+    good = good && dx_get_samples(reader, &pack->queue, err);
+    for (size_t j = 0; good && j < pack->queue.count; j++)
+        good = is_piece(pack, pack->queue.items[j], types);
+    if (!good) pack_rewind(stream, 0, err); /* nothing half-read stays */
+    return good;
 }
 
 static void pack_free(DxStream *stream) {

@@ -180,6 +180,11 @@ static bool get_field(DxReader *reader, DxSample **sample, Error *err) {
         shape[axis] = (int64_t)dx_get_u64(reader);
     const void *data = dx_get_bytes(reader, &bytes);
     DxArray *array = NULL;
+    /* Memory is taken for what is there, not for what a shape claims. */
+    size_t claimed = reader->bad ? 0 : dx_type_size((DxType)type);
+    for (uint64_t axis = 0; !reader->bad && axis < rank; axis++)
+        reader->bad = __builtin_mul_overflow(claimed, (size_t)shape[axis], &claimed);
+    reader->bad = reader->bad || claimed != bytes;
     if (!reader->bad) array = dx_array_new((DxType)type, (int)rank, shape, err);
     if (array && array->bytes == bytes) {
         if (bytes) memcpy(array->data, data, bytes);
@@ -322,7 +327,11 @@ bool dx_load(DxStream *stream, const void *state, size_t length, Error *err) {
         return base_fail(err, ERROR_INPUT,
                          "a state was saved of another pipeline: it has more operators");
     pause_all(stream);
-    return read_node(stream, &head, true, err);
+    if (read_node(stream, &head, true, err)) return true;
+    /* Right by its hash and wrong inside: nothing half-read stays. */
+    Error ignored = {0};
+    dx_rewind(stream, stream->epoch, &ignored);
+    return false;
 }
 
 /* ---- a buffer as a stream ------------------------------------------------------------------ */
