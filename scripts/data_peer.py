@@ -1,6 +1,7 @@
-"""mlx-data (0.2) over what bench_data_streams measures: data_peer.py TEXT. Best of three.
+"""mlx-data over what bench_data_streams measures: data_peer.py TEXT. Best of three.
 Says so, and nothing else, where mlx-data is not installed."""
 
+import importlib.metadata
 import sys
 import time
 
@@ -23,7 +24,7 @@ def best(make):
     return seconds, count
 
 
-def drain_inside(make, chunk):
+def drain_inside(make):
     """Samples a second without a Python object each: whole batches come out."""
     seconds = 1e9
     for _ in range(ROUNDS):
@@ -47,9 +48,9 @@ def lines(path):
 def samples():
     pool = [{"id": i, "ids": np.full(64, i, np.int32)} for i in range(POOL)]
     buffer = dx.buffer_from_vector(pool).perm([i % POOL for i in range(SAMPLES)])
-    rate = drain_inside(lambda: buffer.to_stream().batch(32), 32)
+    rate = drain_inside(lambda: buffer.to_stream().batch(32))
     print(f"mlx-data batched by 32            {rate / 1e6:7.2f} M samples/s")
-    rate = drain_inside(lambda: buffer.to_stream().batch(1024), 1024)
+    rate = drain_inside(lambda: buffer.to_stream().batch(1024))
     print(f"mlx-data batched by 1024          {rate / 1e6:7.2f} M samples/s")
 
 
@@ -62,13 +63,15 @@ def padding():
     def share(batches):
         return 100 * (1 - useful / sum(b["ids"].size for b in batches))
 
-    print(
-        f"mlx-data padding: in order by 16 {share(buffer.to_stream().batch(16)):.1f} %, "
-        f"all sorted {share(buffer.dynamic_batch('ids', max_data_size=16 * 1024).to_stream()):.2f} %, "
-        f"windows of 500 {share(buffer.to_stream().dynamic_batch(500, 'ids', max_data_size=16 * 1024)):.2f} %"
-    )
+    print(f"mlx-data padding: in order by 16 {share(buffer.to_stream().batch(16)):.1f} %", end="")
+    if hasattr(buffer, "dynamic_batch"):
+        print(f", all sorted {share(buffer.dynamic_batch('ids', max_data_size=16 * 1024).to_stream()):.2f} %", end="")
+        print(f", windows of 500 {share(buffer.to_stream().dynamic_batch(500, 'ids', max_data_size=16 * 1024)):.2f} %")
+    else:
+        print(" (this version has no dynamic batches)")
 
 
+print("mlx-data", importlib.metadata.version("mlx-data"))
 lines(sys.argv[1])
 samples()
 padding()
