@@ -47,7 +47,7 @@ bench-data: deps
 
 # The suite again under the sanitizers; under TSan what has threads, at sizes
 # that end in time.
-THREADED = ^test_(base|core|io|ops|mx|nn|models|lm|rag_index|rag_answer)
+THREADED = ^test_(base|core|io|ops|mx|nn|models|lm|data_parallel|tune_step|rag_index|rag_answer)
 asan: deps
 	cmake -S . -B $(BUILD)-asan -DSANITIZE=address -DCMAKE_BUILD_TYPE=RelWithDebInfo > /dev/null
 	cmake --build $(BUILD)-asan -j$(JOBS)
