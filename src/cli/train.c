@@ -140,7 +140,7 @@ static json_t *given_value(const Option *option, const char *field) {
     const OptionInt *integer = (const void *)field;
     const OptionReal *real = (const void *)field;
     const OptionList *list = (const void *)field;
-    const char *text = *(const char *const *)(const void *)field;
+    const char *const *text = (const void *)field;
     json_t *items;
     switch (option->type) {
     case OPTION_FLAG: return *(const bool *)(const void *)field ? json_true() : NULL;
@@ -152,7 +152,7 @@ static json_t *given_value(const Option *option, const char *field) {
         for (size_t i = 0; i < list->count; i++)
             json_array_append_new(items, json_string(list->items[i]));
         return items;
-    default: return text ? json_string(text) : NULL;
+    default: return *text ? json_string(*text) : NULL;
     }
 }
 
