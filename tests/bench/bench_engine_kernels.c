@@ -195,6 +195,7 @@ int main(int count, char **arguments) {
     bench_gemv(2048, 2048, 4, 32, 1);
     bench_gemv(576, 576, 4, 32, 1);
     bench_gemv(1536, 576, 4, 32, 1);
+    bench_gemv(49152, 576, 8, 32, 1);
     bench_gemv(16384, 4096, 8, 32, 1);
     bench_gemv(16384, 4096, 8, 64, 1);
     bench_gemv(16384, 4096, 3, 64, 1);

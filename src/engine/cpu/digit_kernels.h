@@ -12,7 +12,7 @@
  *
  *      low = w & 15, high = w >> 4 & 15            3
  *      sum = low . even + high . odd               2 dot products a digit
- *      sum = sum * 256 + the next digit's          1 shift
+ *      sum = sum * 256 + the next digit's          1 shift (AVX2: within the product)
  *      acc += float(sum) * scale of its group      convert, permute, fma
  *
  * Two digits are 12 instructions for 8 * LANES weights: at two vectors of 512
@@ -99,6 +99,12 @@ static inline V keep_first(V x, size_t n) {
 
 #define INLINE static inline __attribute__((always_inline))
 enum { VECTOR_BYTES = sizeof(Iv), NIBBLES = 2 * VECTOR_BYTES };
+/* Weight rows that one activation row meets at once, as registers allow. */
+#if defined(__AVX512F__)
+enum { TOGETHER = 4 };
+#else
+enum { TOGETHER = 2 };
+#endif
 
 /* Sums of low . even + high . odd in 32-bit lanes, all digits together; x
  * points at [digits][even, odd]. Two neighbouring products of a nibble and a
@@ -126,8 +132,11 @@ INLINE Iv nibble_dots(Iv low, Iv high, const int8_t *x, int digits) {
     for (int d = 0; d < digits; d++, x += 2 * VECTOR_BYTES) {
         Iv pairs = _mm256_add_epi16(_mm256_maddubs_epi16(low, iv_load(x)),
                                     _mm256_maddubs_epi16(high, iv_load(x + VECTOR_BYTES)));
-        if (d) sum = _mm256_slli_epi32(sum, 8);
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+        /* The first of two digits is shifted by the product itself. */
+        const bool shifts = digits == 2 && d == 0;
+        Iv part = _mm256_madd_epi16(pairs, _mm256_set1_epi16(shifts ? 256 : 1));
+        if (digits == 3 && d) sum = _mm256_slli_epi32(sum, 8);
+        sum = d ? _mm256_add_epi32(sum, part) : part;
     }
     return sum;
 #endif
@@ -216,7 +225,21 @@ INLINE void add_vectors(Sums acc, Sums scale, const Iv *packed, const int8_t *di
                       spread(scale[r][i], first, 32 / bits, shift), acc[r][i]);
 }
 
-/* y for `rows` weight rows (4 or 1) and m activation rows. */
+/* The same from memory; *words goes on to the next vectors. */
+INLINE void stream_vectors(Sums acc, Sums scale, const uint8_t **words, size_t row_bytes,
+                           size_t ahead, const int8_t *digit, size_t digit_stride, int first,
+                           int rows, int m, CpuQuantMode mode, int bits, int shift, int digits) {
+    Iv packed[GEMV_ROWS];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++) {
+        __builtin_prefetch(*words + (size_t)r * row_bytes + ahead, 0, 2);
+        packed[r] = iv_load(*words + (size_t)r * row_bytes);
+    }
+    add_vectors(acc, scale, packed, digit, digit_stride, first, rows, m, mode, bits, shift, digits);
+    *words += VECTOR_BYTES;
+}
+
+/* y for `rows` weight rows (TOGETHER or 1) and m activation rows. */
 INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size_t first_x,
                        float *y, ptrdiff_t y_stride, int rows, int m, CpuQuantMode mode, int bits,
                        int group, int digits) {
@@ -248,15 +271,15 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
         }
         const int elements = (int)n * group, rest = elements % per_vector;
         int first = 0;
-        for (; first + per_vector <= elements; first += per_vector, words += VECTOR_BYTES) {
+        if (n == LANES && rest == 0) {
 #pragma GCC unroll 4
-            for (int r = 0; r < rows; r++) {
-                __builtin_prefetch(words + (size_t)r * row_bytes + ahead, 0, 2);
-                packed[r] = iv_load(words + (size_t)r * row_bytes);
-            }
-            add_vectors(acc, scale, packed, digit, x->digit_stride, first, rows, m, mode, bits,
-                        shift, digits);
+            for (first = 0; first < (int)LANES * group; first += per_vector)
+                stream_vectors(acc, scale, &words, row_bytes, ahead, digit, x->digit_stride, first,
+                               rows, m, mode, bits, shift, digits);
         }
+        for (; first + per_vector <= elements; first += per_vector)
+            stream_vectors(acc, scale, &words, row_bytes, ahead, digit, x->digit_stride, first,
+                           rows, m, mode, bits, shift, digits);
         if (rest) {
 #pragma GCC unroll 4
             for (int r = 0; r < rows; r++)
@@ -272,22 +295,22 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
         if (rows == 4)
             v_sums4(target, acc[0][i], acc[1][i], acc[2][i], acc[3][i]);
         else
-            target[0] = v_sum(acc[0][i]);
+            for (int r = 0; r < rows; r++) target[r] = v_sum(acc[r][i]);
     }
 }
 
 INLINE void digit_gemv(const CpuQuant *w, size_t begin, size_t end, const Activations *x, float *y,
                        ptrdiff_t y_stride, CpuQuantMode mode, int bits, int group, int digits) {
     for (size_t row = begin; row < end;) {
-        const bool four = end - row >= 4;
+        const size_t together = end - row >= TOGETHER ? TOGETHER : 1;
         for (size_t i = 0; i < x->m;) {
             const size_t left = x->m - i;
-            if (left == 1 && four) {
-                digit_rows(w, row, x, i, y, y_stride, 4, 1, mode, bits, group, digits);
+            if (left == 1 && together > 1) {
+                digit_rows(w, row, x, i, y, y_stride, TOGETHER, 1, mode, bits, group, digits);
                 break;
             }
             const size_t m = left >= 4 ? 4 : left >= 2 ? 2 : 1;
-            for (size_t r = row; r < row + (four ? 4 : 1); r++) {
+            for (size_t r = row; r < row + together; r++) {
                 if (m == 4)
                     digit_rows(w, r, x, i, y, y_stride, 1, 4, mode, bits, group, digits);
                 else if (m == 2)
@@ -297,7 +320,7 @@ INLINE void digit_gemv(const CpuQuant *w, size_t begin, size_t end, const Activa
             }
             i += m;
         }
-        row += four ? 4 : 1;
+        row += together;
     }
 }
 

@@ -40,6 +40,9 @@ static inline Iv iv_dot(Iv sum, Iv a, Iv b) {
 static inline V iv_float(Iv a) {
     return _mm512_cvtepi32_ps(a);
 }
+static inline V keep_first(V x, size_t n) {
+    return _mm512_maskz_mov_ps(v_first(n), x);
+}
 #else
 #define QUANT(name) name##_avx2
 typedef __m256i Iv;
@@ -54,6 +57,9 @@ static inline Iv iv_dot(Iv sum, Iv a, Iv b) {
 }
 static inline V iv_float(Iv a) {
     return _mm256_cvtepi32_ps(a);
+}
+static inline V keep_first(V x, size_t n) {
+    return _mm256_and_ps(x, _mm256_castsi256_ps(v_first(n)));
 }
 #endif
 
@@ -106,10 +112,16 @@ INLINE Iv linear_load(const uint8_t *row, const uint8_t *end, size_t step, Sprea
 #endif
 }
 
-/* n scales or biases from `at` on, zero in the other lanes. */
-INLINE V load_scales(const void *p, size_t at, size_t n, CpuType type) {
-    return n == LANES ? v_load_type(p, at, type) : v_load_type_n(p, at, n, type);
+/* n scales or biases from `at` on, zero in the other lanes. A whole vector is
+ * read where the tensor goes on for as long. */
+INLINE V load_scales(const void *p, size_t at, size_t n, size_t total, CpuType type) {
+    if (n == LANES) return v_load_type(p, at, type);
+    if (at + LANES > total) return v_load_type_n(p, at, n, type);
+    return keep_first(v_load_type(p, at, type), n);
 }
+
+/* Bytes between a fetch and its use, as in digit_kernels.h. */
+enum { AHEAD = 8192 };
 
 /* The products of 32 weights, a divisor of every group, with one activation
  * row of 1 or 2 planes. */
@@ -132,17 +144,23 @@ INLINE void linear_rows(const CpuQuant *w, size_t row, const Activations *x, siz
     const size_t row_bytes = w->cols * (size_t)bits / 8, units = (size_t)w->group / 32;
     const uint8_t *words = (const uint8_t *)w->words + row * row_bytes;
     const uint8_t *end = (const uint8_t *)w->words + w->rows * row_bytes;
+    const size_t total = w->rows * x->groups, block = (size_t)rows * row_bytes;
+    const size_t ahead = (AHEAD + block - 1) / block * block;
     V acc[GEMV_ROWS][GEMV_MAX_M];
     float scale[GEMV_ROWS][GEMV_MAX_M][LANES];
+#pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
         for (int i = 0; i < m; i++) acc[r][i] = v_set(0.0f);
     for (size_t g = 0; g < x->groups; g++) {
         if (g % LANES == 0)
+#pragma GCC unroll 4
             for (int r = 0; r < rows; r++) {
                 const size_t n = BASE_MIN(x->groups - g, (size_t)LANES);
                 const size_t at = (row + (size_t)r) * x->groups + g;
-                V of_weights = load_scales(w->scales, at, n, w->type);
-                V bias = load_scales(w->biases, at, n, w->type);
+                V of_weights = load_scales(w->scales, at, n, total, w->type);
+                V bias = load_scales(w->biases, at, n, total, w->type);
+#pragma GCC unroll 4
                 for (int i = 0; i < m; i++) {
                     const size_t a = (first_x + (size_t)i) * x->group_stride + g;
                     v_store(scale[r][i], v_mul(of_weights, v_load(x->scales + a)));
@@ -150,10 +168,13 @@ INLINE void linear_rows(const CpuQuant *w, size_t row, const Activations *x, siz
                 }
             }
         for (size_t u = g * units; u < (g + 1) * units; u++)
+#pragma GCC unroll 4
             for (int r = 0; r < rows; r++) {
                 const uint8_t *from = words + (size_t)r * row_bytes;
+                __builtin_prefetch(from + u * 4 * (size_t)bits + ahead, 0, 2);
                 Iv first = linear_load(from, end, u * STEPS, s, bits), second = first;
                 if (STEPS == 2) second = linear_load(from, end, u * STEPS + 1, s, bits);
+#pragma GCC unroll 4
                 for (int i = 0; i < m; i++) {
                     const int16_t *xi = x->fixed + (first_x + (size_t)i) * x->fixed_stride + u * 32;
                     acc[r][i] = v_fma(linear_dots(first, second, xi, x->plane, planes),
@@ -161,8 +182,10 @@ INLINE void linear_rows(const CpuQuant *w, size_t row, const Activations *x, siz
                 }
             }
     }
+#pragma GCC unroll 4
     for (int i = 0; i < m; i++) {
         float *target = y + (ptrdiff_t)(first_x + (size_t)i) * y_stride + (ptrdiff_t)row;
+#pragma GCC unroll 4
         for (int r = 0; r < rows; r++) target[r] = v_sum(acc[r][i]);
     }
 }
