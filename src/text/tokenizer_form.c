@@ -44,13 +44,15 @@ static void decompose(Points *points, uint32_t code, bool compatible, TextSpan s
     for (utf8proc_ssize_t i = 0; i < count; i++) add_point(points, (uint32_t)parts[i], false, span);
 }
 
-static int by_combining(const void *left, const void *right) {
-    const Point *a = left, *b = right;
-    return (a->combining > b->combining) - (a->combining < b->combining);
+/* What a place holds, but for its origin. */
+static void set_mark(Point *point, Point mark) {
+    point->code = mark.code;
+    point->combining = mark.combining;
 }
 
-/* A stable sort of points [begin, end) by combining class: insertion for the
- * usual few, merging for a hostile run of marks. */
+/* A stable sort of marks by combining class: insertion for the usual few,
+ * counting for a hostile run. Origins keep their order, as in the Python
+ * package, so that any stretch of the result begins before it ends. */
 static void sort_marks(Point *items, size_t count) {
     if (count > 32) {
         Point *sorted = base_alloc(count * sizeof *sorted);
@@ -58,15 +60,15 @@ static void sort_marks(Point *items, size_t count) {
         for (int combining = 1; combining < 256; combining++)
             for (size_t i = 0; i < count; i++)
                 if (items[i].combining == combining) sorted[at++] = items[i];
-        memcpy(items, sorted, count * sizeof *sorted);
+        for (size_t i = 0; i < count; i++) set_mark(&items[i], sorted[i]);
         free(sorted);
         return;
     }
     for (size_t i = 1; i < count; i++)
-        for (size_t k = i; k > 0 && by_combining(&items[k - 1], &items[k]) > 0; k--) {
-            Point swap = items[k];
-            items[k] = items[k - 1];
-            items[k - 1] = swap;
+        for (size_t k = i; k > 0 && items[k - 1].combining > items[k].combining; k--) {
+            Point mark = items[k];
+            set_mark(&items[k], items[k - 1]);
+            set_mark(&items[k - 1], mark);
         }
 }
 

@@ -217,6 +217,30 @@ static void test_spans_cover_the_text_in_whole_characters(void **state) {
     text_tokenizer_free(tokenizer);
 }
 
+/* Of tokenizers 0.23.3: marks change places, their origins do not. */
+static void test_marks_that_change_places_leave_spans_in_order(void **state) {
+    (void)state;
+    Error err = {0};
+    TextTokenizer *tokenizer =
+        open_text("{\"normalizer\":{\"type\":\"NFD\"},\"model\":{\"type\":\"BPE\",\"unk_token\":"
+                  "\"u\",\"vocab\":"
+                  "{\"u\":0,\"e\":1,\"\u0323\":2,\"\u0301\":3},\"merges\":[]}}",
+                  &err);
+    if (!tokenizer) fail_msg("%s", err.message);
+    TextEncoding encoding = {0};
+    const char *text = "e\u0301\u0323";
+    assert_true(text_tokenizer_encode_spans(tokenizer, text, strlen(text), TEXT_ENCODE_PLAIN,
+                                            &encoding, &err));
+    check_ids(encoding.ids, encoding.length, IDS(1, 2, 3));
+    static const size_t begins[] = {0, 1, 3}, ends[] = {1, 3, 5};
+    for (size_t i = 0; i < encoding.length; i++) {
+        assert_int_equal(encoding.spans[i].begin, begins[i]);
+        assert_int_equal(encoding.spans[i].end, ends[i]);
+    }
+    text_encoding_free(&encoding);
+    text_tokenizer_free(tokenizer);
+}
+
 static void test_invalid_bytes_are_read_as_replacement_characters(void **state) {
     (void)state;
     TextTokenizer *tokenizer = open_file("byte_level.json");
@@ -646,6 +670,7 @@ int main(void) {
         cmocka_unit_test(test_a_pair_has_types_sequences_and_spans),
         cmocka_unit_test(test_truncation_cuts_what_it_was_told_to_cut),
         cmocka_unit_test(test_spans_cover_the_text_in_whole_characters),
+        cmocka_unit_test(test_marks_that_change_places_leave_spans_in_order),
         cmocka_unit_test(test_invalid_bytes_are_read_as_replacement_characters),
         cmocka_unit_test(test_nul_is_text),
         cmocka_unit_test(test_a_long_run_of_one_class_stays_near_linear),
