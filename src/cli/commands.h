@@ -11,8 +11,8 @@ extern const Command generate_command, chat_command, tokenize_command, template_
     inspect_logits_command, convert_command, fuse_command, model_fuse_command, model_export_command,
     model_convert_command, model_quantize_command, model_dequantize_command, model_info_command,
     model_download_command, model_list_command, model_verify_command, model_remove_command,
-    manage_command, embed_command, rerank_command, ingest_command, search_command, ask_command,
-    rag_command, ingest_banks_command, index_info_command, index_verify_command,
+    manage_command, embed_command, rerank_command, ingest_command, watch_command, search_command,
+    ask_command, rag_command, ingest_banks_command, index_info_command, index_verify_command,
     index_export_command, index_import_command, index_merge_command, commands_command,
     cache_prompt_command, perplexity_command, benchmark_command, evaluate_command, eval_rag_command,
     data_prepare_command, data_inspect_command, train_command, lora_command, train_plot_command;

@@ -1,7 +1,8 @@
-/* ingest: documents into an index. */
+/* ingest: documents into an index; watch: again whenever they change. */
 #include "cli/commands.h"
 #include "rag/rag.h"
 #include "rag/show.h"
+#include "rag/watch.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@ typedef struct IngestArguments {
     const char *index, *embedder;
     OptionInt chunk_tokens;
     bool force, quiet, json;
+    OptionReal settle; /* watch */
 } IngestArguments;
 #define ARGUMENTS IngestArguments
 
@@ -27,10 +29,10 @@ static const Option option_table[] = {
     OPTION("json", NULL, FLAG, json, NULL, NULL, "a JSON object for each file and for the whole"),
 };
 
-typedef struct Watch {
+typedef struct Showing {
     const IngestArguments *arguments;
     Progress progress;
-} Watch;
+} Showing;
 
 static const char *status_name(RagFileStatus status) {
     static const char *const names[] = {"added",   "changed", "unchanged",
@@ -39,15 +41,15 @@ static const char *status_name(RagFileStatus status) {
 }
 
 static void on_file(void *context, const RagFileEvent *event) {
-    Watch *watch = context;
-    if (watch->arguments->json)
+    Showing *showing = context;
+    if (showing->arguments->json)
         output_json(json_pack("{s:s,s:o,s:s,s:o,s:I}", "event", "file", "path",
                               output_string(event->path, strlen(event->path)), "status",
                               status_name(event->status), "reason",
                               output_string(event->reason, strlen(event->reason)), "chunks",
                               (json_int_t)event->n_chunks));
-    watch->progress.total = (double)event->files_total;
-    base_progress_update(&watch->progress, (double)event->files_done);
+    showing->progress.total = (double)event->files_total;
+    base_progress_update(&showing->progress, (double)event->files_done);
 }
 
 static void print_json(const RagIngestReport *report) {
@@ -80,35 +82,73 @@ static void print_text(const RagIngestReport *report) {
            embed > 0 ? (double)report->chunks_embedded / embed : 0, report->total_seconds);
 }
 
+static bool check_arguments(const IngestArguments *arguments, Error *err) {
+    if (arguments->chunk_tokens.value >= 0 && arguments->chunk_tokens.value <= 1 << 20) return true;
+    return base_fail(err, ERROR_INPUT, "--chunk-tokens must be between 0 and %d", 1 << 20);
+}
+
+/* One ingest. silent: nothing is said when nothing changed. */
+static bool ingest(const IngestArguments *arguments, RagIndex *index, const RagEmbedder *embedder,
+                   bool silent, Error *err) {
+    Showing showing = {.arguments = arguments,
+                       .progress = base_progress_start("ingest", "files", 0)};
+    showing.progress.quiet = arguments->quiet || silent;
+    showing.progress.json = arguments->json;
+    RagIngestOptions how = {.chunk_tokens = (size_t)arguments->chunk_tokens.value,
+                            .force = arguments->force && !silent,
+                            .on_file = silent ? NULL : on_file,
+                            .on_file_context = &showing};
+    RagIngestReport report = {0};
+    bool good = rag_ingest(index, embedder, arguments->paths.items, arguments->paths.count, &how,
+                           &report, err);
+    base_progress_end(&showing.progress);
+    bool says = !silent || report.added || report.changed || report.removed;
+    if (says && arguments->json)
+        print_json(&report);
+    else if (says)
+        print_text(&report);
+    fflush(stdout);
+    rag_ingest_report_free(&report);
+    return good;
+}
+
 static int run(const void *given, Error *err) {
     const IngestArguments *arguments = given;
-    if (arguments->chunk_tokens.value < 0 || arguments->chunk_tokens.value > 1 << 20) {
-        base_fail(err, ERROR_INPUT, "--chunk-tokens must be between 0 and %d", 1 << 20);
-        return 1;
-    }
     RagEmbedder embedder = {0};
+    if (!check_arguments(arguments, err)) return 1;
     if (!rag_embedder_open(arguments->embedder, &embedder, err)) return 1;
     RagIndex *index = rag_index_open(arguments->index, RAG_CREATE, &embedder, err);
-    bool good = index != NULL;
-    if (good) {
-        Watch watch = {.arguments = arguments,
-                       .progress = base_progress_start("ingest", "files", 0)};
-        watch.progress.quiet = arguments->quiet;
-        watch.progress.json = arguments->json;
-        RagIngestOptions how = {.chunk_tokens = (size_t)arguments->chunk_tokens.value,
-                                .force = arguments->force,
-                                .on_file = on_file,
-                                .on_file_context = &watch};
-        RagIngestReport report = {0};
-        good = rag_ingest(index, &embedder, arguments->paths.items, arguments->paths.count, &how,
-                          &report, err);
-        base_progress_end(&watch.progress);
-        if (arguments->json)
-            print_json(&report);
-        else
-            print_text(&report);
-        rag_ingest_report_free(&report);
+    bool good = index && ingest(arguments, index, &embedder, false, err);
+    rag_index_close(index);
+    rag_embedder_close(&embedder);
+    return good ? 0 : 1;
+}
+
+/* Ends well when it is interrupted: every document is a transaction. */
+static int run_watch(const void *given, Error *err) {
+    const IngestArguments *arguments = given;
+    RagEmbedder embedder = {0};
+    double settle = arguments->settle.value;
+    if (!(settle > 0 && settle <= 3600)) {
+        base_fail(err, ERROR_INPUT, "--settle must be more than 0 and at most 3600");
+        return 1;
     }
+    if (!check_arguments(arguments, err)) return 1;
+    if (!rag_embedder_open(arguments->embedder, &embedder, err)) return 1;
+    RagIndex *index = rag_index_open(arguments->index, RAG_CREATE, &embedder, err);
+    RagWatch *watch = index ? rag_watch_open(arguments->paths.items, arguments->paths.count,
+                                             base_path_name(arguments->index), err)
+                            : NULL;
+    bool good = watch != NULL, changed = true;
+    for (bool again = false; good && changed; again = true) {
+        good = rag_watch_refresh(watch, err) && ingest(arguments, index, &embedder, again, err) &&
+               rag_watch_wait(watch, settle, &changed, err);
+    }
+    if (!good && err->code == ERROR_INTERRUPTED) {
+        *err = (Error){0};
+        good = true;
+    }
+    rag_watch_close(watch);
     rag_index_close(index);
     rag_embedder_close(&embedder);
     return good ? 0 : 1;
@@ -122,3 +162,26 @@ const Command ingest_command = {
     OPTIONS(option_table),
     .arguments_size = sizeof(IngestArguments),
     .run = run};
+
+static const Option watch_table[] = {
+    POSITIONAL("PATH", LIST, paths, true, "files and folders, as ingest takes them"),
+    OPTION_REQUIRED("index", NULL, TEXT, index, "FILE", "index file; made when missing"),
+    OPTION_REQUIRED("embedder", NULL, MODEL, embedder, "MODEL",
+                    "folder or hub id of the embedding model"),
+    OPTION("settle", NULL, REAL, settle, "0.5", "SECONDS",
+           "quiet after a change before it is read"),
+    OPTION("chunk-tokens", NULL, INT, chunk_tokens, "0", "N",
+           "size of a chunk in the embedder's tokens; 0: as suits the model"),
+    OPTION("quiet", NULL, FLAG, quiet, NULL, NULL, "no progress"),
+    OPTION("json", NULL, FLAG, json, NULL, NULL,
+           "a JSON object for each ingest that did something"),
+};
+
+const Command watch_command = {
+    .name = "watch",
+    .summary = "Keeps an index fresh: ingests again whenever documents change.",
+    .details =
+        "New, changed, renamed and deleted files, until Ctrl-C. Searches may go on beside it.",
+    OPTIONS(watch_table),
+    .arguments_size = sizeof(IngestArguments),
+    .run = run_watch};

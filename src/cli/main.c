@@ -19,6 +19,7 @@ typedef struct OwnedTexts {
 const Command *const all_commands[] = {&generate_command,
                                        &chat_command,
                                        &ingest_command,
+                                       &watch_command,
                                        &search_command,
                                        &ask_command,
                                        &eval_rag_command,
