@@ -299,7 +299,7 @@ DxStream *documents_stream(const DocumentsOptions *options, DocumentsReport *rep
     Documents *documents = base_calloc(1, sizeof *documents);
     documents->options = *options;
     documents->report = report;
-    if (!rag_walk(options->paths, options->n_paths, &documents->files, err)) {
+    if (!rag_walk(options->paths, options->n_paths, NULL, &documents->files, err)) {
         free_documents(documents);
         return NULL;
     }

@@ -124,7 +124,7 @@ static int run(const void *given, Error *err) {
     return good ? 0 : 1;
 }
 
-/* Ends well when it is interrupted: every document is a transaction. */
+/* Until it is interrupted, which loses nothing: every document is a transaction. */
 static int run_watch(const void *given, Error *err) {
     const IngestArguments *arguments = given;
     RagEmbedder embedder = {0};
@@ -136,22 +136,20 @@ static int run_watch(const void *given, Error *err) {
     if (!check_arguments(arguments, err)) return 1;
     if (!rag_embedder_open(arguments->embedder, &embedder, err)) return 1;
     RagIndex *index = rag_index_open(arguments->index, RAG_CREATE, &embedder, err);
-    RagWatch *watch = index ? rag_watch_open(arguments->paths.items, arguments->paths.count,
-                                             base_path_name(arguments->index), err)
-                            : NULL;
+    const char *own = strstr(arguments->index, "://") ? NULL : base_path_name(arguments->index);
+    RagWatch *watch =
+        index ? rag_watch_open(arguments->paths.items, arguments->paths.count, own, err) : NULL;
     bool good = watch != NULL, changed = true;
     for (bool again = false; good && changed; again = true) {
         good = rag_watch_refresh(watch, err) && ingest(arguments, index, &embedder, again, err) &&
                rag_watch_wait(watch, settle, &changed, err);
     }
-    if (!good && err->code == ERROR_INTERRUPTED) {
-        *err = (Error){0};
-        good = true;
-    }
+    bool ended = base_interrupted() && (good || err->code == ERROR_INTERRUPTED);
+    if (ended) *err = (Error){0};
     rag_watch_close(watch);
     rag_index_close(index);
     rag_embedder_close(&embedder);
-    return good ? 0 : 1;
+    return ended ? 130 : 1;
 }
 
 const Command ingest_command = {

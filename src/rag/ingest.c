@@ -169,7 +169,7 @@ bool rag_ingest(RagIndex *index, const RagEmbedder *embedder, const char *const 
     size_t target = options->chunk_tokens ? options->chunk_tokens : RAG_CHUNK_TOKENS;
     in.settings = (int64_t)(READER_VERSION * 1000000 + BASE_MIN(target, (size_t)999999));
     RagFiles files;
-    if (!rag_walk(paths, n_paths, &files, err)) return false;
+    if (!rag_walk(paths, n_paths, index->path, &files, err)) return false;
     in.files_total = files.count;
     RagEntry *entries = base_calloc(files.count + 1, sizeof *entries);
     bool ok =

@@ -80,7 +80,16 @@ static int by_path(const void *a, const void *b) {
     return order ? order : (int)left->walking - (int)right->walking; /* the named one first */
 }
 
-bool rag_walk(const char *const *paths, size_t count, RagFiles *files, Error *err) {
+bool rag_is_index_file(const char *path, const char *index) {
+    static const char *const tails[] = {"", "-wal", "-shm", "-journal"};
+    if (!index || !base_starts_with(path, index)) return false;
+    for (size_t i = 0; i < BASE_COUNT(tails); i++)
+        if (strcmp(path + strlen(index), tails[i]) == 0) return true;
+    return false;
+}
+
+bool rag_walk(const char *const *paths, size_t count, const char *own, RagFiles *files,
+              Error *err) {
     *files = (RagFiles){0};
     files->roots = base_calloc(count + 1, sizeof *files->roots);
     bool ok = true;
@@ -100,15 +109,18 @@ bool rag_walk(const char *const *paths, size_t count, RagFiles *files, Error *er
                 S_ISREG(status.st_mode) ? NULL : "not a regular file", &status);
     }
     if (files->count) qsort(files->items, files->count, sizeof *files->items, by_path);
+    char *index = own ? realpath(own, NULL) : NULL;
     size_t kept = 0;
     for (size_t i = 0; i < files->count; i++) {
-        if (kept && strcmp(files->items[kept - 1].path, files->items[i].path) == 0) {
+        if ((kept && strcmp(files->items[kept - 1].path, files->items[i].path) == 0) ||
+            (files->items[i].walking && rag_is_index_file(files->items[i].path, index))) {
             free(files->items[i].path), free(files->items[i].root);
         } else {
             files->items[kept++] = files->items[i];
         }
     }
     files->count = kept;
+    free(index);
     if (!ok) rag_files_free(files);
     return ok;
 }

@@ -19,8 +19,12 @@ typedef struct RagFiles {
     size_t n_roots;
 } RagFiles;
 
-/* Fails for a given path that does not exist. Each file once, sorted by path. */
-bool rag_walk(const char *const *paths, size_t count, RagFiles *files, Error *err);
+/* path is the index or a file that SQLite keeps beside it. index NULL: false. */
+bool rag_is_index_file(const char *path, const char *index);
+
+/* Fails for a given path that does not exist. Each file once, sorted by path. The files
+ * of the index `own` (NULL: none) that lie in a folder are no documents. */
+bool rag_walk(const char *const *paths, size_t count, const char *own, RagFiles *files, Error *err);
 void rag_files_free(RagFiles *files);
 
 #endif

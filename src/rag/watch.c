@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "rag/walk.h"
+
 #ifdef __linux__
 
 #include <fts.h>
@@ -85,7 +87,7 @@ static bool counts(const RagWatch *watch, const struct inotify_event *event) {
     if (event->mask & IN_Q_OVERFLOW) return true;
     if (event->mask & IN_IGNORED) return false;
     if (!event->len) return true; /* the folder itself */
-    return event->name[0] != '.' && !(watch->own && base_starts_with(event->name, watch->own));
+    return event->name[0] != '.' && !rag_is_index_file(event->name, watch->own);
 }
 
 /* Takes what has happened; whether any of it counts. */

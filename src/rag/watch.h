@@ -8,8 +8,8 @@
 
 typedef struct RagWatch RagWatch;
 
-/* paths are borrowed until the close. Names that begin with `own`, the index's (NULL:
- * none), are no change, nor are hidden ones. NULL on failure. */
+/* paths and own are borrowed until the close. Files of the index of the name `own` (NULL:
+ * none) are no change, nor are hidden ones. NULL on failure. */
 RagWatch *rag_watch_open(const char *const *paths, size_t count, const char *own, Error *err);
 void rag_watch_close(RagWatch *watch); /* NULL ok */
 

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "lm/embed_folder.h"
 #include "lm/lm.h"
 #include "mx/mx.h"
 #include "text/text.h"
@@ -27,58 +28,11 @@ static void put(const char *folder, const char *name, const char *text) {
     free(path);
 }
 
-/* [PAD] [UNK] [CLS] [SEP] w4 w5 ... */
-static char *tokenizer_text(int size) {
-    StrBuf text = {0};
-    base_str_append(
-        &text,
-        "{\"version\": \"1.0\", \"truncation\": null, \"padding\": null, \"added_tokens\": [");
-    const char *const special[] = {"[PAD]", "[UNK]", "[CLS]", "[SEP]"};
-    for (int i = 0; i < 4; i++) {
-        base_str_appendf(
-            &text,
-            "%s{\"id\": %d, \"content\": \"%s\", \"single_word\": false, \"lstrip\": false,"
-            "\"rstrip\": false, \"normalized\": false, \"special\": true}",
-            i ? ", " : "", i, special[i]);
-    }
-    base_str_append(
-        &text,
-        "], \"normalizer\": null, \"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"},"
-        "\"post_processor\": {\"type\": \"BertProcessing\", \"sep\": [\"[SEP]\", 3], \"cls\": "
-        "[\"[CLS]\", 2]},"
-        "\"decoder\": {\"type\": \"WordPiece\", \"prefix\": \"##\", \"cleanup\": true},"
-        "\"model\": {\"type\": \"WordPiece\", \"unk_token\": \"[UNK]\","
-        "\"continuing_subword_prefix\": \"##\", \"max_input_chars_per_word\": 100, \"vocab\": {");
-    for (int i = 0; i < size; i++) {
-        if (i < 4)
-            base_str_appendf(&text, "%s\"%s\": %d", i ? ", " : "", special[i], i);
-        else
-            base_str_appendf(&text, ", \"w%d\": %d", i, i);
-    }
-    base_str_append(&text, "}}}");
-    return base_str_detach(&text);
-}
-
 /* The golden model `name` with a tokenizer of `size` words beside it. */
 static char *make_folder(const char *name, int size) {
     char *folder = base_strdup("/tmp/test_lm_embed_XXXXXX");
     assert_non_null(mkdtemp(folder));
-    const char *const files[] = {"config.json", "model.safetensors"};
-    for (size_t i = 0; i < BASE_COUNT(files); i++) {
-        char *from = base_format(GOLDEN "/hf/%s/%s", name, files[i]),
-             *to = base_path_join(folder, files[i]);
-        char *data = NULL;
-        size_t length = 0;
-        Error err = {0};
-        assert_true(base_file_read(from, &data, &length, &err));
-        assert_true(base_file_write(to, data, length, &err));
-        free(data);
-        free(from);
-        free(to);
-    }
-    char *tokenizer = tokenizer_text(size);
-    put(folder, "tokenizer.json", tokenizer);
-    free(tokenizer);
+    embed_fill(folder, name, size);
     return folder;
 }
 

@@ -80,7 +80,7 @@ static void test_batches_have_documents_whole_and_vectors_in_their_order(void **
     Error err = {0};
     RagFiles files;
     const char *paths[] = {docs};
-    assert_true(rag_walk(paths, 1, &files, &err));
+    assert_true(rag_walk(paths, 1, NULL, &files, &err));
     RagEntry *entries = base_calloc(files.count, sizeof *entries);
     for (size_t i = 0; i < files.count; i++) entries[i].found = &files.items[i];
     RagIndex *index = rag_index_open(db, RAG_CREATE, &embedder, &err);
