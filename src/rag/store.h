@@ -71,15 +71,6 @@ bool rag_filter_allows(const RagFilter *filter, int64_t chunk);
 typedef bool (*RagWanted)(const void *context, const char *path, const char *format,
                           int64_t mtime_ns);
 
-/* Phrases of folded words with one space between, as rag_terms_of makes them, no two
- * the same. A chunk fits that holds one of `any`, or both of `both`; all of them count
- * in its BM25. */
-typedef struct RagMatch {
-    const char **any;
-    size_t n_any;
-    const char *both[2]; /* NULL: none */
-} RagMatch;
-
 /* Where a chunk stands in its document. */
 typedef struct RagPlace {
     int64_t chunk;
@@ -123,9 +114,12 @@ struct RagStorage {
                  Error *err);
     /* Chunks that hold the phrase, counted up to `most`. */
     bool (*count_rows)(RagIndex *index, const char *phrase, size_t most, size_t *rows, Error *err);
-    /* The `capacity` best by BM25, sorted; *found of them. */
-    bool (*match)(RagIndex *index, const RagMatch *match, const RagFilter *filter, size_t capacity,
-                  RagScored *best, size_t *found, Error *err);
+    /* The `capacity` best by BM25 of those that hold any of the phrases, which are of
+     * folded words with one space between, as rag_terms_of makes them, no two the same;
+     * sorted, *found of them. */
+    bool (*match)(RagIndex *index, const char *const *phrases, size_t n_phrases,
+                  const RagFilter *filter, size_t capacity, RagScored *best, size_t *found,
+                  Error *err);
     /* The `width` best by cosine, which may be rounded: begin, then any number of threads
      * help at once, each with another number below base_threads() and beside count_rows
      * and match; then end frees, gives best [width], sorted, and *found of them. vector

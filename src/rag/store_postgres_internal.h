@@ -87,7 +87,8 @@ bool rag_postgres_dense_end(RagDense *dense, RagScored *best, size_t *found, Err
 
 bool rag_postgres_count_rows(RagIndex *index, const char *phrase, size_t most, size_t *rows,
                              Error *err);
-bool rag_postgres_match(RagIndex *index, const RagMatch *match, const RagFilter *filter,
-                        size_t capacity, RagScored *best, size_t *found, Error *err);
+bool rag_postgres_match(RagIndex *index, const char *const *phrases, size_t n_phrases,
+                        const RagFilter *filter, size_t capacity, RagScored *best, size_t *found,
+                        Error *err);
 
 #endif

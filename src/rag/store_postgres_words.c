@@ -14,8 +14,8 @@ enum { MAX_WORDS = 100 }; /* of one question; rag_terms_of gives 48 terms */
 typedef struct Question {
     char *words[MAX_WORDS];
     int n_words;
-    int phrases[RAG_MAX_TERMS + 2][MAX_WORDS]; /* words of each, in order */
-    int lengths[RAG_MAX_TERMS + 2], n_phrases;
+    int phrases[RAG_MAX_TERMS][MAX_WORDS]; /* words of each, in order */
+    int lengths[RAG_MAX_TERMS], n_phrases;
 } Question;
 
 static void free_question(Question *q) {
@@ -36,7 +36,7 @@ static void take_word(void *context, const char *word, size_t length, int place)
 
 static bool add_phrase(RagIndex *index, Question *q, const char *phrase, Error *err) {
     RagStemmer *stemmer = rag_postgres_stemmer(index, err);
-    if (!stemmer || q->n_phrases == RAG_MAX_TERMS + 2) return stemmer != NULL;
+    if (!stemmer || q->n_phrases == RAG_MAX_TERMS) return stemmer != NULL;
     rag_stemmer_run(stemmer, phrase, strlen(phrase), true, take_word, q);
     q->n_phrases++;
     return true;
@@ -186,41 +186,30 @@ static double bm25(const PGresult *r, int row, const Question *q, const double *
     return score;
 }
 
-/* The chunks that the match asks for, phrases verified. */
-static bool fits(const PGresult *r, int row, const Question *q, int n_any) {
-    for (int p = 0; p < n_any; p++)
+static bool holds_any(const PGresult *r, int row, const Question *q) {
+    for (int p = 0; p < q->n_phrases; p++)
         if (frequency(r, row, q, p)) return true;
-    return q->n_phrases == n_any + 2 && frequency(r, row, q, n_any) &&
-           frequency(r, row, q, n_any + 1);
+    return false;
 }
 
-bool rag_postgres_match(RagIndex *index, const RagMatch *match, const RagFilter *filter,
-                        size_t capacity, RagScored *best, size_t *found, Error *err) {
+bool rag_postgres_match(RagIndex *index, const char *const *phrases, size_t n_phrases,
+                        const RagFilter *filter, size_t capacity, RagScored *best, size_t *found,
+                        Error *err) {
     *found = 0;
     Question *q = base_calloc(1, sizeof *q);
     StrBuf condition = {0};
-    double idf[RAG_MAX_TERMS + 2];
+    double idf[RAG_MAX_TERMS];
     Totals totals;
     bool ok = read_totals(index, &totals, err);
-    for (size_t i = 0; ok && i < match->n_any; i++) {
-        ok = add_phrase(index, q, match->any[i], err);
+    for (size_t i = 0; ok && i < n_phrases; i++) {
+        ok = add_phrase(index, q, phrases[i], err);
         if (i) base_str_append(&condition, " OR ");
         if (ok) append_holds(&condition, q, (int)i);
     }
-    int n_any = q->n_phrases;
-    for (int i = 0; ok && match->both[0] && i < 2; i++) {
-        size_t rows = 0;
-        ok = add_phrase(index, q, match->both[i], err) &&
-             rag_postgres_count_rows(index, match->both[i], SIZE_MAX, &rows, err);
-        base_str_append(&condition, i ? " AND " : n_any ? " OR (" : "(");
-        if (ok) append_holds(&condition, q, n_any + i);
-        if (ok) idf[n_any + i] = idf_of(totals.rows, (double)rows);
-    }
-    if (match->both[0]) base_str_append(&condition, ")");
     PGresult *r = ok && q->n_phrases ? load_rows(index, q, condition.data, err) : NULL;
     ok = ok && (r || !q->n_phrases);
     int n_rows = r ? PQntuples(r) : 0;
-    for (int p = 0; p < n_any; p++) {
+    for (int p = 0; p < q->n_phrases; p++) {
         int with = 0;
         for (int i = 0; i < n_rows; i++) with += frequency(r, i, q, p) > 0;
         idf[p] = idf_of(totals.rows, with);
@@ -228,7 +217,7 @@ bool rag_postgres_match(RagIndex *index, const RagMatch *match, const RagFilter 
     RagBest top = {.items = best, .capacity = capacity};
     for (int i = 0; i < n_rows; i++) {
         int64_t id = rag_pg_int(r, i, 0);
-        if (rag_filter_allows(filter, id) && fits(r, i, q, n_any))
+        if (rag_filter_allows(filter, id) && holds_any(r, i, q))
             rag_best_push(&top, (RagScored){id, bm25(r, i, q, idf, totals.average)});
     }
     rag_scored_sort(best, top.count);

@@ -263,6 +263,7 @@ static void close_index(RagIndex *index) {
     sqlite3 *db = index->sqlite->db;
     rag_matrix_release(index);
     rag_resident_free(index->sqlite->resident);
+    rag_sqlite_forget_words(index);
     if (db && index->mode != RAG_READ) {
         /* One plain file again, readable from a read-only folder. Another reader
          * may hold it; then the log stays, which is as safe. */
@@ -288,11 +289,16 @@ static void copy_meta(RagIndex *index, const char *key, char *out, size_t size, 
     free(value);
 }
 
+/* Ids are used or free without a gap, which is quicker to see than to count. */
+static const char count_chunks[] = "SELECT max(coalesce((SELECT max(id) FROM chunks), 0),"
+                                   " coalesce((SELECT max(id) FROM free_chunks), 0))"
+                                   " - (SELECT count(*) FROM free_chunks)";
+
 static bool read_info(RagIndex *index, RagIndexInfo *info, Error *err) {
     *info = (RagIndexInfo){.dim = index->dim};
     int64_t documents = 0, chunks = 0;
     bool ok = pragma_number(index, "SELECT count(*) FROM documents", &documents, err) &&
-              pragma_number(index, "SELECT count(*) FROM chunks", &chunks, err);
+              pragma_number(index, count_chunks, &chunks, err);
     info->n_documents = (size_t)documents;
     info->n_chunks = (size_t)chunks;
     copy_meta(index, "embedder_name", info->embedder_name, sizeof info->embedder_name, &ok, err);
@@ -308,6 +314,7 @@ static bool begin(RagIndex *index, Error *err) {
 }
 
 static void end(RagIndex *index) {
+    rag_sqlite_forget_words(index);
     sqlite3_exec(index->sqlite->db, "COMMIT", NULL, NULL, NULL);
 }
 

@@ -17,12 +17,14 @@
 #define RAG_SEGMENT_ROWS 1024
 
 typedef struct RagResident RagResident; /* dense.c */
+typedef struct RagPhrases RagPhrases;   /* store_sqlite_words.c */
 
 struct RagSqlite {
     sqlite3 *db;
     sqlite3_blob *segment; /* open for writing, or NULL */
     int64_t segment_id;
     RagResident *resident; /* what a handle for reading keeps of the segments, or NULL */
+    RagPhrases *phrases;   /* whose postings the search under way has read, or NULL */
 };
 
 RagIndex *rag_sqlite_open(const char *path, RagOpenMode mode, const RagEmbedder *embedder,
@@ -57,10 +59,6 @@ bool rag_sqlite_each(RagIndex *index, RagOnStored on_stored, void *context, Erro
 
 bool rag_sqlite_mark(RagIndex *index, RagWanted wanted, const void *context, RagFilter *filter,
                      Error *err);
-bool rag_sqlite_count_rows(RagIndex *index, const char *phrase, size_t most, size_t *rows,
-                           Error *err);
-bool rag_sqlite_match(RagIndex *index, const RagMatch *match, const RagFilter *filter,
-                      size_t capacity, RagScored *best, size_t *found, Error *err);
 bool rag_sqlite_vectors(RagIndex *index, const RagScored *chunks, size_t count, float *out,
                         Error *err);
 bool rag_sqlite_hit(RagIndex *index, int64_t chunk, RagHit *hit, char **header, bool *found,
@@ -79,6 +77,14 @@ RagDense *rag_sqlite_dense_begin(RagIndex *index, const float *vector, const Rag
 void rag_sqlite_dense_help(RagDense *dense, int thread);
 bool rag_sqlite_dense_end(RagDense *dense, RagScored *best, size_t *found, Error *err);
 void rag_resident_free(RagResident *resident); /* NULL ok */
+
+/* store_sqlite_words.c. What count_rows reads is kept for match, until the search ends. */
+bool rag_sqlite_count_rows(RagIndex *index, const char *phrase, size_t most, size_t *rows,
+                           Error *err);
+bool rag_sqlite_match(RagIndex *index, const char *const *phrases, size_t n_phrases,
+                      const RagFilter *filter, size_t capacity, RagScored *best, size_t *found,
+                      Error *err);
+void rag_sqlite_forget_words(RagIndex *index);
 
 /* ---- rounded vectors (matrix.c) --------------------------------------------------- */
 

@@ -1,9 +1,9 @@
-/* What a search asks of an index file, vectors aside (dense.c). */
+/* What a search asks of an index file, words (store_sqlite_words.c) and the search by
+ * vectors (dense.c) aside. */
 #include <string.h>
 
 #include "rag/show.h"
 #include "rag/store_sqlite.h"
-#include "rag/words.h"
 
 /* ---- filter -------------------------------------------------------------------- */
 
@@ -56,71 +56,6 @@ bool rag_sqlite_mark(RagIndex *index, RagWanted wanted, const void *context, Rag
     if (ok && rc != SQLITE_DONE) ok = rag_sqlite_fail(index, err, "reading the index");
     sqlite3_finalize(documents);
     sqlite3_finalize(chunks);
-    return ok;
-}
-
-/* ---- words --------------------------------------------------------------------- */
-
-bool rag_sqlite_count_rows(RagIndex *index, const char *phrase, size_t most, size_t *rows,
-                           Error *err) {
-    sqlite3_stmt *count = rag_sqlite_prepare(
-        index, "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ?1 LIMIT ?2)", err);
-    if (!count) return false;
-    StrBuf quoted = {0};
-    rag_fts_quote(&quoted, phrase);
-    sqlite3_bind_text(count, 1, quoted.data, (int)quoted.length, SQLITE_STATIC);
-    sqlite3_bind_int64(count, 2, (int64_t)most);
-    bool ok = sqlite3_step(count) == SQLITE_ROW || rag_sqlite_fail(index, err, "searching words");
-    if (ok) *rows = (size_t)sqlite3_column_int64(count, 0);
-    sqlite3_finalize(count);
-    base_str_free(&quoted);
-    return ok;
-}
-
-/* In FTS5's language; caller frees. */
-static char *expression_of(const RagMatch *match) {
-    StrBuf out = {0};
-    for (size_t i = 0; i < match->n_any; i++) {
-        if (i) base_str_append(&out, " OR ");
-        rag_fts_quote(&out, match->any[i]);
-    }
-    if (match->both[0]) {
-        base_str_append(&out, match->n_any ? " OR (" : "(");
-        rag_fts_quote(&out, match->both[0]);
-        base_str_append(&out, " AND ");
-        rag_fts_quote(&out, match->both[1]);
-        base_str_append_char(&out, ')');
-    }
-    return base_str_detach(&out);
-}
-
-bool rag_sqlite_match(RagIndex *index, const RagMatch *match, const RagFilter *filter,
-                      size_t capacity, RagScored *best, size_t *found, Error *err) {
-    *found = 0;
-    char *expression = expression_of(match);
-    if (!*expression) {
-        free(expression);
-        return true;
-    }
-    /* With a filter every row is looked at until enough are allowed. */
-    sqlite3_stmt *q = rag_sqlite_prepare(
-        index, "SELECT rowid, rank FROM words WHERE words MATCH ?1 ORDER BY rank LIMIT ?2", err);
-    bool ok = q != NULL;
-    if (ok) {
-        sqlite3_bind_text(q, 1, expression, -1, SQLITE_STATIC);
-        sqlite3_bind_int64(q, 2, filter->allowed ? -1 : (int64_t)capacity);
-        int rc = SQLITE_ROW;
-        while (*found < capacity && (rc = sqlite3_step(q)) == SQLITE_ROW) {
-            int64_t id = sqlite3_column_int64(q, 0);
-            if (rag_filter_allows(filter, id))
-                best[(*found)++] = (RagScored){id, -sqlite3_column_double(q, 1)};
-        }
-        ok =
-            rc == SQLITE_ROW || rc == SQLITE_DONE || rag_sqlite_fail(index, err, "searching words");
-        rag_scored_sort(best, *found);
-    }
-    sqlite3_finalize(q);
-    free(expression);
     return ok;
 }
 

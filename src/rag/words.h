@@ -60,7 +60,9 @@ int rag_stemmer_run(RagStemmer *stemmer, const char *text, size_t length, bool q
                     RagOnStem on_stem, void *context);
 
 struct sqlite3;
-/* Makes the tokenizer "mlxrag" known to a connection. */
+/* Makes the tokenizer "mlxrag" known to a connection, and functions of a query of FTS5:
+ * mlxrag_frequency(t), how often its phrase stands in the row; mlxrag_rows(t) and
+ * mlxrag_tokens(t), how many of them the index has. */
 bool rag_words_register(struct sqlite3 *db, Error *err);
 
 #endif

@@ -1,5 +1,6 @@
 /* rag_word_next as a tokenizer of FTS5, so that the index, its integrity check
- * and its queries split text by one rule. Used below FTS5's porter stemmer. */
+ * and its queries split text by one rule. Used below FTS5's porter stemmer. And what
+ * BM25 needs to know of rows and of the whole. */
 #include <sqlite3.h>
 
 #include "rag/words.h"
@@ -49,12 +50,60 @@ static fts5_api *api_of(sqlite3 *db) {
     return api;
 }
 
+/* ---- what a query may ask about its rows --------------------------------------- */
+
+/* How often the first phrase of the query stands in the row. */
+static void frequency(const Fts5ExtensionApi *api, Fts5Context *fts, sqlite3_context *result,
+                      int count, sqlite3_value **arguments) {
+    (void)count, (void)arguments;
+    Fts5PhraseIter at;
+    int column = -1, offset = 0;
+    sqlite3_int64 times = 0;
+    int rc = api->xPhraseFirst(fts, 0, &at, &column, &offset);
+    for (; rc == SQLITE_OK && column >= 0; api->xPhraseNext(fts, &at, &column, &offset)) times++;
+    if (rc == SQLITE_OK)
+        sqlite3_result_int64(result, times);
+    else
+        sqlite3_result_error_code(result, rc);
+}
+
+/* Rows of the index. */
+static void rows(const Fts5ExtensionApi *api, Fts5Context *fts, sqlite3_context *result, int count,
+                 sqlite3_value **arguments) {
+    (void)count, (void)arguments;
+    sqlite3_int64 all = 0;
+    int rc = api->xRowCount(fts, &all);
+    if (rc == SQLITE_OK)
+        sqlite3_result_int64(result, all);
+    else
+        sqlite3_result_error_code(result, rc);
+}
+
+/* Words of the index. */
+static void tokens(const Fts5ExtensionApi *api, Fts5Context *fts, sqlite3_context *result,
+                   int count, sqlite3_value **arguments) {
+    (void)count, (void)arguments;
+    sqlite3_int64 all = 0;
+    int rc = api->xColumnTotalSize(fts, -1, &all);
+    if (rc == SQLITE_OK)
+        sqlite3_result_int64(result, all);
+    else
+        sqlite3_result_error_code(result, rc);
+}
+
+static const struct {
+    const char *name;
+    fts5_extension_function call;
+} functions[] = {{"mlxrag_frequency", frequency}, {"mlxrag_rows", rows}, {"mlxrag_tokens", tokens}};
+
 bool rag_words_register(struct sqlite3 *db, Error *err) {
     fts5_api *api = api_of(db);
     fts5_tokenizer tokenizer = {create, destroy, tokenize};
-    if (!api || api->xCreateTokenizer(api, "mlxrag", NULL, &tokenizer, NULL) != SQLITE_OK)
-        return base_fail(err, ERROR_UNSUPPORTED, "this SQLite library has no FTS5");
-    return true;
+    bool ok = api && api->xCreateTokenizer(api, "mlxrag", NULL, &tokenizer, NULL) == SQLITE_OK;
+    for (size_t i = 0; ok && i < BASE_COUNT(functions); i++)
+        ok = api->xCreateFunction(api, functions[i].name, NULL, functions[i].call, NULL) ==
+             SQLITE_OK;
+    return ok || base_fail(err, ERROR_UNSUPPORTED, "this SQLite library has no FTS5");
 }
 
 /* ---- the same words without an index ---------------------------------------- */
