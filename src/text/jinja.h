@@ -537,6 +537,10 @@ extern const Function jinja_sequence_filters[];
 extern const size_t jinja_n_sequence_filters;
 extern const Function jinja_text_filters[];
 extern const size_t jinja_n_text_filters;
+extern const Function jinja_layout_filters[];
+extern const size_t jinja_n_layout_filters;
+extern const Function jinja_html_filters[];
+extern const size_t jinja_n_html_filters;
 
 /* jinja_strings.c: the methods of str, used by filters too */
 extern const Function jinja_string_methods[];
@@ -552,6 +556,22 @@ Value jinja_pad(Render *r, const Str *string, int64_t left, int64_t right, uint3
 /* jinja_format.c: the % operator and str.format */
 Value jinja_printf(Render *r, const Str *format, Value arguments, bool markup);
 Value jinja_str_format(Render *r, const Str *format, const Args *args, bool markup);
+
+/* jinja_pattern.c: Python's regular expressions. All matches in order, in bytes;
+ * a match of nothing ends the search. */
+typedef struct MatchSpan {
+    size_t start, end;
+} MatchSpan;
+const MatchSpan *jinja_find_all(Render *r, const char *pattern, const Str *text, size_t *count);
+bool jinja_matches(Render *r, const char *pattern, const char *bytes, size_t length);
+
+/* jinja_entity_data.c: the named characters of HTML 5, sorted by strcmp; names
+ * without ';' are those that HTML accepts without it. */
+typedef struct Entity {
+    const char *name, *text;
+} Entity;
+extern const Entity jinja_entities[];
+extern const size_t jinja_n_entities;
 
 /* jinja_json.c */
 Value jinja_from_json(Render *r, const json_t *json);

@@ -438,7 +438,17 @@ const Function *jinja_find(const Function *table, size_t count, const char *name
 }
 
 const Function *jinja_find_filter(const char *name, size_t length) {
-    const Function *found = jinja_find(jinja_text_filters, jinja_n_text_filters, name, length);
-    return found ? found
-                 : jinja_find(jinja_sequence_filters, jinja_n_sequence_filters, name, length);
+    const struct {
+        const Function *table;
+        size_t count;
+    } tables[] = {
+        {jinja_text_filters, jinja_n_text_filters},
+        {jinja_sequence_filters, jinja_n_sequence_filters},
+        {jinja_layout_filters, jinja_n_layout_filters},
+        {jinja_html_filters, jinja_n_html_filters},
+    };
+    const Function *found = NULL;
+    for (size_t i = 0; i < BASE_COUNT(tables) && !found; i++)
+        found = jinja_find(tables[i].table, tables[i].count, name, length);
+    return found;
 }

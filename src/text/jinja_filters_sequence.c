@@ -3,6 +3,7 @@
  * works when it is walked. Sorting and comparing ignore case unless told
  * otherwise. */
 #include <string.h>
+#include <time.h>
 
 #include "text/jinja.h"
 
@@ -437,6 +438,19 @@ static Value f_last(Render *r, Value self, Value *slot, const Args *args) {
     return found ? item : jinja_undefined(r, "No last item, sequence was empty.");
 }
 
+static Value f_random(Render *r, Value self, Value *slot, const Args *args) {
+    UNUSED;
+    int64_t length = jinja_length(r, self);
+    if (length == 0) return jinja_undefined(r, "No random item, sequence was empty.");
+    if (self.kind == V_VIEW)
+        jinja_raise(r, "TypeError", "'%s' object is not subscriptable", jinja_type_name(self));
+    MersenneTwister *twister = jinja_alloc(r, sizeof *twister);
+    struct timespec clock;
+    clock_gettime(CLOCK_REALTIME, &clock);
+    base_mersenne_python(twister, (uint64_t)clock.tv_sec << 30 ^ (uint64_t)clock.tv_nsec);
+    return jinja_item(r, self, jinja_int(base_mersenne_next(twister) % length));
+}
+
 static Value f_reverse(Render *r, Value self, Value *slot, const Args *args) {
     UNUSED;
     if (self.kind == V_STRING)
@@ -486,6 +500,7 @@ const Function jinja_sequence_filters[] = {
     {"map", "do_map", "*", f_map},
     {"max", "do_max", "?case_sensitive ?attribute", f_max},
     {"min", "do_min", "?case_sensitive ?attribute", f_min},
+    {"random", "do_random", "", f_random},
     {"reject", "do_reject", "*", f_reject},
     {"rejectattr", "do_rejectattr", "*", f_rejectattr},
     {"reverse", "do_reverse", "", f_reverse},

@@ -204,7 +204,7 @@ size_t text_tokenizer_max_length(const TextTokenizer *tokenizer);
  * TEXT_GGUF_VOCAB_NONE: absent strings and arrays are NULL, absent ids and
  * flags are -1. */
 typedef struct TextGgufVocab {
-    const char *model;         /* "gpt2", "llama", "bert", "t5" */
+    const char *model;         /* "gpt2", "llama", "bert", "t5", "gemma4" */
     const char *pre;           /* regex group of gpt2 */
     const char *const *tokens; /* [size] */
     const float *scores;       /* [score_count] */

@@ -1,8 +1,8 @@
 /* A GGUF file keeps a tokenizer as arrays and a few names; this writes the
- * tokenizer.json that gives the same ids. Four kinds: "gpt2" (byte-level BPE,
+ * tokenizer.json that gives the same ids. Five kinds: "gpt2" (byte-level BPE,
  * its pre-tokenizer chosen by the name in `pre`), "llama" (SentencePiece BPE,
- * whose merges are worked out from the scores), "bert" (WordPiece) and "t5"
- * (SentencePiece Unigram). */
+ * whose merges are worked out from the scores), "bert" (WordPiece), "t5"
+ * (SentencePiece Unigram) and "gemma4" (BPE with merges on the text itself). */
 #include "text/tokenizer_gguf.h"
 
 #define SPIECE_SPACE "\xE2\x96\x81"
@@ -44,6 +44,11 @@ static bool check_vocab(const TextGgufVocab *vocab, Error *err) {
 
 static json_t *typed(const char *type) {
     return json_pack("{s:s}", "type", type);
+}
+
+static json_t *replace(const char *from, const char *to) {
+    return json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "String", from, "content",
+                     to);
 }
 
 /* The text of a token in the new file; llama.cpp names an empty one by its id. */
@@ -161,11 +166,12 @@ static bool merges_are_plain(const TextGgufVocab *vocab) {
     return true;
 }
 
-static json_t *gpt2_model(const TextGgufVocab *vocab, bool ignore_merges, Error *err) {
+static json_t *gpt2_model(const TextGgufVocab *vocab, const TextGgufPre *group, Error *err) {
     json_t *texts = vocab_tree(vocab, err);
     if (!texts) return NULL;
     if (!vocab->merges || !vocab->merge_count) {
-        base_fail(err, ERROR_INPUT, "tokenizer.ggml.merges is missing, which model \"gpt2\" needs");
+        base_fail(err, ERROR_INPUT, "tokenizer.ggml.merges is missing, which model \"%.32s\" needs",
+                  vocab->model);
         json_decref(texts);
         return NULL;
     }
@@ -184,22 +190,28 @@ static json_t *gpt2_model(const TextGgufVocab *vocab, bool ignore_merges, Error 
     }
     return json_pack("{s:s, s:n, s:n, s:n, s:n, s:b, s:b, s:b, s:o, s:o}", "type", "BPE", "dropout",
                      "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", 0,
-                     "byte_fallback", 0, "ignore_merges", ignore_merges, "vocab", texts, "merges",
-                     merges);
+                     "byte_fallback", group->raw, "ignore_merges", group->ignore_merges, "vocab",
+                     texts, "merges", merges);
 }
 
-static json_t *from_gpt2(const TextGgufVocab *vocab, Error *err) {
-    const char *pre = vocab->pre ? vocab->pre : "gpt-2";
+/* Texts with their spaces marked, and back. */
+static json_t *marked_spaces(void) {
+    return replace(" ", SPIECE_SPACE);
+}
+
+static json_t *unmarked_spaces(void) {
+    return json_pack("{s:s, s:[o, o, o]}", "type", "Sequence", "decoders",
+                     replace(SPIECE_SPACE, " "), typed("ByteFallback"), typed("Fuse"));
+}
+
+static json_t *byte_pairs(const TextGgufVocab *vocab, const char *pre, Error *err) {
     const TextGgufPre *group = text_gguf_pre_find(pre);
-    if (!vocab->pre)
-        base_log(LOG_WARNING,
-                 "the GGUF names no pre-tokenizer (tokenizer.ggml.pre); GPT-2's is taken");
     if (!group) {
         base_fail(err, ERROR_UNSUPPORTED,
                   "tokenizer.ggml.pre \"%.60s\" is not a known pre-tokenizer", pre);
         return NULL;
     }
-    json_t *model = gpt2_model(vocab, group->ignore_merges, err);
+    json_t *model = gpt2_model(vocab, group, err);
     if (!model) return NULL;
     bool add_bos = vocab->add_bos >= 0 ? vocab->add_bos : group->add_bos;
     bool add_sep = strstr(" jina-v1-en jina-v2-code roberta-bpe ", pre) != NULL;
@@ -207,9 +219,24 @@ static json_t *from_gpt2(const TextGgufVocab *vocab, Error *err) {
                     : (vocab->add_sep >= 0 ? vocab->add_sep : add_sep) ? vocab->sep_id
                                                                        : -1;
     json_t *post = template_of(vocab, add_bos ? vocab->bos_id : -1, after, 1, after < 0);
-    if (json_is_null(post)) post = text_gguf_byte_level(true);
-    return whole(added_tokens(vocab, true), json_null(), text_gguf_pre_tokenizer(group), post,
-                 text_gguf_byte_level(true), model);
+    if (json_is_null(post) && !group->raw) post = text_gguf_byte_level(true);
+    return whole(added_tokens(vocab, true), group->raw ? marked_spaces() : json_null(),
+                 text_gguf_pre_tokenizer(group), post,
+                 group->raw ? unmarked_spaces() : text_gguf_byte_level(true), model);
+}
+
+static json_t *from_gpt2(const TextGgufVocab *vocab, Error *err) {
+    if (!vocab->pre)
+        base_log(LOG_WARNING,
+                 "the GGUF names no pre-tokenizer (tokenizer.ggml.pre); GPT-2's is taken");
+    return byte_pairs(vocab, vocab->pre ? vocab->pre : "gpt-2", err);
+}
+
+/* Whatever the file says of it, a text starts with bos. */
+static json_t *from_gemma4(const TextGgufVocab *vocab, Error *err) {
+    TextGgufVocab with_bos = *vocab;
+    with_bos.add_bos = 1;
+    return byte_pairs(&with_bos, "gemma4", err);
 }
 
 /* ---- llama: SentencePiece BPE ------------------------------------------- */
@@ -309,11 +336,6 @@ static json_t *llama_model(const TextGgufVocab *vocab, int32_t unk, Error *err) 
                               "ignore_merges", 0, "vocab", texts, "merges", merges);
     free(unk_text);
     return model;
-}
-
-static json_t *replace(const char *from, const char *to) {
-    return json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "String", from, "content",
-                     to);
 }
 
 static json_t *from_llama(const TextGgufVocab *vocab, Error *err) {
@@ -498,6 +520,7 @@ static const struct {
     {"llama", "PreTrainedTokenizerFast", from_llama},
     {"bert", "BertTokenizer", from_bert},
     {"t5", "PreTrainedTokenizerFast", from_t5},
+    {"gemma4", "PreTrainedTokenizerFast", from_gemma4},
 };
 
 /* tokenizer_config.json: the names of the special tokens. */
@@ -544,8 +567,9 @@ json_t *text_tokenizer_json_from_gguf(const TextGgufVocab *vocab, json_t **confi
         if (tree && config) *config = config_of(vocab, kinds[i].class_name);
         return tree;
     }
-    base_fail(err, ERROR_UNSUPPORTED,
-              "tokenizer.ggml.model \"%.60s\" is not supported; gpt2, llama, bert and t5 are",
-              vocab->model);
+    base_fail(
+        err, ERROR_UNSUPPORTED,
+        "tokenizer.ggml.model \"%.60s\" is not supported; gpt2, llama, bert, t5 and gemma4 are",
+        vocab->model);
     return NULL;
 }

@@ -10,6 +10,7 @@
 typedef struct TextGgufPre {
     const char *const *steps; /* ends with NULL */
     bool ignore_merges, add_bos;
+    bool raw;          /* pieces are text with marks for spaces, not the byte alphabet */
     const char *names; /* separated and enclosed by spaces */
 } TextGgufPre;
 

@@ -41,6 +41,14 @@ static const char *const steps_exaone_moe[] = {EXAONE_MOE, "b", NULL};
 static const char *const steps_minicpm5[] = {"\\p{N}{1,3}", MINICPM5, "b", NULL};
 static const char *const steps_jais2[] = {JAIS2, "b", NULL};
 static const char *const steps_youtu[] = {YOUTU_SCRIPTS, YOUTU_WORDS, "b", NULL};
+static const char *const steps_dsllm[] = {
+    "[\\r\\n]", DSLLM_LETTERS, DSLLM_PUNCTUATION, "\\s+$", CODER_CJK, "#", "b", NULL};
+static const char *const steps_afmoe[] = {AFMOE_DIGITS, AFMOE_SCRIPTS, DSV3_WORDS, "b", NULL};
+static const char *const steps_spark[] = {"\\p{N}{1,3}", CJK_KANA, SPARK_WORDS,
+                                          "\\p{N}",      "b",      NULL};
+static const char *const steps_ufakzeka[] = {UFAKZEKA, "b", NULL};
+static const char *const steps_laguna[] = {LINES, QWEN2, "b", NULL};
+static const char *const steps_lines[] = {LINES, NULL};
 static const char *const steps_chameleon[] = {"<sentinel:[0-9]+>",
                                               CHAMELEON_IMAGES,
                                               "([\\t\\n]|    |  )",
@@ -51,37 +59,44 @@ static const char *const steps_chameleon[] = {"<sentinel:[0-9]+>",
                                               NULL};
 
 static const TextGgufPre pre_groups[] = {
-    {steps_llama3, true, true,
+    {steps_llama3, true, true, false,
      " llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano "},
-    {steps_llama3, false, false, " dbrx smaug-bpe glm4 chatglm-bpe "},
-    {steps_qwen2, false, false,
+    {steps_llama3, false, false, false, " dbrx smaug-bpe chatglm-bpe "},
+    {steps_llama3, true, false, false, " glm4 glm5 "},
+    {steps_qwen2, false, false, false,
      " qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2 "},
-    {steps_qwen35, false, false, " qwen35 "},
-    {steps_o200k, false, false, " gpt-4o llama4 kanana2 talkie minimax-m2 "},
-    {steps_tekken, true, true, " tekken "},
-    {steps_kimi, false, false, " kimi-k2 "},
-    {steps_gpt2, false, false,
+    {steps_qwen35, false, false, false, " qwen35 "},
+    {steps_o200k, false, false, false, " gpt-4o llama4 kanana2 talkie minimax-m2 "},
+    {steps_tekken, true, true, false, " tekken "},
+    {steps_kimi, false, false, false, " kimi-k2 "},
+    {steps_gpt2, false, false, false,
      " gpt-2 phi-2 jina-es jina-de jina-v2-es jina-v2-de gigachat a.x-4.0 mellum modern-bert mpt "
      "olmo jais trillion "
      "granite-docling exaone4 jina-v1-en jina-v2-code roberta-bpe "},
-    {steps_starcoder, false, false,
+    {steps_starcoder, false, false, false,
      " starcoder refact command-r smollm codeshell exaone minerva-7b mellum2 "},
-    {steps_dsv3, false, false, " deepseek-v3 hunyuan-dense joyai-llm "},
-    {steps_dscoder, false, false, " deepseek-coder "},
-    {steps_falcon, false, false, " falcon "},
-    {steps_bailing, false, false, " bailingmoe bailingmoe2 llada-moe "},
-    {steps_seed_coder, false, false, " seed-coder "},
-    {steps_default, false, false, " default "},
-    {steps_bloom, false, false, " bloom poro-chat gpt3-finnish "},
-    {steps_viking, false, false, " viking "},
-    {steps_superbpe, false, false, " superbpe "},
-    {steps_aya, false, false, " tiny_aya cohere2moe "},
-    {steps_o200k, true, false, " granite-embed-multi-97m "},
-    {steps_exaone_moe, false, false, " exaone-moe "},
-    {steps_minicpm5, true, false, " minicpm5 "},
-    {steps_jais2, false, false, " jais-2 "},
-    {steps_youtu, true, false, " youtu "},
-    {steps_chameleon, false, true, " chameleon "},
+    {steps_dsv3, false, false, false, " deepseek-v3 hunyuan-dense hy_v4 joyai-llm "},
+    {steps_dscoder, false, false, false, " deepseek-coder "},
+    {steps_falcon, false, false, false, " falcon "},
+    {steps_bailing, false, false, false, " bailingmoe bailingmoe2 llada-moe "},
+    {steps_seed_coder, false, false, false, " seed-coder "},
+    {steps_default, false, false, false, " default "},
+    {steps_bloom, false, false, false, " bloom poro-chat gpt3-finnish "},
+    {steps_viking, false, false, false, " viking "},
+    {steps_superbpe, false, false, false, " superbpe "},
+    {steps_aya, false, false, false, " tiny_aya cohere2moe "},
+    {steps_o200k, true, false, false, " granite-embed-multi-97m "},
+    {steps_exaone_moe, false, false, false, " exaone-moe "},
+    {steps_minicpm5, true, false, false, " minicpm5 "},
+    {steps_jais2, false, false, false, " jais-2 "},
+    {steps_youtu, true, false, false, " youtu "},
+    {steps_chameleon, false, true, false, " chameleon "},
+    {steps_dsllm, false, false, false, " deepseek-llm "},
+    {steps_afmoe, false, false, false, " afmoe "},
+    {steps_spark, false, false, false, " spark2_5 "},
+    {steps_ufakzeka, false, false, false, " ufakzeka "},
+    {steps_laguna, false, false, false, " laguna "},
+    {steps_lines, false, false, true, " gemma4 granite-embed-multi-311m sarvam-moe "},
 };
 
 const TextGgufPre *text_gguf_pre_find(const char *pre) {

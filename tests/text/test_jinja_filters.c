@@ -247,6 +247,99 @@ static void test_filters_act_as_jinja2s(void **state) {
     rows_check(filters_act_as_jinja2s, BASE_COUNT(filters_act_as_jinja2s), variables);
 }
 
+static const Row layout_and_html_act_as_jinja2s[] = {
+    {"{{ 'The quick brown fox jumps over the lazy dog, which was sleeping.'|wordwrap(20) }}",
+     "The quick brown fox\njumps over the lazy\ndog, which was\nsleeping.", NULL},
+    {"{{ 'a well-known self-made state-of-the-art thing -- or--well'|wordwrap(11) }}",
+     "a well-\nknown self-\nmade state-\nof-the-art\nthing -- or\n--well", NULL},
+    {"{{ 'a well-known self-made state-of-the-art thing -- "
+     "or--well'|wordwrap(11,break_on_hyphens=false) }}",
+     "a\nwell-known\nself-made s\ntate-of-the\n-art thing\n-- or--well", NULL},
+    {"{{ 'abcdefghijklmnop qr'|wordwrap(5) }}", "abcde\nfghij\nklmno\np qr", NULL},
+    {"{{ 'abcdefghijklmnop qr'|wordwrap(5,false) }}", "abcdefghijklmnop\nqr", NULL},
+    {"{{ 'ab cdefgh-ijklmnop'|wordwrap(7) }}", "ab\ncdefgh-\nijklmno\np", NULL},
+    {"{{ 'one\\n\\n  two three four\\r\\nfive'|wordwrap(9,wrapstring='|') }}",
+     "one||  two|three|four|five", NULL},
+    {"{{ 'é字😀x é字😀x'|wordwrap(5) }}", "é字😀x\né字😀x", NULL},
+    {"{{ ''|wordwrap }}", "", NULL},
+    {"{{ 'abc def'|wordwrap(0) }}", NULL, "invalid width 0 (must be > 0)"},
+    {"{{ 'abc  ---x  def'|wordwrap(5) }}", "abc\n---x\ndef", NULL},
+    {"{{ 'abcd efg'|wordwrap(5) }}", "abcd\nefg", NULL},
+    {"{{ 5|wordwrap }}", NULL, "'int' object has no attribute 'splitlines'"},
+    {"{{ 'a\\tb  c'|wordwrap(3) }}", "a\tb\nc", NULL},
+    {"{{ d|pprint }}", "{'_x': 5, 'b': 1, 'items': 2}", NULL},
+    {"{{ 'short'|pprint }}", "'short'", NULL},
+    {"{{ {'b':[1,2,3],'a':{'z':1,'y':2}}|pprint }}", "{'a': {'y': 2, 'z': 1}, 'b': [1, 2, 3]}",
+     NULL},
+    {"{{ range(40)|list|pprint }}",
+     "[0,\n 1,\n 2,\n 3,\n 4,\n 5,\n 6,\n 7,\n 8,\n 9,\n 10,\n 11,\n 12,\n 13,\n 14,\n 15,\n 16,\n "
+     "17,\n 18,\n 19,\n 20,\n 21,\n 22,\n 23,\n 24,\n 25,\n 26,\n 27,\n 28,\n 29,\n 30,\n 31,\n "
+     "32,\n 33,\n 34,\n 35,\n 36,\n 37,\n 38,\n 39]",
+     NULL},
+    {"{{ {'messages':[{'role':'user','content':'hello there, how are you doing today my "
+     "friend?'},{'role':'assistant','content':'fine'}],'n':none}|pprint }}",
+     "{'messages': [{'content': 'hello there, how are you doing today my friend?',\n               "
+     "'role': 'user'},\n              {'content': 'fine', 'role': 'assistant'}],\n 'n': None}",
+     NULL},
+    {"{{ 'the quick brown fox jumps over the lazy dog and then runs all the way home to its "
+     "den'|pprint }}",
+     "('the quick brown fox jumps over the lazy dog and then runs all the way home '\n 'to its "
+     "den')",
+     NULL},
+    {"{{ ['the quick brown fox jumps over the lazy dog\\nand then runs all the way home to its den "
+     "in the woods'] |pprint }}",
+     "['the quick brown fox jumps over the lazy dog\\n'\n 'and then runs all the way home to its "
+     "den in the woods']",
+     NULL},
+    {"{{ "
+     "('aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa',)|"
+     "pprint }}",
+     "('aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa',)",
+     NULL},
+    {"{{ {2:'x',1:'y','k':3}|pprint }}", "{1: 'y', 2: 'x', 'k': 3}", NULL},
+    {"{{ x|pprint }}", "Undefined", NULL},
+    {"{{ '<p>Hello &amp; <b>world</b></p>\\n <!-- no > --> &eacute;&#233;&#xe9;&#x80; &notit; &lt "
+     "&foo; a<b'|striptags }}",
+     "Hello & world ééé€ ¬it; < &foo; a<b", NULL},
+    {"{{ 5|striptags }}", "5", NULL},
+    {"{{ ('<i>x</i>'|safe)|striptags }}", "x", NULL},
+    {"{{ 'see http://example.com/a?b=c, (www.foo.org) or me@mail.org. mailto:a@b.co'|urlize }}",
+     "see <a href=\"http://example.com/a?b=c\" rel=\"noopener\">http://example.com/a?b=c</a>, (<a "
+     "href=\"https://www.foo.org\" rel=\"noopener\">www.foo.org</a>) or <a "
+     "href=\"mailto:me@mail.org\">me@mail.org</a>. <a href=\"mailto:a@b.co\">a@b.co</a>",
+     NULL},
+    {"{{ 'http://example.com/a-long-path'|urlize(12, true, target='_blank') }}",
+     "<a href=\"http://example.com/a-long-path\" rel=\"nofollow noopener\" "
+     "target=\"_blank\">http://examp...</a>",
+     NULL},
+    {"{{ 'ftp://x.y tel:123 <https://a.com>'|urlize(rel='b a', extra_schemes=['tel:','ftp://']) }}",
+     "<a href=\"ftp://x.y\" rel=\"a b noopener\">ftp://x.y</a> <a href=\"tel:123\" rel=\"a b "
+     "noopener\">tel:123</a> &lt;<a href=\"https://a.com\" rel=\"a b "
+     "noopener\">https://a.com</a>&gt;",
+     NULL},
+    {"{{ 'x'|urlize(extra_schemes=['bad']) }}", NULL, "'bad' is not a valid URI scheme prefix."},
+    {"{{ 'https://en.wikipedia.org/wiki/A_(b) (https://a.com/x_(y)) foo.com http://127.0.0.1:80/x "
+     "http://[::1]/'|urlize }}",
+     "<a href=\"https://en.wikipedia.org/wiki/A_(b)\" "
+     "rel=\"noopener\">https://en.wikipedia.org/wiki/A_(b)</a> (<a href=\"https://a.com/x_(y)\" "
+     "rel=\"noopener\">https://a.com/x_(y)</a>) <a href=\"https://foo.com\" "
+     "rel=\"noopener\">foo.com</a> <a href=\"http://127.0.0.1:80/x\" "
+     "rel=\"noopener\">http://127.0.0.1:80/x</a> <a href=\"http://[::1]/\" "
+     "rel=\"noopener\">http://[::1]/</a>",
+     NULL},
+    {"{{ '@a@b.c @x www.@ a:b@c.d'|urlize }}", "@a@b.c @x www.@ a:b@c.d", NULL},
+    {"{{ [7]|random }}", "7", NULL},
+    {"{{ 'q'|random }}", "q", NULL},
+    {"{{ []|random }}", "", NULL},
+    {"{{ 5|random }}", NULL, "object of type 'int' has no len()"},
+};
+
+static void test_layout_and_html_filters_act_as_jinja2s(void **state) {
+    (void)state;
+    rows_check(layout_and_html_act_as_jinja2s, BASE_COUNT(layout_and_html_act_as_jinja2s),
+               variables);
+}
+
 static const Row tojson_writes_as_json_dumps[] = {
     {"{{ d|tojson }}", "{\"b\": 1, \"items\": 2, \"_x\": 5}", NULL},
     {"{{ l|tojson }}", "[3, 1, 2]", NULL},
@@ -283,6 +376,7 @@ static void test_tojson_writes_as_json_dumps(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_filters_act_as_jinja2s),
+        cmocka_unit_test(test_layout_and_html_filters_act_as_jinja2s),
         cmocka_unit_test(test_tojson_writes_as_json_dumps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
 /* The tokenizer's face: special tokens, pairs, truncation, padding, spans,
- * streaming, stop strings, side files, GGUF, and files that are wrong. Expected
+ * streaming, stop strings, side files, and files that are wrong. Expected
  * ids were made with the Python package `tokenizers` 0.23.3. */
 #include "text/tokenizer.h"
 
@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#include "ids.h"
 
 static TextTokenizer *open_file(const char *name) {
     Error err = {0};
@@ -27,23 +29,6 @@ static TextTokenizer *open_file(const char *name) {
 
 static TextTokenizer *open_text(const char *json, Error *err) {
     return text_tokenizer_from_bytes(json, strlen(json), "tokenizer.json", NULL, err);
-}
-
-#define IDS(...) \
-    ((const int32_t[]){__VA_ARGS__}), sizeof((const int32_t[]){__VA_ARGS__}) / sizeof(int32_t)
-
-static void check_ids(const int32_t *ids, size_t length, const int32_t *expected, size_t count) {
-    assert_int_equal(length, count);
-    assert_memory_equal(ids, expected, count * sizeof *ids);
-}
-
-static void check_encode(const TextTokenizer *tokenizer, const char *text,
-                         TextEncodeOptions options, const int32_t *expected, size_t count) {
-    Error err = {0};
-    TextIds ids = {0};
-    assert_true(text_tokenizer_encode(tokenizer, text, strlen(text), options, &ids, &err));
-    check_ids(ids.data, ids.length, expected, count);
-    text_ids_free(&ids);
 }
 
 /* ---- special tokens ----------------------------------------------------- */
@@ -509,158 +494,6 @@ static void test_a_missing_unk_token_is_an_error_of_encoding(void **state) {
     text_tokenizer_free(tokenizer);
 }
 
-/* ---- GGUF --------------------------------------------------------------- */
-
-static TextTokenizer *from_gguf(const TextGgufVocab *vocab) {
-    Error err = {0};
-    json_t *config = NULL, *tree = text_tokenizer_json_from_gguf(vocab, &config, &err);
-    if (!tree) fail_msg("%s", err.message);
-    TextTokenizer *tokenizer = text_tokenizer_from_json(tree, config, &err);
-    if (!tokenizer) fail_msg("%s", err.message);
-    json_decref(tree);
-    json_decref(config);
-    return tokenizer;
-}
-
-static void test_a_gpt2_vocabulary_becomes_byte_level_bpe(void **state) {
-    (void)state;
-    const char *tokens[] = {"<|end|>", "a", "b", "Ġ", "1", "ab", "Ġa", "Ġab"},
-               *merges[] = {"a b", "Ġ a", "Ġ ab"};
-    TextGgufVocab vocab = TEXT_GGUF_VOCAB_NONE;
-    vocab.model = "gpt2";
-    vocab.pre = "smollm";
-    vocab.tokens = tokens;
-    vocab.size = vocab.type_count = BASE_COUNT(tokens);
-    vocab.types = (const int32_t[]){3, 1, 1, 1, 1, 1, 1, 1};
-    vocab.merges = merges;
-    vocab.merge_count = BASE_COUNT(merges);
-    vocab.eos_id = 0;
-    TextTokenizer *tokenizer = from_gguf(&vocab);
-    check_encode(tokenizer, "ab ab11 a<|end|>", TEXT_ENCODE_PROMPT, IDS(5, 7, 4, 4, 6, 0));
-    assert_int_equal(text_tokenizer_special_id(tokenizer, TEXT_EOS), 0);
-    assert_int_equal(text_tokenizer_special_id(tokenizer, TEXT_BOS), -1);
-    text_tokenizer_free(tokenizer);
-    vocab.bos_id = 0;
-    vocab.add_bos = 1;
-    tokenizer = from_gguf(&vocab);
-    check_encode(tokenizer, "ab", TEXT_ENCODE_PROMPT, IDS(0, 5));
-    text_tokenizer_free(tokenizer);
-}
-
-static void test_a_llama_vocabulary_gets_its_merges_from_scores(void **state) {
-    (void)state;
-    enum { NAMED = 8 };
-    const char *named[NAMED] = {"▁", "a", "b", "ab", "▁a", "bb", "abb", "▁abb"},
-               *tokens[3 + 256 + NAMED];
-    const float named_scores[NAMED] = {-10, -11, -12, -2, -1, -3, -4, -5};
-    float scores[3 + 256 + NAMED] = {0};
-    int32_t types[3 + 256 + NAMED] = {2, 3, 3};
-    char bytes[256][8];
-    tokens[0] = "<unk>", tokens[1] = "<s>", tokens[2] = "</s>";
-    for (size_t i = 0; i < 256; i++) {
-        snprintf(bytes[i], sizeof bytes[i], "<0x%02X>", (unsigned)i);
-        tokens[3 + i] = bytes[i];
-        types[3 + i] = 6;
-    }
-    for (size_t i = 0; i < NAMED; i++) {
-        tokens[259 + i] = named[i];
-        scores[259 + i] = named_scores[i];
-        types[259 + i] = 1;
-    }
-    TextGgufVocab vocab = TEXT_GGUF_VOCAB_NONE;
-    vocab.model = "llama";
-    vocab.tokens = tokens;
-    vocab.scores = scores;
-    vocab.types = types;
-    vocab.size = vocab.score_count = vocab.type_count = BASE_COUNT(tokens);
-    TextTokenizer *tokenizer = from_gguf(&vocab);
-    /* "▁a" (-1) goes before "ab" (-2), then "bb", then both together. */
-    check_encode(tokenizer, "abb", TEXT_ENCODE_PROMPT, IDS(1, 266));
-    check_encode(tokenizer, "aba", TEXT_ENCODE_PROMPT, IDS(1, 263, 261, 260));
-    check_encode(tokenizer, "\xC3\xA9</s>", TEXT_ENCODE_PROMPT, IDS(1, 259, 3 + 0xC3, 3 + 0xA9, 2));
-    char *text =
-        text_tokenizer_decode(tokenizer, IDS(1, 263, 264, 259, 3 + 0xC3, 3 + 0xA9), true, NULL);
-    assert_string_equal(text, "abb \xC3\xA9");
-    free(text);
-    text_tokenizer_free(tokenizer);
-}
-
-static void test_a_bert_vocabulary_is_spelled_back(void **state) {
-    (void)state;
-    const char *tokens[] = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "▁un", "able", "▁,"};
-    TextGgufVocab vocab = TEXT_GGUF_VOCAB_NONE;
-    vocab.model = "bert";
-    vocab.tokens = tokens;
-    vocab.size = BASE_COUNT(tokens);
-    vocab.pad_id = 0, vocab.unk_id = 1, vocab.cls_id = 2, vocab.sep_id = 3;
-    TextTokenizer *tokenizer = from_gguf(&vocab);
-    check_encode(tokenizer, "Unable, able", TEXT_ENCODE_PROMPT, IDS(2, 4, 5, 6, 1, 3));
-    assert_string_equal(text_tokenizer_token(tokenizer, 5), "##able");
-    assert_int_equal(text_tokenizer_special_id(tokenizer, TEXT_CLS), 2);
-    text_tokenizer_free(tokenizer);
-}
-
-static void test_a_t5_vocabulary_becomes_unigram(void **state) {
-    (void)state;
-    const char *tokens[] = {"<pad>", "</s>", "<unk>", "▁", "a", "b", "ab", "▁ab", "<x>"};
-    TextGgufVocab vocab = TEXT_GGUF_VOCAB_NONE;
-    vocab.model = "t5";
-    vocab.tokens = tokens;
-    vocab.size = vocab.score_count = vocab.type_count = BASE_COUNT(tokens);
-    vocab.scores = (const float[]){0, 0, 0, -2, -3, -3, -4, -4.5f, 0};
-    vocab.types = (const int32_t[]){3, 3, 2, 1, 1, 1, 1, 1, 4};
-    vocab.remove_extra_whitespaces = 1;
-    TextTokenizer *tokenizer = from_gguf(&vocab);
-    check_encode(tokenizer, "  ab   a?<x>b ", TEXT_ENCODE_PROMPT, IDS(7, 3, 4, 2, 8, 3, 5, 1));
-    char *text = text_tokenizer_decode(tokenizer, IDS(7, 3, 4, 1), true, NULL);
-    assert_string_equal(text, "ab a");
-    free(text);
-    assert_int_equal(text_tokenizer_special_id(tokenizer, TEXT_PAD), 0);
-    text_tokenizer_free(tokenizer);
-    vocab.scores = NULL;
-    Error err = {0};
-    assert_null(text_tokenizer_json_from_gguf(&vocab, NULL, &err));
-    assert_non_null(strstr(err.message, "scores is missing"));
-}
-
-static void test_contradicting_gguf_vocabularies_are_refused(void **state) {
-    (void)state;
-    const char *tokens[] = {"a", "b", "ab"}, *twice[] = {"a", "a", "ab"}, *merges[] = {"a b"},
-               *odd[] = {"ab"};
-    const TextGgufVocab good = {.model = "gpt2",
-                                .pre = "gpt-2",
-                                .tokens = tokens,
-                                .size = 3,
-                                .merges = merges,
-                                .merge_count = 1,
-                                .bos_id = -1,
-                                .eos_id = -1,
-                                .unk_id = -1,
-                                .sep_id = -1,
-                                .pad_id = -1,
-                                .cls_id = -1,
-                                .mask_id = -1};
-    struct {
-        TextGgufVocab vocab;
-        const char *message;
-    } cases[8];
-    for (size_t i = 0; i < BASE_COUNT(cases); i++) cases[i].vocab = good;
-    cases[0].vocab.model = NULL, cases[0].message = "model";
-    cases[1].vocab.model = "rwkv", cases[1].message = "rwkv";
-    cases[2].vocab.pre = "martian", cases[2].message = "martian";
-    cases[3].vocab.tokens = twice, cases[3].message = "twice";
-    cases[4].vocab.eos_id = 3, cases[4].message = "id 3";
-    cases[5].vocab.merges = odd, cases[5].message = "merges";
-    cases[6].vocab.types = (const int32_t[]){1}, cases[6].vocab.type_count = 1,
-    cases[6].message = "token_type";
-    cases[7].vocab.model = "llama", cases[7].message = "scores";
-    for (size_t i = 0; i < BASE_COUNT(cases); i++) {
-        Error err = {0};
-        assert_null(text_tokenizer_json_from_gguf(&cases[i].vocab, NULL, &err));
-        if (!strstr(err.message, cases[i].message)) fail_msg("case %zu: %s", i, err.message);
-    }
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_special_tokens_are_read_only_where_asked),
@@ -681,11 +514,6 @@ int main(void) {
         cmocka_unit_test(test_the_id_of_an_added_token_is_the_vocabularys),
         cmocka_unit_test(test_wrong_files_fail_with_what_is_wrong),
         cmocka_unit_test(test_a_missing_unk_token_is_an_error_of_encoding),
-        cmocka_unit_test(test_a_gpt2_vocabulary_becomes_byte_level_bpe),
-        cmocka_unit_test(test_a_llama_vocabulary_gets_its_merges_from_scores),
-        cmocka_unit_test(test_a_bert_vocabulary_is_spelled_back),
-        cmocka_unit_test(test_a_t5_vocabulary_becomes_unigram),
-        cmocka_unit_test(test_contradicting_gguf_vocabularies_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
