@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 JOBS   ?= $(shell getconf _NPROCESSORS_ONLN)
 FUZZ_SECONDS ?= 60
 
-.PHONY: all deps test demo demo-train eval-rag bench bench-engine bench-train bench-data asan tsan fuzz lint format install clean
+.PHONY: all deps test demo demo-train eval-rag bench bench-engine bench-train bench-data bench-rag asan tsan fuzz lint format manifest install clean
 all:
 	@cmake -S . -B $(BUILD) > $(BUILD).log 2>&1 || { cat $(BUILD).log; echo "Missing libraries? Run: make deps"; exit 1; }
 	@rm -f $(BUILD).log
@@ -45,6 +45,10 @@ bench-data: deps
 	@$(MAKE) --no-print-directory all
 	@scripts/bench_data.sh $(BUILD)
 
+bench-rag: deps
+	@$(MAKE) --no-print-directory all
+	@scripts/bench_rag.sh $(BUILD)
+
 # The suite again under the sanitizers; under TSan what has threads, at sizes
 # that end in time.
 THREADED = ^test_(base|core|io|ops|mx|nn|models|lm|data_parallel|tune_step|rag_index|rag_answer)
@@ -68,6 +72,9 @@ lint:
 
 format:
 	git ls-files '*.c' '*.h' | xargs clang-format -i
+
+manifest: all
+	$(BUILD)/mlx-rag commands --markdown > docs/COMMANDS_MANIFEST.md
 
 install: all
 	cmake --install $(BUILD) --prefix $(PREFIX)

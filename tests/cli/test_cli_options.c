@@ -49,6 +49,20 @@ static void test_the_manual_is_made_from_the_tables(void **state) {
     outcome_free(&manual);
 }
 
+static void test_the_manifest_is_that_manual(void **state) {
+    (void)state;
+    Error err = {0};
+    char *manifest = NULL;
+    size_t length = 0;
+    assert_true(
+        base_file_read(GOLDEN "/../../docs/COMMANDS_MANIFEST.md", &manifest, &length, &err));
+    Outcome manual = program_run(NULL, "commands", "--markdown", NULL);
+    if (strcmp(manual.out, manifest) != 0)
+        fail_msg("docs/COMMANDS_MANIFEST.md is not of these options: run make manifest");
+    free(manifest);
+    outcome_free(&manual);
+}
+
 static void test_wrong_words_are_refused_with_status_2(void **state) {
     (void)state;
     expect_complaint(program_run(NULL, "fly", NULL), 2, "unknown command \"fly\"");
@@ -104,6 +118,7 @@ int main(void) {
         cmocka_unit_test(test_version_and_help_need_no_command),
         cmocka_unit_test(test_every_command_explains_itself),
         cmocka_unit_test(test_the_manual_is_made_from_the_tables),
+        cmocka_unit_test(test_the_manifest_is_that_manual),
         cmocka_unit_test(test_wrong_words_are_refused_with_status_2),
         cmocka_unit_test(test_shortened_options_must_be_unambiguous),
         cmocka_unit_test(test_values_out_of_range_are_refused_before_the_model_opens),
