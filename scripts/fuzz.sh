@@ -2,6 +2,7 @@
 # Builds every fuzz target with clang and runs each for some seconds, several
 # at a time: fuzz.sh BUILD SECONDS JOBS. A crash leaves its input in the build
 # folder and makes this script fail. Seeds are tests/fuzz/seeds/<target>/.
+# FUZZ_SEED starts the random numbers (0: another way each time).
 set -eu
 build=$1 seconds=$2 jobs=$3
 source=$(cd "$(dirname "$0")/.." && pwd)
@@ -16,7 +17,7 @@ one() {
     seeds="$source/tests/fuzz/seeds/$1"
     [ -d "$seeds" ] || seeds=
     # shellcheck disable=SC2086
-    if MLX_RAG_THREADS=1 "$build/$1" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
+    if MLX_RAG_THREADS=1 "$build/$1" -seed="${FUZZ_SEED:-0}" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
         -print_final_stats=1 -artifact_prefix="$build/crashes/$1/" \
         "$build/corpus/$1" $seeds > "$build/$1.log" 2>&1; then
         echo "clean  $1: $(sed -n 's/^stat::number_of_executed_units: *//p' "$build/$1.log") runs"
