@@ -48,14 +48,23 @@ void rag_sqlite_forget_words(RagIndex *index) {
 
 /* ---- postings ---------------------------------------------------------------- */
 
+/* A query of one parameter, the phrase. NULL on failure. */
+static sqlite3_stmt *prepare_phrase(RagIndex *index, const char *sql, const char *phrase,
+                                    Error *err) {
+    sqlite3_stmt *s = rag_sqlite_prepare(index, sql, err);
+    StrBuf quoted = {0};
+    rag_fts_quote(&quoted, phrase);
+    if (s) sqlite3_bind_text(s, 1, quoted.data, (int)quoted.length, SQLITE_TRANSIENT);
+    base_str_free(&quoted);
+    return s;
+}
+
 /* At most `most` of them. */
 static bool read_postings(RagIndex *index, Phrase *phrase, size_t most, Error *err) {
-    sqlite3_stmt *s = rag_sqlite_prepare(
-        index, "SELECT rowid, mlxrag_frequency(words) FROM words WHERE words MATCH ?1", err);
+    sqlite3_stmt *s = prepare_phrase(
+        index, "SELECT rowid, mlxrag_frequency(words) FROM words WHERE words MATCH ?1",
+        phrase->text, err);
     if (!s) return false;
-    StrBuf quoted = {0};
-    rag_fts_quote(&quoted, phrase->text);
-    sqlite3_bind_text(s, 1, quoted.data, (int)quoted.length, SQLITE_STATIC);
     int rc = SQLITE_ROW;
     phrase->count = 0;
     while (phrase->count < most && (rc = sqlite3_step(s)) == SQLITE_ROW) {
@@ -68,7 +77,6 @@ static bool read_postings(RagIndex *index, Phrase *phrase, size_t most, Error *e
         rc == SQLITE_ROW || rc == SQLITE_DONE || rag_sqlite_fail(index, err, "searching words");
     phrase->whole = rc == SQLITE_DONE;
     sqlite3_finalize(s);
-    base_str_free(&quoted);
     return ok;
 }
 
@@ -108,19 +116,15 @@ typedef struct Ranking {
 
 /* phrase: one that stands somewhere. */
 static bool read_totals(Ranking *r, const char *phrase, Error *err) {
-    sqlite3_stmt *s = rag_sqlite_prepare(
+    sqlite3_stmt *s = prepare_phrase(
         r->index,
         "SELECT mlxrag_rows(words), mlxrag_tokens(words) FROM words WHERE words MATCH ?1 LIMIT 1",
-        err);
+        phrase, err);
     if (!s) return false;
-    StrBuf quoted = {0};
-    rag_fts_quote(&quoted, phrase);
-    sqlite3_bind_text(s, 1, quoted.data, (int)quoted.length, SQLITE_STATIC);
     bool ok = sqlite3_step(s) == SQLITE_ROW || rag_sqlite_fail(r->index, err, "searching words");
     r->rows = ok ? sqlite3_column_double(s, 0) : 0;
     r->average = r->rows > 0 ? sqlite3_column_double(s, 1) / r->rows : 1;
     sqlite3_finalize(s);
-    base_str_free(&quoted);
     return ok;
 }
 

@@ -6,7 +6,6 @@
  *     bench_rag_ingest EMBEDDER TEXT [pages] */
 #include <math.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -146,12 +145,6 @@ static bool token_ends(void *context, const char *text, size_t length, size_t **
 
 /* ---- measuring -------------------------------------------------------------------- */
 
-static double peak_mb(void) {
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return (double)usage.ru_maxrss / 1000; /* KB on Linux */
-}
-
 static bool ingest(RagIndex *index, const RagEmbedder *embedder, const char *folder,
                    RagIngestReport *report, Error *err) {
     return rag_ingest(index, embedder, &folder, 1, &(RagIngestOptions){0}, report, err);
@@ -167,7 +160,7 @@ static void print_first(const RagIngestReport *r, const Sampled *s, uint64_t byt
     printf("embedding all of them: %.0f s (%zu done: %.1f texts/s)\n", embedding, s->texts,
            (double)s->texts / s->seconds);
     printf("reader, tokeniser and index %.1f %% of the embedder's time; memory at most %.0f MB\n",
-           100 * rest / embedding, peak_mb());
+           100 * rest / embedding, (double)base_peak_memory() / 1e6);
 }
 
 int main(int count, char **arguments) {
