@@ -24,8 +24,8 @@ DxBuffer *dx_buffer_retain(DxBuffer *buffer) {
 
 void dx_buffer_free(DxBuffer *buffer) {
     if (!buffer || atomic_fetch_sub(&buffer->references, 1) != 1) return;
-    if (buffer->kind->free) buffer->kind->free(buffer);
     dx_buffer_free(buffer->upstream);
+    if (buffer->kind->free) buffer->kind->free(buffer);
     free(buffer);
 }
 

@@ -161,7 +161,7 @@ typedef struct DxOp {
     const char *options; /* what changes its results, for saved states; NULL: nothing */
     uint64_t seed;       /* of `random` */
     DxStatus (*apply)(void *self, DxSample **sample, DxRandom *random, Error *err);
-    void (*destroy)(void *self); /* when the node is freed; may be NULL */
+    void (*destroy)(void *self); /* when the node is freed, after its input; may be NULL */
 } DxOp;
 
 /* An operator of this library, for a stream or a buffer:

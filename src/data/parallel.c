@@ -390,7 +390,7 @@ static void parallel_cancel(DxStream *stream) {
     pthread_mutex_unlock(&p->lock);
 }
 
-static void parallel_free(DxStream *stream) {
+static void parallel_stop(DxStream *stream) {
     ParallelStream *p = self_of(stream);
     atomic_store(&stream->cancelled, true);
     for (size_t i = 0; i < stream->n_inputs; i++) dx_cancel(stream->inputs[i]);
@@ -399,6 +399,10 @@ static void parallel_free(DxStream *stream) {
     pthread_cond_broadcast(&p->room);
     pthread_mutex_unlock(&p->lock);
     for (int i = 0; i < p->n_started; i++) pthread_join(p->threads[i], NULL);
+}
+
+static void parallel_free(DxStream *stream) {
+    ParallelStream *p = self_of(stream);
     for (size_t i = 0; i < p->depth; i++) {
         Chunk *chunk = &p->ring[i];
         chunk_clear(chunk);
@@ -499,6 +503,7 @@ static const DxStreamKind parallel_kind = {
     .save_inputs = parallel_save_inputs,
     .pause = parallel_pause,
     .cancel = parallel_cancel,
+    .stop = parallel_stop,
     .free = parallel_free,
 };
 

@@ -40,8 +40,9 @@ bool dx_stream_check(DxStream *upstream, bool valid, Error *err, const char *for
 
 void dx_stream_free(DxStream *stream) {
     if (!stream) return;
-    if (stream->kind->free) stream->kind->free(stream);
+    if (stream->kind->stop) stream->kind->stop(stream);
     for (size_t i = 0; i < stream->n_inputs; i++) dx_stream_free(stream->inputs[i]);
+    if (stream->kind->free) stream->kind->free(stream);
     free(stream->inputs);
     free(atomic_load(&stream->identity));
     free(stream);

@@ -47,7 +47,8 @@ typedef struct DxStreamKind {
     bool (*can_save)(const DxStream *stream, Error *err); /* NULL: yes */
     void (*where)(const DxStream *stream, const DxRecord *record, StrBuf *text);
     void (*cancel)(DxStream *stream);
-    void (*free)(DxStream *stream);
+    void (*stop)(DxStream *stream); /* before the inputs are freed: its threads end */
+    void (*free)(DxStream *stream); /* after them: what the node holds besides */
 } DxStreamKind;
 
 /* The first member of every stream. */

@@ -256,6 +256,36 @@ static DxStatus slow(void *self, DxSample **sample, DxRandom *random, Error *err
     return DX_OK;
 }
 
+static atomic_bool destroyed;
+static atomic_int too_late;
+static DxStatus slow_and_looking(void *self, DxSample **sample, DxRandom *random, Error *err) {
+    DxStatus status = slow(self, sample, random, err);
+    if (atomic_load(&destroyed)) atomic_fetch_add(&too_late, 1);
+    return status;
+}
+
+static void destroy(void *self) {
+    (void)self;
+    atomic_store(&destroyed, true);
+}
+
+/* An ingest's steps share one plan, which the last of them owns. */
+static void test_what_a_step_holds_outlives_the_workers_before_it(void **state) {
+    (void)state;
+    Error err = {0};
+    const DxOp first = {.name = "looks", .apply = slow_and_looking};
+    const DxOp last = {.name = "owns", .apply = slow, .destroy = destroy};
+    DxStream *stream = dx_map(number_stream(1000), &first, NULL, &err);
+    stream = dx_parallel(stream, &(DxParallelOptions){.threads = 3}, &err);
+    stream = dx_map(stream, &last, NULL, &err);
+    DxSample *sample;
+    assert_int_equal(dx_next(stream, &sample, &err), DX_OK);
+    dx_sample_free(sample);
+    dx_stream_free(stream);
+    assert_true(atomic_load(&destroyed));
+    assert_int_equal(atomic_load(&too_late), 0);
+}
+
 static void *cancel_soon(void *stream) {
     usleep(30000);
     dx_cancel(stream);
@@ -325,6 +355,7 @@ int main(void) {
         cmocka_unit_test(test_freeing_with_failures_in_work_is_clean),
         cmocka_unit_test(test_work_ahead_stays_within_its_bytes),
         cmocka_unit_test(test_a_sample_larger_than_all_room_still_passes),
+        cmocka_unit_test(test_what_a_step_holds_outlives_the_workers_before_it),
         cmocka_unit_test(test_a_cancelled_stream_returns_at_once),
         cmocka_unit_test(test_rewinding_in_the_middle_gives_the_whole_pass),
         cmocka_unit_test(test_threads_and_depth_out_of_range_are_refused),
