@@ -28,23 +28,40 @@ static inline void read_blocks(void *context, size_t begin, size_t end, int thre
     __asm__ volatile("" : : "r"(all[0] ^ all[7]));
 }
 
+/* Memory that is there, in large pages where the system gives them; the caller frees. */
+static inline char *read_memory(size_t bytes) {
+    const size_t huge = (size_t)2 << 20, size = (bytes + huge - 1) / huge * huge + huge;
+    char *data = aligned_alloc(huge, size);
+    if (!data) return NULL;
+#ifdef MADV_HUGEPAGE
+    madvise(data, size, MADV_HUGEPAGE);
+#endif
+    memset(data, 1, size);
+    return data;
+}
+
 /* Bytes a second, best of nine, over `bytes` of memory. */
 static inline double read_bandwidth(size_t bytes) {
-    const size_t huge = (size_t)2 << 20;
-    char *data = aligned_alloc(huge, (bytes + huge - 1) / huge * huge + huge);
-    if (!data) return 0;
-#ifdef MADV_HUGEPAGE
-    madvise(data, bytes + huge, MADV_HUGEPAGE);
-#endif
-    memset(data, 1, bytes + huge);
+    char *data = read_memory(bytes);
     double best = 0;
-    for (int run = 0; run < READ_RUNS; run++) {
+    for (int run = 0; data && run < READ_RUNS; run++) {
         const double begun = base_now();
         base_parallel_for(bytes / READ_BLOCK, 64, read_blocks, data);
         best = BASE_MAX(best, (double)bytes / (base_now() - begun));
     }
     free(data);
     return best;
+}
+
+/* Bytes a second over `passes` of `bytes`, all of them counted. */
+static inline double read_kept_up(size_t bytes, int passes) {
+    char *data = read_memory(bytes);
+    const double begun = base_now();
+    for (int pass = 0; data && pass < passes; pass++)
+        base_parallel_for(bytes / READ_BLOCK, 64, read_blocks, data);
+    const double rate = data ? (double)bytes * passes / (base_now() - begun) : 0;
+    free(data);
+    return rate;
 }
 
 /* ---- multiply-adds ---------------------------------------------------------- */
