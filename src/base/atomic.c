@@ -1,12 +1,16 @@
 /* Files and folders that appear whole or not at all: a temporary name beside
- * the final one, fsync, rename, fsync of the folder. */
+ * the final one, fsync, rename, fsync of the folder. A temporary is locked while
+ * its process lives, so that the next writer of the same name can tell what a
+ * killed one left, and removes it. */
 #include "base/base.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,24 +20,19 @@ struct AtomicFile {
 };
 
 struct AtomicFolder {
+    int fd; /* holds the lock */
     char *path, *temporary;
 };
 
-static char *parent_of(const char *path) {
-    const char *slash = strrchr(path, '/');
-    if (!slash) return base_strdup(".");
-    return slash == path ? base_strdup("/") : base_strndup(path, (size_t)(slash - path));
-}
-
 static char *temporary_name(const char *path) {
-    char *folder = parent_of(path);
+    char *folder = base_path_parent(path);
     char *name = base_format("%s/.%s.XXXXXX", folder, base_path_name(path));
     free(folder);
     return name;
 }
 
 static void sync_parent(const char *path) {
-    char *folder = parent_of(path);
+    char *folder = base_path_parent(path);
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd >= 0) {
         fsync(fd); /* some file systems refuse this on a folder; the rename stands */
@@ -48,11 +47,79 @@ static mode_t default_mode(mode_t wanted) {
     return wanted & ~mask;
 }
 
+static int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *where) {
+    (void)info;
+    (void)kind;
+    (void)where;
+    return remove(path);
+}
+
+static bool lock(int fd) {
+    return flock(fd, LOCK_EX | LOCK_NB) == 0;
+}
+
+/* Locks a temporary just made. false: another process took it for a dead one's. */
+static bool keep(int fd) {
+    struct stat info;
+    return fd >= 0 && (lock(fd) || errno != EWOULDBLOCK) && fstat(fd, &info) == 0 && info.st_nlink;
+}
+
+static void remove_leftovers(const char *path) {
+    char *parent = base_path_parent(path), *start = base_format(".%s.", base_path_name(path));
+    DIR *names = opendir(parent);
+    const struct dirent *entry;
+    while (names && (entry = readdir(names))) {
+        const size_t length = strlen(start);
+        if (strncmp(entry->d_name, start, length) != 0 || strlen(entry->d_name) != length + 6)
+            continue;
+        char *left = base_path_join(parent, entry->d_name);
+        const int fd = open(left, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (fd >= 0 && lock(fd)) nftw(left, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+        if (fd >= 0) close(fd);
+        free(left);
+    }
+    if (names) closedir(names);
+    free(parent);
+    free(start);
+}
+
+enum { TRIES = 8 };
+
+/* Open for writing and locked; *temporary is its name. */
+static int make_file(const char *path, char **temporary) {
+    remove_leftovers(path);
+    for (int i = 0; i < TRIES; i++) {
+        *temporary = temporary_name(path);
+        const int fd = mkostemp(*temporary, O_CLOEXEC);
+        if (fd < 0 || keep(fd)) return fd;
+        close(fd);
+        free(*temporary);
+    }
+    *temporary = temporary_name(path);
+    errno = EBUSY;
+    return -1;
+}
+
+/* The same for a folder, open for its lock. */
+static int make_folder(const char *path, char **temporary) {
+    remove_leftovers(path);
+    for (int i = 0; i < TRIES; i++) {
+        *temporary = temporary_name(path);
+        if (!mkdtemp(*temporary)) return -1;
+        const int fd = open(*temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (keep(fd)) return fd;
+        if (fd >= 0) close(fd);
+        free(*temporary);
+    }
+    *temporary = temporary_name(path);
+    errno = EBUSY;
+    return -1;
+}
+
 AtomicFile *base_atomic_open(const char *path, Error *err) {
     AtomicFile *file = base_calloc(1, sizeof *file);
     file->path = base_strdup(path);
-    file->temporary = temporary_name(path);
-    file->fd = mkostemp(file->temporary, O_CLOEXEC);
+    file->fd = make_file(path, &file->temporary);
     if (file->fd < 0) {
         base_fail_errno(err, "%s: cannot write here", path);
         free(file->path);
@@ -100,10 +167,7 @@ void base_atomic_abort(AtomicFile *file) {
 }
 
 bool base_atomic_commit(AtomicFile *file, Error *err) {
-    bool ok = fsync(file->fd) == 0;
-    ok = close(file->fd) == 0 && ok;
-    file->fd = -1;
-    ok = ok && rename(file->temporary, file->path) == 0;
+    bool ok = fsync(file->fd) == 0 && rename(file->temporary, file->path) == 0;
     if (ok)
         sync_parent(file->path);
     else
@@ -132,7 +196,7 @@ AtomicFolder *base_folder_open(const char *path, Error *err) {
     AtomicFolder *folder = base_calloc(1, sizeof *folder);
     folder->path = without_trailing_slash(path);
     struct stat info;
-    char *parent = parent_of(folder->path);
+    char *parent = base_path_parent(folder->path);
     bool ok = true;
     if (lstat(folder->path, &info) == 0) {
         ok = base_fail(err, ERROR_INPUT, "%s: exists already", folder->path);
@@ -141,8 +205,8 @@ AtomicFolder *base_folder_open(const char *path, Error *err) {
         ok = base_make_dirs(parent, err);
     }
     free(parent);
-    folder->temporary = temporary_name(folder->path);
-    if (ok && !mkdtemp(folder->temporary))
+    folder->fd = ok ? make_folder(folder->path, &folder->temporary) : -1;
+    if (ok && folder->fd < 0)
         ok = base_fail_errno(err, "%s: cannot create this folder", folder->path);
     if (!ok) {
         free(folder->path);
@@ -158,19 +222,17 @@ const char *base_folder_path(const AtomicFolder *folder) {
     return folder->temporary;
 }
 
-static int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *where) {
-    (void)info;
-    (void)kind;
-    (void)where;
-    return remove(path);
+static void free_folder(AtomicFolder *folder) {
+    close(folder->fd);
+    free(folder->path);
+    free(folder->temporary);
+    free(folder);
 }
 
 void base_folder_abort(AtomicFolder *folder) {
     if (!folder) return;
     nftw(folder->temporary, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-    free(folder->path);
-    free(folder->temporary);
-    free(folder);
+    free_folder(folder);
 }
 
 bool base_folder_commit(AtomicFolder *folder, Error *err) {
@@ -181,8 +243,6 @@ bool base_folder_commit(AtomicFolder *folder, Error *err) {
         return false;
     }
     sync_parent(folder->path);
-    free(folder->path);
-    free(folder->temporary);
-    free(folder);
+    free_folder(folder);
     return true;
 }

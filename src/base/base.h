@@ -128,6 +128,7 @@ bool base_is_file(const char *path);
 bool base_is_dir(const char *path);
 char *base_path_join(const char *folder, const char *name); /* caller frees */
 const char *base_path_name(const char *path);               /* last component; borrowed */
+char *base_path_parent(const char *path); /* folder of path, "." without one; caller frees */
 /* True when what `path`, a file or folder in a model's folder, leads to lies in that folder, or
  * in the blobs of the Hugging Face cache that the folder belongs to; links may go
  * nowhere else. True when there is no such file. */

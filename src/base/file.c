@@ -33,6 +33,12 @@ const char *base_path_name(const char *path) {
     return slash && slash[1] ? slash + 1 : path;
 }
 
+char *base_path_parent(const char *path) {
+    const char *slash = strrchr(path, '/');
+    if (!slash) return base_strdup(".");
+    return slash == path ? base_strdup("/") : base_strndup(path, (size_t)(slash - path));
+}
+
 static bool lies_in(const char *path, const char *folder, size_t length) {
     return strncmp(path, folder, length) == 0 &&
            (path[length] == '/' || path[length] == '\0' || length == 1);

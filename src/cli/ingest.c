@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct IngestArguments {
     OptionList paths;
@@ -83,8 +84,12 @@ static void print_text(const RagIngestReport *report) {
 }
 
 static bool check_arguments(const IngestArguments *arguments, Error *err) {
-    if (arguments->chunk_tokens.value >= 0 && arguments->chunk_tokens.value <= 1 << 20) return true;
-    return base_fail(err, ERROR_INPUT, "--chunk-tokens must be between 0 and %d", 1 << 20);
+    if (arguments->chunk_tokens.value < 0 || arguments->chunk_tokens.value > 1 << 20)
+        return base_fail(err, ERROR_INPUT, "--chunk-tokens must be between 0 and %d", 1 << 20);
+    for (size_t i = 0; i < arguments->paths.count; i++)
+        if (access(arguments->paths.items[i], F_OK) != 0)
+            return base_fail_errno(err, "%s", arguments->paths.items[i]);
+    return true;
 }
 
 /* One ingest. silent: nothing is said when nothing changed. */

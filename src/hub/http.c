@@ -14,6 +14,7 @@ enum { MAX_REDIRECTS = 10, DEFAULT_TRIES = 5, LONGEST_WAIT = 300, LONGEST_PAUSE 
 struct HttpClient {
     const HubSettings *settings;
     CURLM *multi;
+    bool heard; /* a server has answered */
 };
 
 typedef enum { SLOT_FREE, SLOT_PAUSED, SLOT_RUNNING } SlotState;
@@ -389,6 +390,7 @@ static bool is_lost(long status) {
 static bool answered(Slot *slot, Error *err) {
     HttpJob *job = slot->job;
     long status = 0;
+    slot->client->heard = true;
     curl_easy_getinfo(slot->easy, CURLINFO_RESPONSE_CODE, &status);
     if (status >= 300 && status < 400 && status != 304) return follow(slot, err);
     if (is_good(status)) {
@@ -417,13 +419,14 @@ static bool answered(Slot *slot, Error *err) {
     return refused(slot, status, err);
 }
 
-static bool is_hopeless(CURLcode code) {
+/* A host that has no address before anything was heard from the net: there is no net. */
+static bool is_hopeless(CURLcode code, bool heard) {
     static const CURLcode codes[] = {CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CACERT_BADFILE,
                                      CURLE_UNSUPPORTED_PROTOCOL,     CURLE_URL_MALFORMAT,
                                      CURLE_COULDNT_RESOLVE_PROXY,    CURLE_OUT_OF_MEMORY};
     for (size_t i = 0; i < BASE_COUNT(codes); i++)
         if (code == codes[i]) return true;
-    return false;
+    return code == CURLE_COULDNT_RESOLVE_HOST && !heard;
 }
 
 static bool ended(Slot *slot, CURLcode code, Error *err) {
@@ -439,7 +442,7 @@ static bool ended(Slot *slot, CURLcode code, Error *err) {
     char origin[512] = "";
     origin_of(slot->url, origin);
     base_fail(&slot->error, ERROR_IO, "%s: %s: %s", job->name, origin, curl_easy_strerror(code));
-    if (!is_hopeless(code)) return try_again(slot, 0, err);
+    if (!is_hopeless(code, slot->client->heard)) return try_again(slot, 0, err);
     leave(slot);
     if (err->code == ERROR_NONE) *err = slot->error;
     return false;

@@ -230,11 +230,19 @@ static bool check_ours(RagIndex *index, const RagEmbedder *embedder, Error *err)
     return check_embedder(index, embedder, err);
 }
 
+static bool check_folder(const char *path, Error *err) {
+    char *folder = base_path_parent(path);
+    const bool ok =
+        access(folder, W_OK | X_OK) == 0 || base_fail_errno(err, "%s: cannot be made", path);
+    free(folder);
+    return ok;
+}
+
 /* Before SQLite sees it: SQLite would take a foreign file of zeros for new. */
 static bool check_file(const char *path, RagOpenMode mode, Error *err) {
     struct stat status;
     if (stat(path, &status) != 0) {
-        if (errno == ENOENT && mode == RAG_CREATE) return true;
+        if (errno == ENOENT && mode == RAG_CREATE) return check_folder(path, err);
         base_fail_errno(err, "%s", path);
         return errno == ENOENT ? base_hint(err, "run mlx-rag ingest first") : false;
     }

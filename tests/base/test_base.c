@@ -139,6 +139,32 @@ static void test_atomic_folder_refuses_an_existing_name(void **state) {
     free(path);
 }
 
+static void test_what_a_killed_writer_left_goes_with_the_next(void **state) {
+    (void)state;
+    Error err = {0};
+    char *path = base_path_join(folder, "killed"), *left = base_path_join(folder, ".killed.abcdef"),
+         *inner = base_path_join(left, "half"), *other = base_path_join(folder, ".killed.name");
+    assert_true(base_make_dirs(left, &err));
+    assert_true(base_file_write(inner, "1", 1, &err));
+    assert_true(base_file_write(other, "1", 1, &err));
+    AtomicFolder *first = base_folder_open(path, &err);
+    assert_non_null(first);
+    assert_false(base_is_dir(left));
+    assert_true(base_is_file(other)); /* no temporary of ours */
+    AtomicFolder *second = base_folder_open(path, &err);
+    assert_non_null(second);
+    assert_true(base_is_dir(base_folder_path(first))); /* its writer lives */
+    base_folder_abort(second);
+    base_folder_abort(first);
+    assert_true(base_file_write(left, "1", 1, &err));
+    assert_true(base_file_write(path, "whole", 5, &err));
+    assert_false(base_is_file(left));
+    free(path);
+    free(left);
+    free(inner);
+    free(other);
+}
+
 static void test_missing_and_foreign_paths_name_the_path(void **state) {
     (void)state;
     Error err = {0};
@@ -227,6 +253,7 @@ int main(void) {
         cmocka_unit_test(test_utf8_bad_bytes_end_at_the_maximal_subpart),
         cmocka_unit_test(test_atomic_file_is_absent_until_committed),
         cmocka_unit_test(test_atomic_folder_refuses_an_existing_name),
+        cmocka_unit_test(test_what_a_killed_writer_left_goes_with_the_next),
         cmocka_unit_test(test_missing_and_foreign_paths_name_the_path),
         cmocka_unit_test(test_bad_json_names_line_and_column),
         cmocka_unit_test(test_parallel_loop_covers_each_item_once),
