@@ -15,7 +15,7 @@ deps:
 	@scripts/deps.sh build
 
 test: deps all
-	ctest --test-dir $(BUILD) --output-on-failure
+	ctest --test-dir $(BUILD) --output-on-failure -j$(JOBS)
 
 demo: deps
 	@$(MAKE) --no-print-directory all
@@ -55,7 +55,7 @@ THREADED = ^test_(base|core|io|ops|mx|nn|models|lm|data_parallel|tune_step|rag_i
 asan: deps
 	cmake -S . -B $(BUILD)-asan -DSANITIZE=address -DCMAKE_BUILD_TYPE=RelWithDebInfo > /dev/null
 	cmake --build $(BUILD)-asan -j$(JOBS)
-	MLX_RAG_CPU=avx2 ctest --test-dir $(BUILD)-asan --output-on-failure
+	MLX_RAG_CPU=avx2 ctest --test-dir $(BUILD)-asan --output-on-failure -j$(JOBS)
 
 tsan: deps
 	cmake -S . -B $(BUILD)-tsan -DSANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo > /dev/null
@@ -64,7 +64,7 @@ tsan: deps
 
 fuzz:
 	@scripts/deps.sh build tools
-	@scripts/fuzz.sh $(BUILD)-fuzz $(FUZZ_SECONDS) $(JOBS)
+	@scripts/fuzz.sh $(BUILD)-clang $(FUZZ_SECONDS) $(JOBS)
 
 lint:
 	@scripts/deps.sh build tools
@@ -80,4 +80,4 @@ install: all
 	cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-clang
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-clang

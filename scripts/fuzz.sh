@@ -1,13 +1,13 @@
 #!/bin/sh
-# Builds every fuzz target with clang and runs each for some seconds, several
-# at a time: fuzz.sh BUILD SECONDS JOBS. A crash leaves its input in the build
+# Builds every fuzz target with clang and runs each for some seconds, two a
+# processor at a time: fuzz.sh BUILD SECONDS JOBS. A crash leaves its input in the build
 # folder and makes this script fail. Seeds are tests/fuzz/seeds/<target>/.
 # FUZZ_SEED starts the random numbers (0: another way each time).
 set -eu
 build=$1 seconds=$2 jobs=$3
 source=$(cd "$(dirname "$0")/.." && pwd)
 
-CC=clang cmake -S "$source" -B "$build" -DFUZZ=ON -DCMAKE_C_COMPILER=clang > /dev/null
+cmake -S "$source" -B "$build" -DFUZZ=ON -DCMAKE_C_COMPILER=clang > /dev/null
 targets=$(cd "$source/tests/fuzz" && ls fuzz_*.c | sed 's/\.c$//')
 # shellcheck disable=SC2086
 cmake --build "$build" -j"$jobs" --target $targets
@@ -33,7 +33,7 @@ running=0
 for target in $targets; do
     one "$target" &
     running=$((running + 1))
-    if [ "$running" -ge "$jobs" ]; then
+    if [ "$running" -ge $((2 * jobs)) ]; then
         wait
         running=0
     fi

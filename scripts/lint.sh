@@ -5,7 +5,7 @@ set -eu
 build=$1 jobs=$2
 cd "$(dirname "$0")/.."
 
-cmake -S . -B "$build" -DCMAKE_C_COMPILER=clang > /dev/null
+cmake -S . -B "$build" -DFUZZ=ON -DCMAKE_C_COMPILER=clang > /dev/null # fuzz.sh builds here too
 cmake --build "$build" -j"$jobs"
 
 git ls-files 'src/*.c' | xargs -P "$jobs" -n 8 clang-tidy -p "$build" --quiet 2> /dev/null
