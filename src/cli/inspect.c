@@ -7,7 +7,7 @@
 #include <string.h>
 
 typedef struct InspectArguments {
-    const char *model, *tokens, *text, *output, *dtype;
+    const char *model, *tokens, *text, *output, *dtype, *adapter_path;
     bool json;
 } InspectArguments;
 #define ARGUMENTS InspectArguments
@@ -19,6 +19,8 @@ static const Option option_table[] = {
     OPTION_REQUIRED("output", NULL, TEXT, output, "FILE", "safetensors file to write"),
     OPTION_CHOICE("dtype", dtype, NULL, "float16|bfloat16|float32",
                   "compute in it; absent: in the model's"),
+    OPTION("adapter-path", NULL, TEXT, adapter_path, NULL, "DIR",
+           "adapter of mlx-lm or PEFT to apply"),
     OPTION("json", NULL, FLAG, json, NULL, NULL, "print a JSON object about the tensors"),
 };
 
@@ -75,8 +77,10 @@ static int run(const void *given, Error *err) {
     if (!ids) return 1;
     mlx_array logits = mlx_array_new(), hidden = mlx_array_new();
     mlx_array embedding = mlx_array_new(), pooled = mlx_array_new();
-    bool good = lm_inspect(arguments->model, arguments->dtype, ids, count, &logits, &hidden,
-                           &embedding, &pooled, err);
+    const LmOpenOptions options = {.dtype = arguments->dtype,
+                                   .adapter_path = arguments->adapter_path};
+    bool good = lm_inspect(arguments->model, &options, ids, count, &logits, &hidden, &embedding,
+                           &pooled, err);
     if (good) {
         const HubTensor outputs[] = {{.name = (char *)"logits", .array = logits},
                                      {.name = (char *)"last_hidden_state", .array = hidden},

@@ -87,8 +87,9 @@ static int run(const void *given, Error *err) {
     return 0;
 }
 
-#define DETAILS                                                                                   \
-    "LoRA, DoRA and fully tuned weights of mlx-lm, LoRA of PEFT. Packed layers are packed again " \
+#define DETAILS                                                                               \
+    "LoRA, DoRA and fully tuned weights of mlx-lm, LoRA and DoRA of PEFT. Packed layers are " \
+    "packed again "                                                                           \
     "as they were, which can undo a small adapter: a warning says by how much."
 
 const Command fuse_command = {.name = "fuse",

@@ -1,10 +1,10 @@
-/* Adapter folders: mlx-lm's LoRA, DoRA and full fine-tuning, and PEFT's LoRA.
+/* Adapter folders: mlx-lm's LoRA, DoRA and full fine-tuning, and PEFT's (peft.h).
  *
  * Low-rank pairs become a second parameter tree from which the layers take
  * theirs while they load; fully tuned tensors replace the model's. */
 #include "lm/model.h"
+#include "lm/peft.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,42 +39,7 @@ static void read_full(void *context, const char *name, mlx_array array) {
     nn_params_add(reading->base, name, array);
 }
 
-/* base_model.model.<path>.lora_A.weight [r, in] -> <path>.lora_a [in, r] */
-static void read_peft(void *context, const char *name, mlx_array array) {
-    static const char prefix[] = "base_model.model.";
-    static const struct {
-        const char *theirs, *ours;
-    } leaves[] = {{".lora_A.weight", ".lora_a"}, {".lora_B.weight", ".lora_b"}};
-    Reading *reading = context;
-    const char *path = base_starts_with(name, prefix) ? name + strlen(prefix) : name;
-    for (size_t i = 0; i < BASE_COUNT(leaves); i++) {
-        if (!base_ends_with(path, leaves[i].theirs)) continue;
-        size_t length = strlen(path) - strlen(leaves[i].theirs);
-        char *ours = base_format("%.*s%s", (int)length, path, leaves[i].ours);
-        nn_params_add(reading->adapter, ours, mx_swapaxes(array, 0, 1));
-        free(ours);
-        return;
-    }
-    if (!reading->failed) {
-        base_fail(reading->err, ERROR_UNSUPPORTED, "%s: tensor %s is not a LoRA tensor",
-                  reading->file, name);
-    }
-    reading->failed = true;
-}
-
-static bool scale_of(const json_t *config, const char *file, bool peft, float *scale, Error *err) {
-    if (peft) {
-        double rank = json_number_value(json_object_get(config, "r"));
-        double alpha = json_number_value(json_object_get(config, "lora_alpha"));
-        if (!(rank > 0)) return base_fail(err, ERROR_INPUT, "%s: r must be a positive rank", file);
-        if (json_is_true(json_object_get(config, "use_dora"))) {
-            return base_fail(err, ERROR_UNSUPPORTED,
-                             "%s: use_dora is not supported for PEFT adapters", file);
-        }
-        bool rank_stable = json_is_true(json_object_get(config, "use_rslora"));
-        *scale = (float)(alpha / (rank_stable ? sqrt(rank) : rank));
-        return true;
-    }
+static bool scale_of(const json_t *config, const char *file, float *scale, Error *err) {
     const json_t *lora = json_object_get(config, "lora_parameters"),
                  *value = json_object_get(lora, "scale");
     if (!json_is_number(value))
@@ -99,15 +64,16 @@ static bool attach(const char *folder, const json_t *config, const char *config_
     char *file =
         base_path_join(folder, peft ? "adapter_model.safetensors" : "adapters.safetensors");
     *scale = 1;
-    bool ok = full || scale_of(config, config_file, peft, scale, err);
     *adapter = nn_params_new(file, NULL, NULL);
-    Reading reading = {params, *adapter, file, err, false};
-    MxFileVisitor visitor = {.tensor = full   ? read_full
-                                       : peft ? read_peft
-                                              : read_lora,
-                             .context = &reading};
-    ok = ok && base_path_inside(folder, file, err) && mx_load_safetensors(file, visitor, err) &&
-         !reading.failed;
+    bool ok = base_path_inside(folder, file, err);
+    if (peft) {
+        ok = ok && lm_peft_read(file, config, params, *adapter, scale, err);
+    } else {
+        Reading reading = {params, *adapter, file, err, false};
+        const MxFileVisitor visitor = {.tensor = full ? read_full : read_lora, .context = &reading};
+        ok = ok && (full || scale_of(config, config_file, scale, err)) &&
+             mx_load_safetensors(file, visitor, err) && !reading.failed;
+    }
     free(file);
     return ok;
 }

@@ -65,7 +65,7 @@ static bool inspect_encoder(const char *folder, const LmOpenOptions *options, co
     return ok && mx_check(err);
 }
 
-bool lm_inspect(const char *folder, const char *dtype, const int *ids, size_t count,
+bool lm_inspect(const char *folder, const LmOpenOptions *given, const int *ids, size_t count,
                 mlx_array *logits, mlx_array *hidden, mlx_array *embedding, mlx_array *pooled,
                 Error *err) {
     mlx_array *results[] = {logits, hidden, embedding, pooled};
@@ -76,10 +76,13 @@ bool lm_inspect(const char *folder, const char *dtype, const int *ids, size_t co
     if (!config) return false;
     ModelKind kind = model_kind(config, err);
     json_decref(config);
-    LmOpenOptions options = {.dtype = dtype, .no_tokenizer = true};
+    LmOpenOptions options = *given;
+    options.no_tokenizer = true;
     bool ok = false;
     if (kind == MODEL_DECODER) ok = inspect_decoder(folder, &options, ids, count, logits, err);
-    if (kind == MODEL_ENCODER)
+    if (kind == MODEL_ENCODER && given->adapter_path)
+        base_fail(err, ERROR_UNSUPPORTED, "%s: adapters are for models that generate text", folder);
+    else if (kind == MODEL_ENCODER)
         ok = inspect_encoder(folder, &options, ids, count, logits, hidden, embedding, pooled, err);
     if (kind == MODEL_UNKNOWN) base_error_context(err, "%s", folder);
     if (ok) return true;

@@ -227,12 +227,12 @@ bool lm_reranker_score(LmReranker *reranker, const char *query, const char *cons
 /* ---- comparing models --------------------------------------------------------- */
 
 /* Raw outputs for given ids, as float32 arrays that the caller frees with
- * mlx_array_free. dtype as in LmOpenOptions.
+ * mlx_array_free. options: dtype and, for decoders, adapter_path count.
  * Decoders: *logits [1, L, V]. Encoders: *hidden [1, L, D], *embedding [1, D]
  * (pooled and normalised as the folder says), *pooled [1, P] (the family's own
  * pooler), *logits [1, labels] for a cross-encoder. What the model has not is {0}.
  * Any pointer may be NULL. */
-bool lm_inspect(const char *folder, const char *dtype, const int *ids, size_t count,
+bool lm_inspect(const char *folder, const LmOpenOptions *options, const int *ids, size_t count,
                 mlx_array *logits, mlx_array *hidden, mlx_array *embedding, mlx_array *pooled,
                 Error *err);
 

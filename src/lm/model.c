@@ -109,7 +109,8 @@ static bool open_parts(LmModel *model, const char *path, const LmOpenOptions *op
         nn_params_round_inputs(model->params);
     }
     if (options->adapter_path &&
-        !lm_adapter_attach(options->adapter_path, model->params, &model->adapter, err)) {
+        (!model_decoder_sanitize(model->params, config, err) || /* an adapter speaks of our names */
+         !lm_adapter_attach(options->adapter_path, model->params, &model->adapter, err))) {
         return false;
     }
     model->decoder = model_decoder_load(model->params, config, err);

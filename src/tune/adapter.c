@@ -2,9 +2,9 @@
  * adapter_model.safetensors. A file is checked against the model as a whole before
  * anything of it counts. */
 #include "hub/hub.h"
+#include "lm/peft.h"
 #include "tune/internal.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,71 +65,29 @@ static void load_tensor(Loaded *loaded, const char *shown, const char *name, mlx
     mx_store(&loaded->values[i], mx_cast(array, mx_dtype(value)));
 }
 
-/* How PEFT names and lays out what we have: <module>.<theirs>, and where a file was
- * written from a model in memory, <module>.lora_A.<adapter's name>.weight. */
-static const struct {
-    const char *theirs, *ours;
-    bool turned;
-} peft_leaves[] = {
-    {".lora_A.", "lora_a", true},           {".lora_B.", "lora_b", true},
-    {".lora_embedding_A", "lora_a", true},  {".lora_embedding_B", "lora_b", true},
-    {".lora_magnitude_vector", "m", false},
-};
-
-static const char *peft_leaf(const char *name, size_t *which) {
-    for (*which = 0; *which < BASE_COUNT(peft_leaves); (*which)++) {
-        const char *at = strstr(name, peft_leaves[*which].theirs);
-        if (at) return at;
-    }
-    return NULL;
-}
-
-/* A number of a PEFT config for a module; its pattern decides over the common one. */
-static double peft_number(const json_t *config, const char *pattern, const char *key,
-                          const char *path) {
-    const char *name;
-    json_t *value;
-    json_object_foreach(json_object_get(config, pattern), name, value) {
-        const size_t length = strlen(path), end = strlen(name);
-        const bool fits =
-            base_ends_with(path, name) && (length == end || path[length - end - 1] == '.');
-        if (fits) return json_number_value(value);
-    }
-    return json_number_value(json_object_get(config, key));
-}
-
-double tune_peft_scale(const json_t *config, const char *path) {
-    const double rank = peft_number(config, "rank_pattern", "r", path);
-    const double alpha = peft_number(config, "alpha_pattern", "lora_alpha", path);
-    if (!(rank > 0)) return 0;
-    return json_is_true(json_object_get(config, "use_rslora")) ? alpha / sqrt(rank) : alpha / rank;
-}
-
 /* base_model.model.<path>.lora_A.weight [r, in] -> <path>.lora_a [in, r]. Their scale
  * goes into b where ours differs. */
-static void load_peft(Loaded *loaded, const char *name, const char *end, size_t which,
-                      mlx_array array) {
-    static const char prefix[] = "base_model.model.";
-    const char *path = base_starts_with(name, prefix) ? name + strlen(prefix) : name;
-    char *module = base_strndup(path, (size_t)(end - path));
-    char *ours = base_format("%s.%s", module, peft_leaves[which].ours);
-    if (peft_leaves[which].turned && mx_ndim(array) == 2) array = mx_swapaxes(array, 0, 1);
-    for (size_t t = 0; t < loaded->model->count && loaded->peft; t++) {
+static void load_peft(Loaded *loaded, const char *name, const LmPeftName *parts, mlx_array array) {
+    char *module = base_strndup(parts->module, parts->length), *ours = NULL;
+    if (parts->turned && mx_ndim(array) == 2) array = mx_swapaxes(array, 0, 1);
+    for (size_t t = 0; t < loaded->model->count && !ours; t++) {
         const TuneTensor *tensor = &loaded->model->tensors[t];
-        if (tensor->leaf != TUNE_LEAF_B || strcmp(tensor->name, ours) != 0) continue;
-        const double scale = tune_peft_scale(loaded->peft, module);
-        if (scale > 0) array = mx_mul_scalar(array, scale / (double)tensor->module->lora.scale);
+        if (!lm_peft_same(module, tensor->module->path)) continue;
+        ours = base_format("%s.%s", tensor->module->path, parts->leaf);
+        const double scale = loaded->peft ? lm_peft_scale(loaded->peft, module) : 0;
+        if (scale > 0 && strcmp(parts->leaf, "lora_b") == 0)
+            array = mx_mul_scalar(array, scale / (double)tensor->module->lora.scale);
     }
+    if (!ours) ours = base_format("%s.%s", module, parts->leaf);
     load_tensor(loaded, name, ours, array);
     free(ours);
     free(module);
 }
 
 static void visit(void *context, const char *name, mlx_array array) {
-    size_t which;
-    const char *end = peft_leaf(name, &which);
-    if (end)
-        load_peft(context, name, end, which, array);
+    LmPeftName parts;
+    if (lm_peft_name(name, &parts))
+        load_peft(context, name, &parts, array);
     else
         load_tensor(context, name, name, array);
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lm/peft.h"
 #include "tune/internal.h"
 
 /* A module with a pair. */
@@ -21,18 +22,6 @@ typedef struct Found {
     bool peft;
 } Found;
 
-/* How a pair's first matrix is named, and which of its axes is the rank. */
-static const struct {
-    const char *leaf;
-    bool whole; /* the name ends so */
-    int axis;
-    bool peft;
-} leaves[] = {
-    {".lora_a", true, -1, false},
-    {".lora_A.", false, 0, true},
-    {".lora_embedding_A", false, 0, true},
-};
-
 /* The number among a path's parts is the block: "model.layers.3.mlp", "model.h.3.attn". */
 static void find_block(Adapted *adapted) {
     adapted->block = TUNE_OUTSIDE;
@@ -47,23 +36,22 @@ static void find_block(Adapted *adapted) {
     }
 }
 
+/* A pair's first matrix tells its module and its rank. */
 static void visit(void *context, const char *name, mlx_array array) {
-    static const char before[] = "base_model.model.";
+    static const char leaf[] = ".lora_a";
     Found *found = context;
-    for (size_t i = 0; i < BASE_COUNT(leaves); i++) {
-        const char *at = strstr(name, leaves[i].leaf);
-        if (!at || (leaves[i].whole && at[strlen(leaves[i].leaf)] != '\0')) continue;
-        if (mx_ndim(array) < 2) continue;
-        const char *path = base_starts_with(name, before) ? name + strlen(before) : name;
-        Adapted adapted = {.path = base_strndup(path, (size_t)(at - path)),
-                           .rank = mx_dim(array, mx_ndim(array) == 3 ? -2 : leaves[i].axis)};
-        find_block(&adapted);
-        found->items =
-            base_grow(found->items, &found->capacity, found->count + 1, sizeof *found->items);
-        found->items[found->count++] = adapted;
-        found->peft |= leaves[i].peft;
-        return;
-    }
+    LmPeftName parts = {.module = name, .length = strlen(name), .leaf = ""};
+    const bool ours = base_ends_with(name, leaf), peft = !ours && lm_peft_name(name, &parts);
+    if (mx_ndim(array) < 2 || (!ours && strcmp(parts.leaf, leaf + 1) != 0)) return;
+    if (ours) parts.length -= strlen(leaf);
+    const int axis = mx_ndim(array) == 3 ? -2 : peft ? 0 : -1;
+    Adapted adapted = {.path = base_strndup(parts.module, parts.length),
+                       .rank = mx_dim(array, axis)};
+    find_block(&adapted);
+    found->items =
+        base_grow(found->items, &found->capacity, found->count + 1, sizeof *found->items);
+    found->items[found->count++] = adapted;
+    found->peft |= peft;
 }
 
 static int by_place(const void *a, const void *b) {
@@ -122,7 +110,7 @@ static void list_ranks(const Found *found, TuneAdopted *adopted) {
 
 static void read_settings(const json_t *config, const Found *found, TuneAdopted *adopted) {
     if (json_object_get(config, "peft_type")) {
-        adopted->scale = tune_peft_scale(config, found->count ? found->items[0].path : "");
+        adopted->scale = lm_peft_scale(config, found->count ? found->items[0].path : "");
         adopted->dropout = json_number_value(json_object_get(config, "lora_dropout"));
         return;
     }

@@ -49,8 +49,5 @@ char *tune_adapter_file(const char *path);
 /* adapter_config.json beside an adapter's file; *config is NULL where there is none. Caller
  * json_decref's. */
 bool tune_adapter_config(const char *file, json_t **config, Error *err);
-/* alpha / r of the module at `path` in a PEFT config, rsLoRA and patterns considered; 0:
- * the config does not say. */
-double tune_peft_scale(const json_t *config, const char *path);
 
 #endif

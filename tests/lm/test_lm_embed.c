@@ -113,7 +113,8 @@ static void test_vectors_match_the_golden_mean(void **state) {
     mlx_array embedding, hidden, logits;
     const int ids[] = {2, 5, 6, 7, 3};
     char *folder = make_folder("bert", 160);
-    if (!lm_inspect(folder, "float32", ids, 5, &logits, &hidden, &embedding, NULL, &err))
+    if (!lm_inspect(folder, &(LmOpenOptions){.dtype = "float32"}, ids, 5, &logits, &hidden,
+                    &embedding, NULL, &err))
         fail_msg("%s", err.message);
     LmEmbedder *embedder = open_embedder(folder);
     float vector[DIM], inspected[DIM];

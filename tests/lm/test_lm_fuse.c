@@ -3,6 +3,7 @@
 #include "hub/folder.h"
 #include "lm/convert.h"
 #include "lm/fuse.h"
+#include "lm/lm.h"
 
 #include <math.h>
 
@@ -230,6 +231,48 @@ static void test_a_peft_adapter_merges_as_peft_merges_it(void **state) {
     free(output);
 }
 
+/* peft 0.21.2: tests/parity/peft_adapters.py. Applied to the model, and fused into it. */
+static void test_adapters_of_peft_give_its_logits(void **state) {
+    static const struct {
+        const char *adapter, *model;
+    } cases[] = {{"gpt2-dora", "gpt2"}, {"llama-ranks", "llama"}, {"mixtral-experts", "mixtral"}};
+    static const int tokens[] = {5, 7, 9, 11, 3, 2, 8};
+    for (size_t i = 0; i < BASE_COUNT(cases); i++) {
+        Error err = {0};
+        LmFuseReport report;
+        char *base = base_path_join(*state, cases[i].model),
+             *fused = base_format("%s/%s", (char *)*state, cases[i].adapter),
+             *model = base_format(GOLDEN "/hf/%s", cases[i].model),
+             *adapter = base_format(GOLDEN "/peft/%s", cases[i].adapter),
+             *file = base_path_join(adapter, "golden.safetensors");
+        convert(model, base, (LmConvertOptions){.dtype = "float32"});
+        if (!lm_fuse(base, adapter, fused, false, &quiet, &report, &err))
+            fail_msg("%s", err.message);
+        Collected golden = {.prefix = "logits"};
+        mx_scope scope = mx_open();
+        assert_true(mx_load_safetensors(file, (MxFileVisitor){collect, NULL, &golden}, &err));
+        assert_int_equal(golden.count, 1);
+        mlx_array theirs = mx_reshape(golden.tensors[0].array, (const int[]){-1}, 1);
+        mlx_array deviation =
+            mx_sqrt(mx_mean(mx_square(mx_sub(theirs, mx_mean(theirs, 0, true))), 0, true));
+        for (int way = 0; way < 2; way++) {
+            const LmOpenOptions options = {.dtype = "float32",
+                                           .adapter_path = way == 0 ? adapter : NULL};
+            mlx_array ours = {0};
+            if (!lm_inspect(way == 0 ? base : fused, &options, tokens, BASE_COUNT(tokens), &ours,
+                            NULL, NULL, NULL, &err))
+                fail_msg("%s: %s", cases[i].adapter, err.message);
+            mlx_array apart = mx_abs(mx_sub(mx_reshape(ours, (const int[]){-1}, 1), theirs));
+            assert_true(mx_item_float(mx_div(mx_max(apart, 0, true), deviation)) < 1e-4F);
+            mx_free(&ours);
+        }
+        free(golden.tensors[0].name);
+        mx_free(&golden.tensors[0].array);
+        mx_drop(scope);
+        free(base), free(fused), free(model), free(adapter), free(file);
+    }
+}
+
 /* ---- refusals -------------------------------------------------------------------- */
 
 static void refused(void **state, const Pair *pairs, const char *words) {
@@ -258,6 +301,7 @@ int main(void) {
         IN_FOLDER(test_fused_weights_are_those_of_mlx_lm_to_the_byte),
         IN_FOLDER(test_dora_gives_rows_their_learnt_length),
         IN_FOLDER(test_a_peft_adapter_merges_as_peft_merges_it),
+        IN_FOLDER(test_adapters_of_peft_give_its_logits),
         IN_FOLDER(test_an_adapter_of_another_model_is_refused_by_name),
     };
     return cmocka_run_group_tests_name("fuse", tests, NULL, NULL);

@@ -390,7 +390,8 @@ static void test_inspection_gives_golden_logits(void **state) {
     int ids[24];
     assert_true(mx_copy_i32(row, ids, 24));
     mlx_array logits, hidden;
-    if (!lm_inspect(GOLDEN "/hf/llama", "float32", ids, 24, &logits, &hidden, NULL, NULL, &err))
+    if (!lm_inspect(GOLDEN "/hf/llama", &(LmOpenOptions){.dtype = "float32"}, ids, 24, &logits,
+                    &hidden, NULL, NULL, &err))
         fail_msg("%s", err.message);
     assert_true(mx_empty(hidden));
     assert_int_equal(mx_dim(logits, 0), 1);
