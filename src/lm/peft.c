@@ -60,6 +60,17 @@ bool lm_peft_same(const char *theirs, const char *ours) {
            strncmp(left, right, number + 1) == 0;
 }
 
+char *lm_peft_path(const char *model_type, const char *ours) {
+    static const struct {
+        const char *type, *ours, *theirs;
+    } layers[] = {{"gpt2", "model.h.", "transformer.h."},
+                  {"gpt_neox", "model.h.", "gpt_neox.layers."}};
+    for (size_t i = 0; i < BASE_COUNT(layers); i++)
+        if (strcmp(model_type, layers[i].type) == 0 && base_starts_with(ours, layers[i].ours))
+            return base_format("%s%s", layers[i].theirs, ours + strlen(layers[i].ours));
+    return base_strdup(ours);
+}
+
 typedef struct Search {
     const char *theirs;
     const char *found; /* "<module>.weight" of the tree, whose text it keeps */

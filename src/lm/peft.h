@@ -21,6 +21,9 @@ bool lm_peft_name(const char *name, LmPeftName *parts);
  * number ("transformer.h.0.attn.c_proj" and "model.h.0.attn.c_proj"). */
 bool lm_peft_same(const char *theirs, const char *ours);
 
+/* Their path of our module, by config.json's model_type. Caller frees. */
+char *lm_peft_path(const char *model_type, const char *ours);
+
 /* alpha / r of the module at `path` in adapter_config.json, rsLoRA and the patterns of
  * rank and alpha considered; 0: the config does not say. */
 double lm_peft_scale(const json_t *config, const char *path);

@@ -179,17 +179,24 @@ static int rank_of(const TuneTensor *b) {
     return mx_dim(b->value, 0);
 }
 
+static char *their_path(const TuneModel *model, const TuneTensor *tensor) {
+    const json_t *type = json_object_get(lm_model_config(model->lm), "model_type");
+    return lm_peft_path(json_string_value(type), tensor->module->path);
+}
+
 static json_t *peft_config(const TuneModel *model) {
     json_t *targets = json_array(), *ranks = json_object(), *alphas = json_object();
     for (size_t i = 0; i < model->count; i++) {
         const TuneTensor *tensor = &model->tensors[i];
         if (tensor->leaf != TUNE_LEAF_B) continue;
-        const char *path = tensor->module->path;
+        char *path = their_path(model, tensor);
         json_array_append_new(targets, json_string(path));
-        if (!model->pairs_differ) continue;
-        json_object_set_new(ranks, path, json_integer(rank_of(tensor)));
-        json_object_set_new(alphas, path,
-                            json_real((double)tensor->module->lora.scale * rank_of(tensor)));
+        if (model->pairs_differ) {
+            json_object_set_new(ranks, path, json_integer(rank_of(tensor)));
+            json_object_set_new(alphas, path,
+                                json_real((double)tensor->module->lora.scale * rank_of(tensor)));
+        }
+        free(path);
     }
     return json_pack("{s:s, s:s, s:s, s:i, s:f, s:f, s:s, s:b, s:b, s:o, s:o, s:o, s:b}",
                      "peft_type", "LORA", "task_type", "CAUSAL_LM", "base_model_name_or_path",
@@ -200,28 +207,32 @@ static json_t *peft_config(const TuneModel *model) {
                      "inference_mode", 1);
 }
 
-static bool can_be_peft(const TuneModel *model, Error *err) {
+bool tune_model_can_be_peft(const TuneModel *model, Error *err) {
     if (model->kind == TUNE_FULL)
         return base_fail(err, ERROR_UNSUPPORTED, "PEFT has no form for fully tuned blocks");
     for (size_t i = 0; i < model->count; i++) {
         const NnModule *module = model->tensors[i].module;
         if (module->kind == NN_LINEAR) continue;
         return base_fail(err, ERROR_UNSUPPORTED,
-                         "%s: only adapters on linear layers are written for PEFT", module->path);
+                         "save_peft: %s: only adapters on linear layers are written for PEFT. "
+                         "Choose others with keys",
+                         module->path);
     }
     return true;
 }
 
 bool tune_model_save_peft(const TuneModel *model, const char *folder, Error *err) {
-    if (!can_be_peft(model, err)) return false;
+    if (!tune_model_can_be_peft(model, err)) return false;
     HubTensor *tensors = base_alloc((model->count + 1) * sizeof *tensors);
     mx_scope s = mx_open();
     for (size_t i = 0; i < model->count; i++) {
         const TuneTensor *tensor = &model->tensors[i];
         mlx_array value = tensor->value;
         if (tensor->leaf != TUNE_LEAF_M) value = mx_contiguous(mx_swapaxes(value, 0, 1));
-        tensors[i] = (HubTensor){
-            base_format("base_model.model.%s.%s", tensor->module->path, peft_name(tensor)), value};
+        char *path = their_path(model, tensor);
+        tensors[i] =
+            (HubTensor){base_format("base_model.model.%s.%s", path, peft_name(tensor)), value};
+        free(path);
     }
     char *file = base_path_join(folder, "adapter_model.safetensors");
     char *config_file = base_path_join(folder, "adapter_config.json");

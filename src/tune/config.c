@@ -289,8 +289,8 @@ static bool consistent(const TuneConfig *c, Error *err) {
         return base_fail(err, ERROR_INPUT, "pack goes with loss tokens only");
     if (c->schedule && c->lr_schedule)
         return base_fail(err, ERROR_INPUT, "schedule and lr_schedule exclude each other");
-    if (c->save_peft && strcmp(c->fine_tune_type, "lora") != 0)
-        return base_fail(err, ERROR_INPUT, "save_peft: PEFT's form is for fine_tune_type lora");
+    if (c->save_peft && strcmp(c->fine_tune_type, "full") == 0)
+        return base_fail(err, ERROR_INPUT, "save_peft: PEFT has no form for fine_tune_type full");
     return true;
 }
 

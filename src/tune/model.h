@@ -78,6 +78,8 @@ void tune_model_set_random(TuneModel *model, mlx_array key);
 bool tune_model_load_adapter(TuneModel *model, const char *path, bool strict, Error *err);
 /* adapters.safetensors as mlx_lm loads it; whole or not at all. */
 bool tune_model_save_adapter(const TuneModel *model, const char *file, Error *err);
+/* Whether tune_model_save_peft will do; else says what it cannot write. */
+bool tune_model_can_be_peft(const TuneModel *model, Error *err);
 /* adapter_model.safetensors and adapter_config.json for PEFT into an existing folder.
  * Only LoRA and DoRA on linear layers. */
 bool tune_model_save_peft(const TuneModel *model, const char *folder, Error *err);

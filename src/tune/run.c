@@ -275,7 +275,7 @@ static bool open_model(TuneRun *run, const TuneRunOptions *how, LmModel *lm, Err
                                 : c->compat ? NULL
                                             : "float32",
                                 &run->adapter, err);
-    if (!run->model) return false;
+    if (!run->model || (c->save_peft && !tune_model_can_be_peft(run->model, err))) return false;
     if (!c->resume_adapter_file || how->resuming) return true;
     return tune_model_load_adapter(run->model, c->resume_adapter_file, !c->compat, err) ||
            base_error_context(err, "resume-adapter-file");

@@ -4,6 +4,7 @@
 #include "lm/convert.h"
 #include "lm/fuse.h"
 #include "lm/lm.h"
+#include "lm/peft.h"
 
 #include <math.h>
 
@@ -273,6 +274,32 @@ static void test_adapters_of_peft_give_its_logits(void **state) {
     }
 }
 
+static void test_names_of_peft_meet_ours(void **state) {
+    (void)state;
+    static const struct {
+        const char *type, *ours, *theirs;
+    } both[] = {{"gpt2", "model.h.3.attn.c_proj", "transformer.h.3.attn.c_proj"},
+                {"gpt_neox", "model.h.0.mlp.dense_h_to_4h", "gpt_neox.layers.0.mlp.dense_h_to_4h"},
+                {"llama", "model.layers.1.mlp.up_proj", "model.layers.1.mlp.up_proj"}};
+    for (size_t i = 0; i < BASE_COUNT(both); i++) {
+        char *path = lm_peft_path(both[i].type, both[i].ours);
+        assert_string_equal(path, both[i].theirs);
+        assert_true(lm_peft_same(path, both[i].ours));
+        free(path);
+    }
+    assert_false(lm_peft_same("model.layers.1.mlp.up_proj", "model.layers.11.mlp.up_proj"));
+    assert_false(lm_peft_same("model.layers.1.mlp.gate", "model.layers.1.block_sparse_moe.gates"));
+    assert_true(lm_peft_same("model.layers.1.mlp.gate", "model.layers.1.block_sparse_moe.gate"));
+    assert_false(lm_peft_same("lm_head", "embed_out"));
+    LmPeftName parts;
+    assert_true(lm_peft_name("base_model.model.a.b.lora_B.default.weight", &parts));
+    assert_memory_equal(parts.module, "a.b.", parts.length + 1);
+    assert_string_equal(parts.leaf, "lora_b");
+    assert_true(lm_peft_name("base_model.model.a.lora_magnitude_vector", &parts));
+    assert_false(parts.turned);
+    assert_false(lm_peft_name("base_model.model.a.weight", &parts));
+}
+
 /* ---- refusals -------------------------------------------------------------------- */
 
 static void refused(void **state, const Pair *pairs, const char *words) {
@@ -302,6 +329,7 @@ int main(void) {
         IN_FOLDER(test_dora_gives_rows_their_learnt_length),
         IN_FOLDER(test_a_peft_adapter_merges_as_peft_merges_it),
         IN_FOLDER(test_adapters_of_peft_give_its_logits),
+        cmocka_unit_test(test_names_of_peft_meet_ours),
         IN_FOLDER(test_an_adapter_of_another_model_is_refused_by_name),
     };
     return cmocka_run_group_tests_name("fuse", tests, NULL, NULL);
