@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 typedef struct CacheArguments {
-    const char *model, *adapter_path, *eos_token, *prompt, *prompt_cache_file;
+    const char *model, *adapter_path, *eos_token, *prompt, *prompt_cache_file, *layout;
     OptionInt max_kv_size, kv_bits, kv_group_size, quantized_kv_start;
     bool trust_remote_code, json;
 } CacheArguments;
@@ -29,6 +29,8 @@ static const Option option_table[] = {
     OPTION("kv-group-size", NULL, INT, kv_group_size, "64", "N", "group size of that"),
     OPTION("quantized-kv-start", NULL, INT, quantized_kv_start, "5000", "N",
            "quantise once the cache holds N tokens"),
+    OPTION_CHOICE("layout", layout, "0.32", "0.32|0.31",
+                  "mlx-lm that reads the file: 0.32, or 0.31 and before; both are read here"),
     TRUST_OPTION(trust_remote_code),
     OPTION("json", NULL, FLAG, json, NULL, NULL, "one JSON object instead of text"),
 };
@@ -106,7 +108,10 @@ static bool read_and_save(LmModel *model, const CacheArguments *arguments, const
         fflush(stdout);
     }
     json_t *metadata = file_metadata(arguments);
-    good = good && lm_cache_save(cache, arguments->prompt_cache_file, metadata, err);
+    good = good &&
+           lm_cache_save(cache, arguments->prompt_cache_file,
+                         strcmp(arguments->layout, "0.31") == 0 ? LM_CACHE_TEXT : LM_CACHE_TENSORS,
+                         metadata, err);
     if (good && arguments->json) {
         output_json(json_pack(
             "{s:o,s:I,s:f,s:f}", "prompt_cache_file",

@@ -95,10 +95,13 @@ int lm_cache_length(const LmCache *cache); /* tokens seen */
  * cache has already dropped what would be needed. */
 bool lm_cache_trim(LmCache *cache, int count);
 void lm_cache_clear(LmCache *cache);
-/* mlx-lm's prompt cache file; a suffix of .safetensors is added where it lacks.
- * metadata: object of strings, or NULL. */
-bool lm_cache_save(const LmCache *cache, const char *path, const json_t *metadata, Error *err);
-/* Takes kinds and sizes from the file. options (may be NULL) says whether to
+/* mlx-lm's prompt cache file, of 0.32 or of 0.31 and before. */
+typedef enum { LM_CACHE_TENSORS, LM_CACHE_TEXT } LmCacheLayout;
+/* A suffix of .safetensors is added where path lacks it. metadata: object of strings,
+ * or NULL. */
+bool lm_cache_save(const LmCache *cache, const char *path, LmCacheLayout layout,
+                   const json_t *metadata, Error *err);
+/* Of either layout. Takes kinds and sizes from the file. options (may be NULL) says whether to
  * quantise from now on; an already quantised file must agree with what it names.
  * *metadata (may be NULL) is a new object; caller json_decref's. */
 LmCache *lm_cache_load(LmModel *model, const char *path, const LmCacheOptions *options,

@@ -77,18 +77,43 @@ static void test_the_file_has_mlx_lms_names(void **state) {
     expect_cached(cache_prompt(state, "plain", NULL, "the rope", "--eos-token", "x"));
     json_t *json = header(state, "plain.safetensors");
     json_t *metadata = json_object_get(json, "__metadata__");
+    expect_text(metadata, "0.model", model);
+    expect_text(metadata, "0.tokenizer_config",
+                "{\"trust_remote_code\": null, \"eos_token\": \"x\"}");
+    expect_text(metadata, "1.0", "KVCache");
+    expect_text(metadata, "1.1", "KVCache");
+    expect_text(metadata, "2.0", "");
+    expect_text(metadata, "2.1.0", "0.2");
+    expect_text(metadata, "2.1.1", "scalar");
+    expect_text(metadata, "2.2.0", "1.2");
+    assert_int_equal(json_object_size(metadata), 9);
+    assert_int_equal(json_object_size(json), 7);
+    expect_rows(json, "0.0", 13);
+    expect_rows(json, "1.1", 13);
+    json_decref(json);
+    free(model);
+}
+
+static void test_the_file_has_the_names_of_mlx_lm_0_31(void **state) {
+    char *model = tiny_path(state);
+    expect_cached(cache_prompt(state, "older", NULL, "the rope", "--layout", "0.31"));
+    json_t *json = header(state, "older.safetensors");
+    json_t *metadata = json_object_get(json, "__metadata__");
     expect_text(metadata, "0.0", "");
     expect_text(metadata, "0.1", "");
     expect_text(metadata, "1.model", model);
-    expect_text(metadata, "1.tokenizer_config",
-                "{\"trust_remote_code\": null, \"eos_token\": \"x\"}");
     expect_text(metadata, "2.0", "KVCache");
     expect_text(metadata, "2.1", "KVCache");
     assert_int_equal(json_object_size(metadata), 6);
     assert_int_equal(json_object_size(json), 5);
     expect_rows(json, "0.0", 13);
-    expect_rows(json, "1.1", 13);
     json_decref(json);
+    json_t *lines = expect_json(generate(state, "older", " rested", NULL, NULL));
+    json_t *now = expect_json(generate(state, "plain", " rested", NULL, NULL));
+    assert_true(json_equal(json_object_get(json_array_get(lines, 0), "tokens"),
+                           json_object_get(json_array_get(now, 0), "tokens")));
+    json_decref(lines);
+    json_decref(now);
     free(model);
 }
 
@@ -97,9 +122,8 @@ static void test_a_rotating_cache_keeps_its_place(void **state) {
                                "--max-kv-size", "12"));
     json_t *json = header(state, "rotating.safetensors");
     json_t *metadata = json_object_get(json, "__metadata__");
-    expect_text(metadata, "2.0", "RotatingKVCache");
-    expect_text(metadata, "0.0.0", "4");
-    expect_text(metadata, "0.0.1", "12");
+    expect_text(metadata, "1.0", "RotatingKVCache");
+    expect_text(metadata, "2.4.0", "0.5");
     expect_rows(json, "0.0", 12);
     json_decref(json);
     json_t *lines = expect_json(generate(state, "rotating", " rested", NULL, NULL));
@@ -173,6 +197,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_output_is_mlx_lms),
         cmocka_unit_test(test_the_file_has_mlx_lms_names),
+        cmocka_unit_test(test_the_file_has_the_names_of_mlx_lm_0_31),
         cmocka_unit_test(test_a_rotating_cache_keeps_its_place),
         cmocka_unit_test(test_standard_input_is_read_to_its_end),
         cmocka_unit_test(test_what_is_cached_need_not_be_read_again),

@@ -76,7 +76,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         options.cache = cache;
         if (lm_generate(model, ids, 2, &options, &stats, &err)) {
             lm_cache_trim(cache, 1);
-            lm_cache_save(cache, path, metadata, NULL);
+            lm_cache_save(cache, path, size % 2 ? LM_CACHE_TEXT : LM_CACHE_TENSORS, metadata, NULL);
         }
     }
     json_decref(metadata);

@@ -243,14 +243,15 @@ static void test_a_saved_cache_goes_on(void **state) {
     assert_non_null(mkdtemp(folder));
     char *path = base_path_join(folder, "cache.safetensors");
     const LmCacheOptions kinds[] = {{0}, {.max_size = 64}, {.kv_bits = 8, .kv_group_size = 32}};
-    for (size_t i = 0; i < BASE_COUNT(kinds); i++) {
-        LmCache *cache = lm_cache_new(model, &kinds[i], &err);
+    for (size_t i = 0; i < 2 * BASE_COUNT(kinds); i++) {
+        LmCache *cache = lm_cache_new(model, &kinds[i / 2], &err);
         Heard heard, again;
         LmGenerateOptions options = options_for(&heard, 0);
         options.cache = cache;
         generate(model, ids, PROMPT - 1, &options);
         json_t *metadata = json_pack("{s:s}", "model", "tiny"), *read = NULL;
-        if (!lm_cache_save(cache, path, metadata, &err)) fail_msg("%s", err.message);
+        const LmCacheLayout layout = i % 2 ? LM_CACHE_TEXT : LM_CACHE_TENSORS;
+        if (!lm_cache_save(cache, path, layout, metadata, &err)) fail_msg("%s", err.message);
         LmCache *loaded = lm_cache_load(model, path, NULL, &read, &err);
         if (!loaded) fail_msg("%s", err.message);
         assert_string_equal(json_string_value(json_object_get(read, "model")), "tiny");

@@ -48,6 +48,11 @@ CONVERT = [
     ["-q", "--quant-predicate", "mixed_3_4", "--q-group-size", "32"],
     ["--dtype", "float16", "-q"],
 ]
+# MLX up to 0.32.2 takes the nearest power of two for a group's scale in mxfp4 and mxfp8,
+# which saturates, and so do we; later ones take the next larger, so their bytes are others.
+if mx.quantize(mx.full((1, 32), 2.0), mode="mxfp4", group_size=32, bits=4)[1].item() != 125:
+    CONVERT = [words for words in CONVERT if not words[-1].startswith("mxfp")]
+    print(f"mlx {mx.__version__} scales mxfp4 and mxfp8 otherwise: not compared")
 # Of a folder that is quantised first.
 UNPACK = [["-q"], ["-q", "--q-mode", "nvfp4"]]
 FUSE = [([], []), ([], ["--dequantize"]), (["-q"], []), (["-q"], ["--dequantize"])]
@@ -344,7 +349,12 @@ class Exchange:
             ours, theirs = (load_prompt_cache(file) for file in files)
             for layer, (a, b) in enumerate(zip(ours, theirs)):
                 for one, other in zip(a.state, b.state):
-                    one, other = one.astype(mx.float32), other.astype(mx.float32)
+                    if not isinstance(one, mx.array):
+                        if one != other:
+                            found.append(f"layer {layer}: {one}, {other}")
+                        continue
+                    one = one[..., : a.offset, :].astype(mx.float32)
+                    other = other[..., : b.offset, :].astype(mx.float32)
                     off = mx.abs(one - other).max().item() if one.shape == other.shape else None
                     if off is None or off > 1e-3 * mx.abs(other).max().item():
                         found.append(f"layer {layer}: {one.shape}, {other.shape}, off by {off}")
