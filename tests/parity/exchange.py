@@ -48,10 +48,10 @@ CONVERT = [
     ["-q", "--quant-predicate", "mixed_3_4", "--q-group-size", "32"],
     ["--dtype", "float16", "-q"],
 ]
-# MLX up to 0.32.2 takes the nearest power of two for a group's scale in mxfp4 and mxfp8,
-# which saturates, and so do we; later ones take the next larger, so their bytes are others.
+# MLX 0.31 takes the nearest power of two for a group's scale in mxfp4 and mxfp8, and so do
+# we; 0.32 takes the next larger, so its bytes are others.
 if mx.quantize(mx.full((1, 32), 2.0), mode="mxfp4", group_size=32, bits=4)[1].item() != 125:
-    CONVERT = [words for words in CONVERT if not words[-1].startswith("mxfp")]
+    CONVERT = [words for words in CONVERT if not " ".join(words).count("mxfp")]
     print(f"mlx {mx.__version__} scales mxfp4 and mxfp8 otherwise: not compared")
 # Of a folder that is quantised first.
 UNPACK = [["-q"], ["-q", "--q-mode", "nvfp4"]]
