@@ -84,8 +84,8 @@ stage_end
 
 for question in \
     "What is the maximum number of attached databases in SQLite?" \
-    "How does a Debian developer orphan a package?" \
-    "Which file must a Debian package contain that describes its copyright and licence?"; do
+    "Which directory holds the copyright file of an installed package?" \
+    "In which file are the changes of a Debian package recorded?"; do
     stage "Ask: $(echo "$question" | cut -c1-28)"
     printf '> %s\n\n' "$question"
     "$program" ask "$question" --index demo.index --model smollm2 --embedder "$embedder"

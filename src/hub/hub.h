@@ -111,10 +111,11 @@ typedef struct HubSave {
     bool release;
     Progress *progress; /* grows by the bytes written; may be NULL */
 } HubSave;
-/* As hub_weights_save; released arrays become {0}. how may be NULL. */
+/* As hub_weights_save; released arrays become {0}. how may be NULL; with it an
+ * interruption ends the writing, and nothing is left of it. */
 bool hub_weights_stream(const char *folder, HubTensor *tensors, size_t count, const json_t *config,
                         const HubSave *how, Error *err);
-/* One safetensors file, atomically. */
+/* One safetensors file, atomically; an interruption does not keep it from being saved. */
 bool hub_tensors_save(const char *file, const HubTensor *tensors, size_t count, Error *err);
 /* config.json as mlx-lm writes it: sorted, quantization_config repeating
  * quantization, without _name_or_path and vision_config. */

@@ -103,7 +103,7 @@ static bool write_all(AtomicFile *file, const StrBuf *header, Place *places, siz
     qsort(places, count, sizeof *places, by_position);
     for (size_t i = 0; i < count; i++) {
         HubTensor *tensor = &tensors[places[i].tensor - tensors];
-        if (base_interrupted())
+        if (how && base_interrupted())
             return base_fail(err, ERROR_INTERRUPTED, "interrupted, nothing was written");
         if (!write_tensor(file, header->length + places[i].offset, tensor, err)) return false;
         if (how && how->progress)

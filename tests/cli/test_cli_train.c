@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <signal.h>
+#include <sys/stat.h>
 
 static char *in(void **state, const char *name) {
     return base_path_join(*state, name);
@@ -221,7 +222,9 @@ static void test_the_golden_run_of_peft_goes_through_the_command_line(void **sta
 /* ---- killed and resumed -----------------------------------------------------------------------
  */
 
-static void start_and_kill(void **state, const char *adapters, const char *words, int after) {
+/* After so many milliseconds, or 0: once it has reported. The status is waitpid's. */
+static int start_and_signal(void **state, const char *adapters, const char *words, int after,
+                            int number) {
     char *m = in(state, "model"), *d = in(state, "data"), *a = in(state, adapters);
     char *copy =
         base_format("%s train --model %s --data %s --adapter-path %s %s", PROGRAM, m, d, a, words);
@@ -238,13 +241,22 @@ static void start_and_kill(void **state, const char *adapters, const char *words
         execv(list[0], list);
         _exit(127);
     }
+    char *report = base_path_join(a, "metrics.jsonl");
+    struct stat told = {0};
+    for (int i = 0; after == 0 && i < 2000 && told.st_size == 0; i++) {
+        usleep(10000);
+        stat(report, &told);
+    }
+    free(report);
     usleep((useconds_t)after * 1000);
-    kill(child, SIGKILL);
-    waitpid(child, NULL, 0);
+    int status = 0;
+    kill(child, number);
+    waitpid(child, &status, 0);
     free(copy);
     free(a);
     free(d);
     free(m);
+    return status;
 }
 
 static void same_bytes(void **state, const char *one, const char *other, const char *name) {
@@ -282,7 +294,7 @@ static void killed_run(void **state, const char *words) {
     folder_drop(state);
     make(state);
     done(run_train(state, "train", "model", "data", "whole", words));
-    for (int i = 0; i < 6; i++) start_and_kill(state, "killed", resume, 40 + 60 * i);
+    for (int i = 0; i < 6; i++) start_and_signal(state, "killed", resume, 40 + 60 * i, SIGKILL);
     done(run_train(state, "train", "model", "data", "killed", resume));
     same_bytes(state, "whole", "killed", "adapters.safetensors");
     same_metrics(state, "whole", "killed");
@@ -299,6 +311,18 @@ static void test_a_killed_run_goes_on_as_if_nothing_had_been(void **state) {
     killed_run(state, "--iters 80 --save-every 7 --steps-per-report 5 --steps-per-eval 20 --pack "
                       "--max-seq-length 64 --fine-tune-type full --num-layers 1 --optimizer muon "
                       "--quiet");
+}
+
+static void test_ctrl_c_keeps_what_was_trained(void **state) {
+    const char *words = "--iters 100000 --save-every 90000 --steps-per-report 1 --batch-size 2 "
+                        "--quiet";
+    const int status = start_and_signal(state, "interrupted", words, 0, SIGINT);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 130);
+    char *folder = in(state, "interrupted"), *file = base_path_join(folder, "adapters.safetensors");
+    assert_true(base_is_file(file));
+    free(file);
+    free(folder);
 }
 
 static void test_what_is_resumed_must_be_the_same_run(void **state) {
@@ -533,6 +557,7 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make, folder_drop)
         TEST(test_the_golden_run_of_peft_goes_through_the_command_line),
         TEST(test_a_killed_run_goes_on_as_if_nothing_had_been),
+        TEST(test_ctrl_c_keeps_what_was_trained),
         TEST(test_what_is_resumed_must_be_the_same_run),
         TEST(test_the_folder_is_one_that_mlx_lm_loads),
         TEST(test_the_tail_of_an_accumulation),
