@@ -179,6 +179,9 @@ json_t *base_json_parse(const char *text, size_t length, const char *name, Error
 /* Sorted keys and 4 spaces of indent, as mlx-lm writes its files; reals with 15
  * digits, so that 1e-05 stays so; atomic. */
 bool base_json_save(const char *path, const json_t *value, Error *err);
+/* A float as the shortest number that is it: 1e-05 for 9.99999975e-06; NULL unless
+ * finite. */
+json_t *base_json_float(double value);
 /* As Python's json.dump(value, indent=4) writes it, byte for byte, keys in their
  * order. Caller frees the text; the file is atomic. */
 char *base_json_text(const json_t *value);

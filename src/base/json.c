@@ -1,6 +1,7 @@
 /* JSON files: jansson's trees, our errors. */
 #include "base/base.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,4 +30,14 @@ bool base_json_save(const char *path, const json_t *value, Error *err) {
     bool ok = base_file_write(path, text, strlen(text), err);
     free(text);
     return ok;
+}
+
+json_t *base_json_float(double value) {
+    if (!isfinite(value)) return NULL;
+    char text[32];
+    for (int digits = 1; digits <= 9; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        if ((float)strtod(text, NULL) == (float)value) break;
+    }
+    return json_real(strtod(text, NULL));
 }

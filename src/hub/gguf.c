@@ -337,7 +337,7 @@ static void describe_packing(HubGguf *gguf) {
 
 static json_t *factor_list(const float *factors, size_t count) {
     json_t *list = json_array();
-    for (size_t i = 0; i < count; i++) json_array_append_new(list, gguf_json_float(factors[i]));
+    for (size_t i = 0; i < count; i++) json_array_append_new(list, base_json_float(factors[i]));
     return list;
 }
 

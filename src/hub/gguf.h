@@ -90,7 +90,5 @@ bool gguf_rope_llama3(json_t *config, const float *factors, size_t count, Error 
  * returns how many. */
 size_t gguf_stop_ids(HubGguf *gguf, int *ids, size_t capacity);
 uint64_t hub_gguf_shard_bytes(const HubGguf *gguf);
-/* A number as short as identifies it among floats: 1e-05 for 9.99999975e-06. */
-json_t *gguf_json_float(double value);
 
 #endif

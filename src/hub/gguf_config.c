@@ -79,16 +79,6 @@ const GgufArch *gguf_arch_find(HubGguf *gguf, Error *err) {
     return NULL;
 }
 
-json_t *gguf_json_float(double value) {
-    if (!isfinite(value)) return NULL;
-    char text[32];
-    for (int digits = 1; digits <= 9; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, value);
-        if ((float)strtod(text, NULL) == (float)value) break;
-    }
-    return json_real(strtod(text, NULL));
-}
-
 /* "<architecture>.<key>" as a number. */
 static bool number(HubGguf *gguf, const GgufArch *arch, const char *key, double *value) {
     char full[128];
@@ -113,7 +103,7 @@ static bool read_keys(HubGguf *gguf, const GgufArch *arch, json_t *config, Error
             return base_fail(err, ERROR_INPUT, "%s.%s is %g, which cannot be", arch->name,
                              keys[i].key, value);
         json_object_set_new(config, keys[i].config,
-                            keys[i].kind == KEY_FLOAT ? gguf_json_float(value)
+                            keys[i].kind == KEY_FLOAT ? base_json_float(value)
                                                       : json_integer((json_int_t)value));
     }
     return true;
@@ -173,7 +163,7 @@ static bool rope_scaling(HubGguf *gguf, const GgufArch *arch, json_t *config, Er
     if (!number(gguf, arch, "rope.scaling.factor", &factor) || !(factor > 0))
         return base_fail(err, ERROR_INPUT, "%s.rope.scaling.factor is missing", arch->name);
     json_t *scaling = json_pack("{s:s,s:s,s:o}", "type", type, "rope_type", type, "factor",
-                                gguf_json_float(factor));
+                                base_json_float(factor));
     if (yarn) {
         if (!number(gguf, arch, "rope.scaling.original_context_length", &original) ||
             original < 1 || original > SIZE_LIMIT)
@@ -278,7 +268,7 @@ bool gguf_rope_llama3(json_t *config, const float *factors, size_t count, Error 
         if (!fits) continue;
         json_object_set_new(config, "rope_scaling",
                             json_pack("{s:s,s:s,s:o,s:f,s:f,s:I}", "type", "llama3", "rope_type",
-                                      "llama3", "factor", gguf_json_float(largest),
+                                      "llama3", "factor", base_json_float(largest),
                                       "low_freq_factor", low, "high_freq_factor", high,
                                       "original_max_position_embeddings",
                                       (json_int_t)originals[c]));

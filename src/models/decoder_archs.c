@@ -9,10 +9,10 @@
 #define TIE_YES \
     { .key = "tie_word_embeddings", .value = true }
 
-/* From the second generation on: the tanh form, whatever hidden_act says. */
-#define GEMMA                                                                      \
-    .norm = NORM_RMS_PLUS_ONE, .activation = NN_GELU_APPROX, .activation_key = "", \
-    .embed_rule = EMBED_SQRT_HIDDEN
+/* The tanh form, whatever hidden_act says; a config of transformers may name another. */
+#define GEMMA                                                \
+    .norm = NORM_RMS_PLUS_ONE, .activation = NN_GELU_APPROX, \
+    .activation_key = "hidden_activation", .embed_rule = EMBED_SQRT_HIDDEN
 
 #define SANDWICH                                                                        \
     .attention_out = "post_attention_layernorm", .ffn_in = "pre_feedforward_layernorm", \

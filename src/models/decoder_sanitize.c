@@ -234,6 +234,25 @@ void model_stack_experts(const Loading *l, int layers) {
     mx_drop(scope);
 }
 
+/* Where a family's head is always of its own (it has a bias) and a file ties its weight
+ * to the embedding all the same, as transformers may, the head gets the embedding's. */
+static void untie_head(const Loading *l) {
+    static const char *const leaves[] = {"weight", "scales", "biases"};
+    NnParams *p = l->params;
+    const DecoderArch *a = &l->arch;
+    const bool tied = json_is_true(json_object_get(l->config, "tie_word_embeddings"));
+    const bool by_config = a->tied.value || (a->tied.key && a->tied.key[0]);
+    if (!tied || by_config || !model_flag(l, a->head_bias)) return;
+    if (nn_params_has(p, "%s.weight", model_outer_path(l, a->head))) return;
+    for (size_t i = 0; i < BASE_COUNT(leaves); i++) {
+        char from[MODEL_NAME], to[MODEL_NAME];
+        model_name(from, "%s.%s", model_outer_path(l, a->embed), leaves[i]);
+        model_name(to, "%s.%s", model_outer_path(l, a->head), leaves[i]);
+        mlx_array array = nn_params_peek(p, from);
+        if (array.ctx) nn_params_add(p, to, array);
+    }
+}
+
 void model_sanitize_tensors(const Loading *l) {
     Sanitizer s = {.params = l->params, .loading = l};
     mx_scope scope = mx_open();
@@ -241,6 +260,7 @@ void model_sanitize_tensors(const Loading *l) {
     nn_params_remove_suffix(l->params, "rotary_emb.inv_freq");
     nn_params_remove_suffix(l->params, "rope.inv_freq");
     for (const SanitizeRule *rule = l->arch.rules; rule && rule->from; rule++) apply(&s, rule);
+    untie_head(l);
     mx_drop(scope);
 }
 

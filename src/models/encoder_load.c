@@ -73,14 +73,14 @@ static void clean_names(NnParams *p, const EncoderArch *a) {
     nn_params_remove_suffix(p, "token_type_ids");
     nn_params_rename_suffix(p, ".LayerNorm.gamma", ".LayerNorm.weight");
     nn_params_rename_suffix(p, ".LayerNorm.beta", ".LayerNorm.bias");
-    if (a->words_copy) { /* the same table under a second name, or only there */
+    if (a->words_copy) { /* the table under a second name, which counts where they differ */
         char name[128], copy[128];
         snprintf(name, sizeof name, "%s.", a->words);
         snprintf(copy, sizeof copy, "%s.", a->words_copy);
-        if (nn_params_has(p, "%sweight", name))
-            nn_params_remove_prefix(p, copy);
-        else
+        if (nn_params_has(p, "%sweight", copy)) {
+            nn_params_remove_prefix(p, name);
             nn_params_rename_prefix(p, copy, name);
+        }
     }
 }
 

@@ -198,13 +198,13 @@ static json_t *peft_config(const TuneModel *model) {
         }
         free(path);
     }
-    return json_pack("{s:s, s:s, s:s, s:i, s:f, s:f, s:s, s:b, s:b, s:o, s:o, s:o, s:b}",
+    return json_pack("{s:s, s:s, s:s, s:i, s:f, s:o, s:s, s:b, s:b, s:o, s:o, s:o, s:b}",
                      "peft_type", "LORA", "task_type", "CAUSAL_LM", "base_model_name_or_path",
                      lm_model_folder(model->lm), "r", model->rank, "lora_alpha",
-                     (double)model->scale * model->rank, "lora_dropout", (double)model->dropout.p,
-                     "bias", "none", "use_dora", model->kind == TUNE_DORA, "use_rslora", 0,
-                     "target_modules", targets, "rank_pattern", ranks, "alpha_pattern", alphas,
-                     "inference_mode", 1);
+                     (double)model->scale * model->rank, "lora_dropout",
+                     base_json_float((double)model->dropout.p), "bias", "none", "use_dora",
+                     model->kind == TUNE_DORA, "use_rslora", 0, "target_modules", targets,
+                     "rank_pattern", ranks, "alpha_pattern", alphas, "inference_mode", 1);
 }
 
 bool tune_model_can_be_peft(const TuneModel *model, Error *err) {

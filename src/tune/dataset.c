@@ -151,20 +151,19 @@ static DxBuffer *open_lines(const Paths *paths, Error *err) {
     return all;
 }
 
-static json_t *first_record(const DxBuffer *buffer, Error *err) {
+/* *where: its file and line, also on failure; the caller's. */
+static json_t *first_record(const DxBuffer *buffer, StrBuf *where, Error *err) {
     DxSample *sample = NULL;
     if (dx_buffer_get(buffer, 0, 0, &sample, err) != DX_OK) return NULL;
-    StrBuf where = {0};
-    dx_buffer_where(buffer, dx_sample_record(sample), &where);
+    dx_buffer_where(buffer, dx_sample_record(sample), where);
     const DxArray *line = dx_sample_get(sample, dx_key("json"));
-    json_t *record = base_json_parse(line->data, line->bytes, where.data, err);
+    json_t *record = base_json_parse(line->data, line->bytes, where->data, err);
     dx_sample_free(sample);
     if (record && !json_is_object(record)) {
-        base_fail(err, ERROR_INPUT, "%s: the line is not a JSON object", where.data);
+        base_fail(err, ERROR_INPUT, "%s: the line is not a JSON object", where->data);
         json_decref(record);
         record = NULL;
     }
-    base_str_free(&where);
     return record;
 }
 
@@ -184,9 +183,11 @@ static DxBuffer *open_source(const TuneSource *source, const TuneDataOptions *op
         dx_buffer_free(buffer);
         return NULL;
     }
-    json_t *first = first_record(buffer, err);
+    StrBuf where = {0};
+    json_t *first = first_record(buffer, &where, err);
     if (!first) {
         dx_buffer_free(buffer);
+        base_str_free(&where);
         return NULL;
     }
     TuneRecordOptions how = {.names = *source,
@@ -197,10 +198,12 @@ static DxBuffer *open_source(const TuneSource *source, const TuneDataOptions *op
     *lines = dx_buffer_retain(buffer);
     buffer = tune_record_tokens(buffer, &how, first, err);
     json_decref(first);
-    if (buffer) return buffer;
-    dx_buffer_free(*lines);
-    base_error_context(err, "%s", source->path);
-    return NULL;
+    if (!buffer) {
+        dx_buffer_free(*lines);
+        base_error_context(err, "%s", where.data);
+    }
+    base_str_free(&where);
+    return buffer;
 }
 
 /* Takes all of parts[0..count). */

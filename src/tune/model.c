@@ -457,8 +457,8 @@ json_t *tune_model_parameters(const TuneModel *model) {
     if (model->kind == TUNE_FULL) return json_null();
     json_t *parameters = json_object();
     json_object_set_new(parameters, "rank", json_integer(model->rank));
-    json_object_set_new(parameters, "dropout", json_real((double)model->dropout.p));
-    json_object_set_new(parameters, "scale", json_real((double)model->scale));
+    json_object_set_new(parameters, "dropout", base_json_float((double)model->dropout.p));
+    json_object_set_new(parameters, "scale", base_json_float((double)model->scale));
     if (model->keys) json_object_set(parameters, "keys", model->keys);
     for (size_t i = 0; i < model->count && model->pairs_differ; i++) {
         const TuneTensor *tensor = &model->tensors[i];
