@@ -15,9 +15,18 @@ enum {
     GGUF_GEMMA2 = 32,
     GGUF_BERT = 64,
     GGUF_QWEN3_MOE = 128,
-    GGUF_GEMMAS = GGUF_GEMMA | GGUF_GEMMA2,
+    GGUF_GEMMA3 = 256,
+    GGUF_OLMO2 = 512,
+    GGUF_GRANITE = 1024,
+    GGUF_SMOLLM3 = 2048,
+    GGUF_COHERE = 4096,
+    GGUF_COHERE2 = 8192,
+    GGUF_GEMMAS = GGUF_GEMMA | GGUF_GEMMA2 | GGUF_GEMMA3,
+    GGUF_SANDWICH = GGUF_GEMMA2 | GGUF_GEMMA3, /* norms before and after each part */
     GGUF_QWENS = GGUF_QWEN2 | GGUF_QWEN3 | GGUF_QWEN3_MOE,
-    GGUF_DECODERS = GGUF_LLAMA | GGUF_QWENS | GGUF_PHI3 | GGUF_GEMMAS,
+    GGUF_LLAMAS = GGUF_LLAMA | GGUF_GRANITE | GGUF_SMOLLM3,
+    GGUF_COHERES = GGUF_COHERE | GGUF_COHERE2, /* layer norms; both parts read the same */
+    GGUF_DECODERS = GGUF_LLAMAS | GGUF_QWENS | GGUF_PHI3 | GGUF_GEMMAS | GGUF_OLMO2 | GGUF_COHERES,
     GGUF_DENSE = GGUF_DECODERS & ~GGUF_QWEN3_MOE
 };
 
@@ -72,6 +81,11 @@ typedef struct GgufKey {
     bool required;
 } GgufKey;
 const GgufKey *gguf_keys(size_t *count);
+/* Of so many layers the last sees all of the text, the others a window; the file format
+ * does not say it. 0: no layers differ. */
+int gguf_window_pattern(const GgufArch *arch);
+/* Of so many layers SmolLM3's last has no positions; the file does not say that either. */
+enum { GGUF_ROPELESS = 4 };
 /* The divisors of the rotary frequencies by Llama 3.1's rule, [count]. */
 void gguf_llama3_factors(double base, double factor, double low, double high, double original,
                          float *factors, size_t count);

@@ -16,6 +16,12 @@ static const GgufArch architectures[] = {
     {GGUF_PHI3, "phi3", "phi3", "Phi3ForCausalLM", "silu"},
     {GGUF_GEMMA, "gemma", "gemma", "GemmaForCausalLM", "gelu_pytorch_tanh"},
     {GGUF_GEMMA2, "gemma2", "gemma2", "Gemma2ForCausalLM", "gelu_pytorch_tanh"},
+    {GGUF_GEMMA3, "gemma3", "gemma3_text", "Gemma3ForCausalLM", "gelu_pytorch_tanh"},
+    {GGUF_OLMO2, "olmo2", "olmo2", "Olmo2ForCausalLM", "silu"},
+    {GGUF_GRANITE, "granite", "granite", "GraniteForCausalLM", "silu"},
+    {GGUF_SMOLLM3, "smollm3", "smollm3", "SmolLM3ForCausalLM", "silu"},
+    {GGUF_COHERE, "command-r", "cohere", "CohereForCausalLM", "silu"},
+    {GGUF_COHERE2, "cohere2", "cohere2", "Cohere2ForCausalLM", "silu"},
     {GGUF_BERT, "bert", "bert", "BertModel", "gelu"},
 };
 
@@ -27,10 +33,18 @@ static const GgufKey keys[] = {
     {"attention.head_count_kv", "num_key_value_heads", GGUF_DECODERS, KEY_SIZE, false},
     {"context_length", "max_position_embeddings", ~0u, KEY_SIZE, true},
     {"attention.key_length", "head_dim", GGUF_DECODERS, KEY_SIZE, false},
-    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", GGUF_DECODERS, KEY_FLOAT, true},
-    {"attention.layer_norm_epsilon", "layer_norm_eps", GGUF_BERT, KEY_FLOAT, true},
+    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", GGUF_DECODERS & ~GGUF_COHERES, KEY_FLOAT,
+     true},
+    {"attention.layer_norm_epsilon", "layer_norm_eps", GGUF_BERT | GGUF_COHERES, KEY_FLOAT, true},
     {"rope.freq_base", "rope_theta", GGUF_DECODERS, KEY_FLOAT, false},
-    {"attention.sliding_window", "sliding_window", GGUF_GEMMA2 | GGUF_PHI3, KEY_SIZE, false},
+    {"rope.freq_base_swa", "rope_local_base_freq", GGUF_GEMMA3, KEY_FLOAT, false},
+    {"attention.sliding_window", "sliding_window", GGUF_SANDWICH | GGUF_PHI3 | GGUF_COHERE2,
+     KEY_SIZE, false},
+    {"attention.scale", "attention_multiplier", GGUF_GRANITE, KEY_FLOAT, true},
+    {"embedding_scale", "embedding_multiplier", GGUF_GRANITE, KEY_FLOAT, false},
+    {"residual_scale", "residual_multiplier", GGUF_GRANITE, KEY_FLOAT, false},
+    {"logit_scale", "logits_scaling", GGUF_GRANITE, KEY_FLOAT, false},
+    {"logit_scale", "logit_scale", GGUF_COHERES, KEY_FLOAT, true},
     {"attn_logit_softcapping", "attn_logit_softcapping", GGUF_GEMMA2, KEY_FLOAT, false},
     {"final_logit_softcapping", "final_logit_softcapping", GGUF_GEMMA2, KEY_FLOAT, false},
     {"rope.scaling.original_context_length", "original_max_position_embeddings", GGUF_PHI3,
@@ -48,6 +62,10 @@ enum { SIZE_LIMIT = 1 << 28, LAYER_LIMIT = 4096 };
 const GgufKey *gguf_keys(size_t *count) {
     *count = BASE_COUNT(keys);
     return keys;
+}
+
+int gguf_window_pattern(const GgufArch *arch) {
+    return arch->bit == GGUF_GEMMA3 ? 6 : arch->bit == GGUF_COHERE2 ? 4 : 0;
 }
 
 bool gguf_has_experts(const json_t *config) {
@@ -144,6 +162,17 @@ static bool complete_decoder(const GgufArch *arch, json_t *config, Error *err) {
         set_default(config, "final_logit_softcapping", json_real(30));
         set_default(config, "sliding_window", json_integer(4096));
     }
+    if (arch->bit == GGUF_GEMMA3) {
+        /* The 27B model, alone in having 62 layers. */
+        bool by_hidden = size_of(config, "num_hidden_layers") == 62;
+        json_object_set_new(config, "query_pre_attn_scalar",
+                            json_integer(by_hidden ? hidden / heads : size_of(config, "head_dim")));
+        set_default(config, "rope_local_base_freq", json_real(10000));
+    }
+    const int pattern = gguf_window_pattern(arch);
+    if (pattern > 0) json_object_set_new(config, "sliding_window_pattern", json_integer(pattern));
+    if (arch->bit == GGUF_SMOLLM3)
+        json_object_set_new(config, "no_rope_layer_interval", json_integer(GGUF_ROPELESS));
     return true;
 }
 

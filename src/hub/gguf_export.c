@@ -38,13 +38,19 @@ static int64_t head_dim(const HubGgufOut *out) {
     return said > 0 || heads <= 0 ? said : size_of(out, "hidden_size") / heads;
 }
 
+/* Where newer tools say how positions rotate; by kinds of layers, the one that sees all. */
+static const json_t *rope_parameters(const HubGgufOut *out) {
+    const json_t *all = json_object_get(out->config, "rope_parameters"),
+                 *full = json_object_get(all, "full_attention");
+    return json_is_object(full) ? full : all;
+}
+
 /* A setting under its name, or where newer tools put it. */
 static const json_t *setting(const HubGgufOut *out, const char *key) {
     const json_t *value = json_object_get(out->config, key);
     if (!json_is_number(value) && strcmp(key, "num_experts") == 0)
         value = json_object_get(out->config, "num_local_experts");
-    if (!json_is_number(value))
-        value = json_object_get(json_object_get(out->config, "rope_parameters"), key);
+    if (!json_is_number(value)) value = json_object_get(rope_parameters(out), key);
     return json_is_number(value) ? value : NULL;
 }
 
@@ -170,9 +176,8 @@ static bool set_rope(HubGgufOut *out, Error *err) {
                  {"yarn", rope_yarn},
                  {"longrope", rope_long},
                  {"su", rope_long}};
-    const json_t *modern = json_object_get(out->config, "rope_parameters"),
-                 *scaling = json_object_get(out->config, "rope_scaling");
-    if (!json_is_object(scaling)) scaling = modern;
+    const json_t *scaling = json_object_get(out->config, "rope_scaling");
+    if (!json_is_object(scaling)) scaling = rope_parameters(out);
     const double base = setting_number(out, "rope_theta", 10000);
     set_float(out, "rope.freq_base", base);
     const char *type = json_string_value(json_object_get(scaling, "rope_type"));
@@ -195,14 +200,60 @@ static void warn_of_window(const HubGgufOut *out) {
                  (long long)window);
 }
 
+/* Whether layer i is what llama.cpp takes it for: every pattern'th sees all, or has no
+ * positions. */
+static bool layer_is(const HubGgufOut *out, int i, int pattern) {
+    const bool last = (i + 1) % pattern == 0;
+    const json_t *types = json_object_get(out->config, "layer_types"),
+                 *rotating = json_object_get(out->config, "no_rope_layers");
+    if (out->arch->bit == GGUF_SMOLLM3) {
+        const json_t *value = json_array_get(rotating, (size_t)i);
+        if (value) return (json_is_true(value) || json_integer_value(value) != 0) != last;
+        return (int)setting_number(out, "no_rope_layer_interval", pattern) == pattern;
+    }
+    const char *type = json_string_value(json_array_get(types, (size_t)i));
+    if (type) return (strcmp(type, "sliding_attention") != 0) == last;
+    return (int)setting_number(out, "sliding_window_pattern",
+                               setting_number(out, "_sliding_window_pattern", pattern)) == pattern;
+}
+
+/* What a file cannot say must be as llama.cpp supposes it. */
+static bool check_supposed(HubGgufOut *out, Error *err) {
+    const int pattern =
+        out->arch->bit == GGUF_SMOLLM3 ? GGUF_ROPELESS : gguf_window_pattern(out->arch);
+    const int layer_count = (int)size_of(out, "num_hidden_layers");
+    for (int i = 0; pattern > 0 && i < layer_count; i++)
+        if (!layer_is(out, i, pattern))
+            return base_fail(
+                err, ERROR_UNSUPPORTED,
+                "layer %d is of another kind than llama.cpp takes it for, which counts "
+                "every %dth of this architecture",
+                i, pattern);
+    if (out->arch->bit != GGUF_GEMMA3) return true;
+    const int64_t heads = size_of(out, "num_attention_heads"),
+                  supposed =
+                      layer_count == 62 ? size_of(out, "hidden_size") / heads : head_dim(out);
+    if ((int64_t)setting_number(out, "query_pre_attn_scalar", 256) != supposed)
+        return base_fail(err, ERROR_UNSUPPORTED,
+                         "config.json: llama.cpp takes query_pre_attn_scalar to be %lld",
+                         (long long)supposed);
+    const json_t *local = json_object_get(
+        json_object_get(json_object_get(out->config, "rope_parameters"), "sliding_attention"),
+        "rope_theta");
+    const double theta = json_is_number(local) ? json_number_value(local)
+                                               : setting_number(out, "rope_local_base_freq", 10000);
+    if (theta != 10000) set_float(out, "rope.freq_base_swa", theta);
+    return true;
+}
+
 HubGgufOut *hub_gguf_out_new(const json_t *config, Error *err) {
     const char *type = json_string_value(json_object_get(config, "model_type"));
     const GgufArch *arch = type ? gguf_arch_for(type) : NULL;
     if (!arch || !(arch->bit & GGUF_DECODERS)) {
         base_fail(err, ERROR_UNSUPPORTED, "a %.40s model cannot become a GGUF",
                   type ? type : "nameless");
-        base_hint(err, "llama, mistral, mixtral, qwen2, qwen3, qwen3_moe, phi3, gemma and gemma2 "
-                       "can.");
+        base_hint(err, "llama, mistral, mixtral, qwen2, qwen3, qwen3_moe, phi3, gemma, gemma2, "
+                       "gemma3_text, olmo2, granite, smollm3, cohere and cohere2 can.");
         return NULL;
     }
     HubGgufOut *out = base_calloc(1, sizeof *out);
@@ -211,7 +262,7 @@ HubGgufOut *hub_gguf_out_new(const json_t *config, Error *err) {
     hub_gguf_out_text(out, "general.architecture", arch->name);
     hub_gguf_out_size(out, "general.quantization_version", 2);
     mx_scope scope = mx_open();
-    const bool good = set_keys(out, err) && set_rope(out, err);
+    const bool good = set_keys(out, err) && set_rope(out, err) && check_supposed(out, err);
     mx_drop(scope);
     if (good) warn_of_window(out);
     if (good) return out;

@@ -16,21 +16,28 @@ static const GgufName globals[] = {
     {"token_embd_norm", "embeddings.LayerNorm", GGUF_BERT, GGUF_NORM, true},
 };
 
+enum {
+    GGUF_AS_THEY_LIE = GGUF_QWENS | GGUF_GEMMAS | GGUF_OLMO2 | GGUF_COHERES,
+    GGUF_NORMED_HEADS = GGUF_QWEN3 | GGUF_QWEN3_MOE | GGUF_GEMMA3 | GGUF_OLMO2,
+    GGUF_POST_NORMS = GGUF_SANDWICH | GGUF_OLMO2,
+    GGUF_TWO_NORMS = GGUF_DECODERS & ~(GGUF_POST_NORMS | GGUF_COHERES)
+};
+
 static const GgufName layers[] = {
-    {"attn_norm", "input_layernorm", GGUF_DECODERS, GGUF_NORM, true},
-    {"attn_q", "self_attn.q_proj", GGUF_LLAMA, GGUF_PERMUTE_HEADS, true},
-    {"attn_k", "self_attn.k_proj", GGUF_LLAMA, GGUF_PERMUTE_KV_HEADS, true},
-    {"attn_q", "self_attn.q_proj", GGUF_QWENS | GGUF_GEMMAS, GGUF_PLAIN, true},
-    {"attn_k", "self_attn.k_proj", GGUF_QWENS | GGUF_GEMMAS, GGUF_PLAIN, true},
+    {"attn_norm", "input_layernorm", GGUF_DECODERS & ~GGUF_OLMO2, GGUF_NORM, true},
+    {"attn_q", "self_attn.q_proj", GGUF_LLAMAS, GGUF_PERMUTE_HEADS, true},
+    {"attn_k", "self_attn.k_proj", GGUF_LLAMAS, GGUF_PERMUTE_KV_HEADS, true},
+    {"attn_q", "self_attn.q_proj", GGUF_AS_THEY_LIE, GGUF_PLAIN, true},
+    {"attn_k", "self_attn.k_proj", GGUF_AS_THEY_LIE, GGUF_PLAIN, true},
     {"attn_v", "self_attn.v_proj", GGUF_DECODERS & ~GGUF_PHI3, GGUF_PLAIN, true},
     {"attn_qkv", "self_attn.qkv_proj", GGUF_PHI3, GGUF_PLAIN, true},
     {"attn_output", "self_attn.o_proj", GGUF_DECODERS, GGUF_PLAIN, true},
-    {"attn_q_norm", "self_attn.q_norm", GGUF_QWEN3 | GGUF_QWEN3_MOE, GGUF_NORM, true},
-    {"attn_k_norm", "self_attn.k_norm", GGUF_QWEN3 | GGUF_QWEN3_MOE, GGUF_NORM, true},
-    {"ffn_norm", "post_attention_layernorm", GGUF_DECODERS & ~GGUF_GEMMA2, GGUF_NORM, true},
-    {"post_attention_norm", "post_attention_layernorm", GGUF_GEMMA2, GGUF_NORM, true},
-    {"ffn_norm", "pre_feedforward_layernorm", GGUF_GEMMA2, GGUF_NORM, true},
-    {"post_ffw_norm", "post_feedforward_layernorm", GGUF_GEMMA2, GGUF_NORM, true},
+    {"attn_q_norm", "self_attn.q_norm", GGUF_NORMED_HEADS, GGUF_NORM, true},
+    {"attn_k_norm", "self_attn.k_norm", GGUF_NORMED_HEADS, GGUF_NORM, true},
+    {"ffn_norm", "post_attention_layernorm", GGUF_TWO_NORMS, GGUF_NORM, true},
+    {"post_attention_norm", "post_attention_layernorm", GGUF_POST_NORMS, GGUF_NORM, true},
+    {"ffn_norm", "pre_feedforward_layernorm", GGUF_SANDWICH, GGUF_NORM, true},
+    {"post_ffw_norm", "post_feedforward_layernorm", GGUF_POST_NORMS, GGUF_NORM, true},
     {"ffn_gate", "mlp.gate_proj", GGUF_DENSE & ~GGUF_PHI3, GGUF_FEED_FORWARD, true},
     {"ffn_up", "mlp.up_proj", GGUF_DENSE & ~GGUF_PHI3, GGUF_FEED_FORWARD, true},
     {"ffn_up", "mlp.gate_up_proj", GGUF_PHI3, GGUF_PLAIN, true},
