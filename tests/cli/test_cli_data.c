@@ -1,5 +1,7 @@
-/* data prepare: documents and rows to sets, the same ones each time. */
+/* data prepare: documents and rows to sets, the same ones each time; data inspect: rows
+ * as training sees them. */
 #include "cli/program.h"
+#include "cli/tiny_model.h"
 
 static char *slurp(const char *folder, const char *name) {
     char *path = base_path_join(folder, name), *text = NULL;
@@ -87,6 +89,37 @@ static void test_what_cannot_be_prepared_is_refused(void **state) {
     free(empty);
 }
 
+static void test_rows_are_shown_with_what_counts(void **state) {
+    char *model = tiny_path(state), *rows = base_path_join(*state, "shown.jsonl");
+    const char text[] = "{\"tokens\": [5, 6, 7, 8, 9], \"prompt_tokens\": 2}\n"
+                        "{\"tokens\": [5, 6]}\n{\"tokens\": [5, \"six\"]}\n";
+    folder_write(*state, "shown.jsonl", text, sizeof text - 1);
+    json_t *lines = expect_json(program_run(NULL, "data", "inspect", "--model", model, "--data",
+                                            rows, "--rows", "2", "--mask-prompt", "--json", NULL));
+    assert_int_equal(json_array_size(lines), 2);
+    const json_t *first = json_array_get(lines, 0), *runs = json_object_get(first, "runs");
+    assert_non_null(strstr(json_string_value(json_object_get(first, "where")), "line 1"));
+    assert_int_equal(json_integer_value(json_object_get(first, "tokens")), 5);
+    assert_int_equal(json_integer_value(json_object_get(first, "targets")), 3);
+    assert_int_equal(json_array_size(runs), 2);
+    assert_true(json_is_false(json_object_get(json_array_get(runs, 0), "counts")));
+    json_t *ids = json_pack("[i,i,i]", 7, 8, 9);
+    assert_true(json_equal(json_object_get(json_array_get(runs, 1), "ids"), ids));
+    json_decref(ids);
+    json_decref(lines);
+    Outcome shown = program_run(NULL, "data", "inspect", "--model", model, "--data", rows, "--rows",
+                                "1", "--mask-prompt", NULL);
+    assert_int_equal(shown.status, 0);
+    assert_non_null(strstr(shown.out, "line 1: 5 tokens, 3 count"));
+    assert_non_null(strstr(shown.out, "[["));
+    outcome_free(&shown);
+    expect_complaint(program_run(NULL, "data", "inspect", "--model", model, "--data", rows,
+                                 "--start", "2", NULL),
+                     1, "line 3");
+    free(rows);
+    free(model);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_rows_are_split_the_same_way_each_time, folder_make,
@@ -94,6 +127,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_documents_become_completions, folder_make,
                                         folder_drop),
         cmocka_unit_test_setup_teardown(test_what_cannot_be_prepared_is_refused, folder_make,
+                                        folder_drop),
+        cmocka_unit_test_setup_teardown(test_rows_are_shown_with_what_counts, tiny_make,
                                         folder_drop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
