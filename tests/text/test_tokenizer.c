@@ -419,6 +419,26 @@ static void test_a_folder_gives_special_tokens_by_precedence(void **state) {
     rmdir(folder);
 }
 
+/* Ids are in another order than merges. Expected: tokenizers 0.23.3. */
+static void test_merges_of_one_rank_go_from_the_left(void **state) {
+    (void)state;
+    Error err = {0};
+    TextTokenizer *tokenizer = open_text(
+        "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 2, \"b\": 3, \"aa\": 7, \"aaaa\": 1, "
+        "\"ba\": 9, \"ab\": 5}, \"merges\": [\"a a\", \"aa aa\", \"a b\", \"b a\"]}}",
+        &err);
+    if (!tokenizer) fail_msg("%s", err.message);
+    TextIds none = {0};
+    assert_true(text_tokenizer_encode(tokenizer, "", 0, TEXT_ENCODE_PLAIN, &none, &err));
+    assert_int_equal(none.length, 0);
+    text_ids_free(&none);
+    check_encode(tokenizer, "aaa", TEXT_ENCODE_PLAIN, IDS(7, 2));
+    check_encode(tokenizer, "aaaa", TEXT_ENCODE_PLAIN, IDS(1));
+    check_encode(tokenizer, "aab", TEXT_ENCODE_PLAIN, IDS(7, 3));
+    check_encode(tokenizer, "baaa", TEXT_ENCODE_PLAIN, IDS(3, 7, 2));
+    text_tokenizer_free(tokenizer);
+}
+
 static void test_the_id_of_an_added_token_is_the_vocabularys(void **state) {
     (void)state;
     Error err = {0};
@@ -511,6 +531,7 @@ int main(void) {
         cmocka_unit_test(test_a_stream_never_gives_half_a_character),
         cmocka_unit_test(test_stop_strings_hold_what_may_become_one),
         cmocka_unit_test(test_a_folder_gives_special_tokens_by_precedence),
+        cmocka_unit_test(test_merges_of_one_rank_go_from_the_left),
         cmocka_unit_test(test_the_id_of_an_added_token_is_the_vocabularys),
         cmocka_unit_test(test_wrong_files_fail_with_what_is_wrong),
         cmocka_unit_test(test_a_missing_unk_token_is_an_error_of_encoding),
