@@ -236,6 +236,28 @@ typedef enum {
 DxStep dx_resample(const char *key, const char *rate_key, int64_t rate, DxResampling how,
                    Error *err);
 
+/* ---- words --------------------------------------------------------------------------- */
+
+/* A set of words, bytes of any kind, each with an id. Read by several threads at once. */
+typedef struct DxTrie DxTrie;
+DxTrie *dx_trie_new(void);
+void dx_trie_free(DxTrie *trie); /* lets go of it; NULL ok */
+/* The word's id: the given one, or for id < 0 how many words there were, or what it has
+ * since it was added before. -1 and *err for no bytes, a word that has another id, an id
+ * that is another word's, or past 2^24. Not once a step has been made of it. */
+int64_t dx_trie_add(DxTrie *trie, const void *word, size_t length, int64_t id, Error *err);
+int64_t dx_trie_find(const DxTrie *trie, const void *word, size_t length); /* its id, or -1 */
+size_t dx_trie_count(const DxTrie *trie);
+/* Bytes or text as the int32 ids of words, in the way that costs least: the sum of
+ * scores[id], n_scores of them, copied (NULL: 1 each, so that fewest words count). Of equal
+ * ones the way whose last word is longest. Where nothing fits the sample fails, or with
+ * `leave_out` as few bytes as possible are passed over. Retains trie. to: NULL for key. */
+DxStep dx_tokenise_trie(const char *key, const char *to, DxTrie *trie, const double *scores,
+                        size_t n_scores, bool leave_out, Error *err);
+/* Every way to cut a text into words, longer words first, until visit gives false. */
+void dx_trie_each(const DxTrie *trie, const void *text, size_t length,
+                  bool (*visit)(void *context, const int32_t *ids, size_t count), void *context);
+
 /* ---- duplicates ---------------------------------------------------------------------- */
 
 /* What is compared of a text: its exact words, and the least hashes of its runs of five

@@ -164,6 +164,72 @@ static void test_replacing_counts_and_ends(void **state) {
     assert_step(VECTORS(1), dx_replace("ids", "a", "b", -1, &err), "ids", "!");
 }
 
+static DxTrie *trie_of(const char *const *words, size_t count) {
+    DxTrie *trie = dx_trie_new();
+    Error err = {0};
+    for (size_t i = 0; i < count; i++)
+        assert_int_equal(dx_trie_add(trie, words[i], strlen(words[i]), -1, &err), i);
+    return trie;
+}
+
+static bool note_way(void *context, const int32_t *ids, size_t count) {
+    for (size_t i = 0; i < count; i++) base_str_appendf(context, "%d ", ids[i]);
+    base_str_append(context, ";");
+    return true;
+}
+
+static void assert_ways(const DxTrie *trie, const char *text, const char *expected) {
+    StrBuf ways = {0};
+    base_str_append(&ways, "");
+    dx_trie_each(trie, text, strlen(text), note_way, &ways);
+    assert_string_equal(ways.data, expected);
+    base_str_free(&ways);
+}
+
+static void test_a_text_is_cut_into_words_of_a_trie(void **state) {
+    (void)state;
+    Error err = {0};
+    const double scores[] = {1, 5, 1};
+    DxTrie *trie = trie_of((const char *const[]){"a", "aa", "b"}, 3);
+    assert_step(text_stream("aab"), dx_tokenise_trie("text", "ids", trie, NULL, 0, false, &err),
+                "ids", "1 2");
+    assert_step(text_stream("aab"), dx_tokenise_trie("text", "ids", trie, scores, 3, false, &err),
+                "ids", "0 0 2");
+    assert_step(text_stream(""), dx_tokenise_trie("text", "ids", trie, NULL, 0, false, &err), "ids",
+                "");
+    assert_ways(trie, "aab", "1 2 ;0 0 2 ;");
+    assert_ways(trie, "aax", "");
+    assert_ways(trie, "", ";");
+    assert_step(text_stream("aaX"), dx_tokenise_trie("text", "ids", trie, NULL, 0, false, &err),
+                "ids", "!");
+    assert_null(dx_tokenise_trie("text", "ids", trie, scores, 2, false, &err).op.apply);
+    assert_non_null(strstr(err.message, "2 scores for ids up to 2"));
+    dx_trie_free(trie);
+    /* Nothing that fits is lost with what does not. */
+    trie = trie_of((const char *const[]){"a", "bcd", "c"}, 3);
+    assert_step(text_stream("abcX"), dx_tokenise_trie("text", "ids", trie, NULL, 0, true, &err),
+                "ids", "0 2");
+    dx_trie_free(trie);
+}
+
+static void test_ids_of_a_trie_do_not_collide(void **state) {
+    (void)state;
+    Error err = {0};
+    DxTrie *trie = dx_trie_new();
+    assert_int_equal(dx_trie_add(trie, "a", 1, 1, &err), 1);
+    assert_int_equal(dx_trie_add(trie, "a", 1, -1, &err), 1);
+    assert_int_equal(dx_trie_add(trie, "b", 1, -1, &err), -1); /* would be 1 */
+    assert_non_null(strstr(err.message, "the id 1 is another word's than \"b\""));
+    assert_int_equal(dx_trie_add(trie, "a", 1, 2, &err), -1);
+    assert_int_equal(dx_trie_add(trie, "", 0, -1, &err), -1);
+    assert_int_equal(dx_trie_add(trie, "c", 1, 1 << 24, &err), -1);
+    assert_int_equal(dx_trie_add(trie, "abc", 3, 0, &err), 0);
+    assert_int_equal(dx_trie_find(trie, "abc", 3), 0);
+    assert_int_equal(dx_trie_find(trie, "ab", 2), -1);
+    assert_int_equal(dx_trie_count(trie), 2);
+    dx_trie_free(trie);
+}
+
 static void assert_load_fails(const char *path, const char *part) {
     Error err = {0};
     DxSample *sample;
@@ -198,6 +264,8 @@ int main(void) {
         cmocka_unit_test(test_arguments_without_sense_are_refused_when_the_operator_is_made),
         cmocka_unit_test(test_shapes_and_axes_of_one),
         cmocka_unit_test(test_replacing_counts_and_ends),
+        cmocka_unit_test(test_a_text_is_cut_into_words_of_a_trie),
+        cmocka_unit_test(test_ids_of_a_trie_do_not_collide),
         cmocka_unit_test(test_files_are_loaded_or_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
