@@ -30,7 +30,7 @@ void rag_best_push(RagBest *best, RagScored item);
 float rag_quantise(const float *vector, size_t dim, int8_t *row);
 
 typedef struct RagScanQuery {
-    int16_t wide[RAG_MAX_DIM]; /* the int8 numbers of the query */
+    int8_t row[RAG_MAX_DIM]; /* the query as a row */
     double scale;
     size_t dim;
     const uint8_t *allowed; /* one bit a chunk (bit 0 unused), borrowed; NULL: all */
