@@ -10,6 +10,7 @@
 #include "rag/fake.h"
 #include "rag/fusion.h"
 #include "rag/prompt.h"
+#include "rag/scan.h"
 #include "rag/store_sqlite.h"
 
 static FakeEmbedder fake;
@@ -314,6 +315,34 @@ static void dense_search(RagIndex *index, const float *query, uint8_t *allowed, 
 }
 
 /* int8 rows find what a plain scan of the exact vectors finds. */
+/* Every length meets the vectors' width otherwise; -128 is no value of a quantised row. */
+static void test_products_of_rows_of_any_length(void **state) {
+    (void)state;
+    static const size_t dims[] = {1, 7, 31, 32, 33, 64, 100, 384, 1025};
+    uint32_t seed = 1;
+    for (size_t d = 0; d < BASE_COUNT(dims); d++) {
+        const size_t dim = dims[d];
+        float vector[1025], scale = 0.5f;
+        int8_t row[1025];
+        for (size_t i = 0; i < dim; i++) {
+            seed = seed * 1664525 + 1013904223;
+            vector[i] = (float)(seed >> 8) / 8388608.0f - 1;
+            row[i] = (int8_t)(i % 5 == 0 ? -128 : i % 7 == 0 ? 127 : (int)(seed >> 24) - 128);
+        }
+        RagScanQuery *query = base_calloc(1, sizeof *query);
+        rag_scan_query(query, vector, dim, NULL, 0);
+        int64_t sum = 0;
+        for (size_t i = 0; i < dim; i++) sum += (int64_t)row[i] * query->row[i];
+        RagScored found = {0};
+        RagBest best = {.items = &found, .capacity = 1};
+        rag_scan_rows(query, &scale, row, 1, 3, &best);
+        assert_int_equal(best.count, 1);
+        assert_int_equal(found.chunk, 3);
+        assert_true(found.score == (double)sum * 0.5 * query->scale);
+        free(query);
+    }
+}
+
 static void test_matrix_search_agrees_with_a_plain_scan(void **state) {
     (void)state;
     enum { ROWS = 2100, TOP = 10 };
@@ -419,6 +448,7 @@ int main(void) {
         T(test_special_tokens_in_documents_and_questions_stay_text),
         T(test_prompt_never_exceeds_the_context),
         T(test_answer_without_any_model),
+        T(test_products_of_rows_of_any_length),
         T(test_matrix_search_agrees_with_a_plain_scan),
         T(test_a_kept_handle_sees_what_was_written_beside_it),
     };
