@@ -66,10 +66,10 @@ static bool keep(int fd) {
 
 static void remove_leftovers(const char *path) {
     char *parent = base_path_parent(path), *start = base_format(".%s.", base_path_name(path));
+    const size_t length = strlen(start);
     DIR *names = opendir(parent);
     const struct dirent *entry;
     while (names && (entry = readdir(names))) {
-        const size_t length = strlen(start);
         if (strncmp(entry->d_name, start, length) != 0 || strlen(entry->d_name) != length + 6)
             continue;
         char *left = base_path_join(parent, entry->d_name);
@@ -85,33 +85,19 @@ static void remove_leftovers(const char *path) {
 
 enum { TRIES = 8 };
 
-/* Open for writing and locked; *temporary is its name. */
-static int make_file(const char *path, char **temporary) {
+/* A new file, open for writing, or a new folder, open for its lock; *temporary is its name. */
+static int make_temporary(const char *path, bool folder, char **temporary) {
     remove_leftovers(path);
-    for (int i = 0; i < TRIES; i++) {
+    for (int left = TRIES;; left--) {
         *temporary = temporary_name(path);
-        const int fd = mkostemp(*temporary, O_CLOEXEC);
-        if (fd < 0 || keep(fd)) return fd;
-        close(fd);
-        free(*temporary);
-    }
-    *temporary = temporary_name(path);
-    errno = EBUSY;
-    return -1;
-}
-
-/* The same for a folder, open for its lock. */
-static int make_folder(const char *path, char **temporary) {
-    remove_leftovers(path);
-    for (int i = 0; i < TRIES; i++) {
-        *temporary = temporary_name(path);
-        if (!mkdtemp(*temporary)) return -1;
-        const int fd = open(*temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        int fd = folder ? -1 : mkostemp(*temporary, O_CLOEXEC);
+        if (folder ? !mkdtemp(*temporary) : fd < 0) return -1;
+        if (folder) fd = open(*temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (keep(fd)) return fd;
         if (fd >= 0) close(fd);
+        if (left == 1) break;
         free(*temporary);
     }
-    *temporary = temporary_name(path);
     errno = EBUSY;
     return -1;
 }
@@ -119,7 +105,7 @@ static int make_folder(const char *path, char **temporary) {
 AtomicFile *base_atomic_open(const char *path, Error *err) {
     AtomicFile *file = base_calloc(1, sizeof *file);
     file->path = base_strdup(path);
-    file->fd = make_file(path, &file->temporary);
+    file->fd = make_temporary(path, false, &file->temporary);
     if (file->fd < 0) {
         base_fail_errno(err, "%s: cannot write here", path);
         free(file->path);
@@ -205,7 +191,7 @@ AtomicFolder *base_folder_open(const char *path, Error *err) {
         ok = base_make_dirs(parent, err);
     }
     free(parent);
-    folder->fd = ok ? make_folder(folder->path, &folder->temporary) : -1;
+    folder->fd = ok ? make_temporary(folder->path, true, &folder->temporary) : -1;
     if (ok && folder->fd < 0)
         ok = base_fail_errno(err, "%s: cannot create this folder", folder->path);
     if (!ok) {

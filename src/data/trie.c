@@ -65,25 +65,31 @@ static uint32_t grow(DxTrie *trie, uint32_t at, uint8_t byte) {
     return made;
 }
 
+/* old: the id that the word has, or -1. */
+static bool may_add(const DxTrie *trie, const uint8_t *word, size_t length, int32_t old, int64_t id,
+                    Error *err) {
+    const int shown = (int)BASE_MIN(length, (size_t)64);
+    if (length == 0) return base_fail(err, ERROR_INPUT, "a word of a trie has no bytes");
+    if (trie->count + length >= UINT32_MAX || id >= MOST_IDS)
+        return base_fail(err, ERROR_INPUT, "a trie has ids below %d", MOST_IDS);
+    if (old >= 0)
+        return base_fail(err, ERROR_INPUT, "the word \"%.*s\" has the id %d already", shown, word,
+                         old);
+    if ((size_t)id < trie->n_ids && trie->ends[id])
+        return base_fail(err, ERROR_INPUT, "the id %lld is another word's than \"%.*s\"",
+                         (long long)id, shown, word);
+    return true;
+}
+
 int64_t dx_trie_add(DxTrie *trie, const void *word, size_t length, int64_t id, Error *err) {
     const uint8_t *bytes = word;
-    if (length == 0) return base_fail(err, ERROR_INPUT, "a word of a trie has no bytes") - 1;
-    if (trie->count + length >= UINT32_MAX || id >= MOST_IDS)
-        return base_fail(err, ERROR_INPUT, "a trie has ids below %d", MOST_IDS) - 1;
     uint32_t at = 0, end = 0;
     size_t there = 0;
     while (there < length && (end = step(trie, at, bytes[there])) != 0) at = end, there++;
-    const int32_t old = there == length ? trie->nodes[at].id : -1;
+    const int32_t old = length > 0 && there == length ? trie->nodes[at].id : -1;
     if (old >= 0 && (id < 0 || id == old)) return old;
-    if (old >= 0)
-        return base_fail(err, ERROR_INPUT, "the word \"%.*s\" has the id %d already",
-                         (int)BASE_MIN(length, (size_t)64), bytes, old) -
-               1;
     if (id < 0) id = (int64_t)trie->words;
-    if ((size_t)id < trie->n_ids && trie->ends[id])
-        return base_fail(err, ERROR_INPUT, "the id %lld is another word's than \"%.*s\"",
-                         (long long)id, (int)BASE_MIN(length, (size_t)64), bytes) -
-               1;
+    if (!may_add(trie, bytes, length, old, id, err)) return -1;
     for (; there < length; there++) at = grow(trie, at, bytes[there]);
     if ((size_t)id >= trie->n_ids) {
         trie->ends = base_grow(trie->ends, &trie->ids_capacity, (size_t)id + 1, sizeof *trie->ends);
@@ -121,10 +127,9 @@ static void reach(Place *place, size_t left_out, double cost, size_t from, int32
 }
 
 typedef struct Tokenising {
-    DxStepArgs args; /* first, so that what frees a step's frees these */
+    DxStepArgs args;
     DxTrie *trie;
-    double *scores; /* [n_scores] by id, or NULL: 1 each */
-    size_t n_scores;
+    double *scores; /* by id, or NULL: 1 each */
 } Tokenising;
 
 static Place *ways(const Tokenising *how, const uint8_t *text, size_t length) {
@@ -202,7 +207,6 @@ DxStep dx_tokenise_trie(const char *key, const char *to, DxTrie *trie, const dou
     if (scores) {
         how->scores = base_alloc((n_scores + 1) * sizeof *how->scores);
         memcpy(how->scores, scores, n_scores * sizeof *how->scores);
-        how->n_scores = n_scores;
     }
     const uint64_t prices = scores ? base_hash(scores, n_scores * sizeof *scores) : 0;
     how->args = (DxStepArgs){.key = dx_key(key), .to = dx_key(to ? to : key), .flag = leave_out};

@@ -362,8 +362,8 @@ bool hub_download(const HubSettings *settings, const char *id, const HubDownload
 
 char *hub_find(const char *name, Error *err) {
     HubSettings settings;
-    const bool is_file = access(name, F_OK) == 0 || base_ends_with(name, ".gguf");
-    if (is_file || !hub_is_id(name)) return base_strdup(name);
+    const bool names_file = access(name, F_OK) == 0 || base_ends_with(name, ".gguf");
+    if (names_file || !hub_is_id(name)) return base_strdup(name);
     if (!hub_settings_read(&settings, err)) return NULL;
     char commit[HUB_COMMIT_LENGTH + 1], *folder = hub_repo_folder(name);
     char *repo = base_path_join(settings.cache, folder), *snapshot = NULL;

@@ -36,6 +36,9 @@ typedef struct GgufArch {
     const char *model_type; /* of config.json */
     const char *class_name; /* its `architectures` */
     const char *activation;
+    /* Of so many layers the last is of another kind, which the file format does not say:
+     * it sees all of the text and others a window, or has no positions (SmolLM3). 0: none. */
+    int every;
 } GgufArch;
 
 /* ---- names (gguf_names.c) ------------------------------------------------------ */
@@ -81,11 +84,10 @@ typedef struct GgufKey {
     bool required;
 } GgufKey;
 const GgufKey *gguf_keys(size_t *count);
-/* Of so many layers the last sees all of the text, the others a window; the file format
- * does not say it. 0: no layers differ. */
-int gguf_window_pattern(const GgufArch *arch);
-/* Of so many layers SmolLM3's last has no positions; the file does not say that either. */
-enum { GGUF_ROPELESS = 4 };
+/* llama.cpp's query_pre_attn_scalar of the second and third Gemma: a head's size, but in
+ * their largest models the hidden size a head. */
+int64_t gguf_query_scalar(const GgufArch *arch, int64_t layer_count, int64_t hidden, int64_t heads,
+                          int64_t head_dim);
 /* The divisors of the rotary frequencies by Llama 3.1's rule, [count]. */
 void gguf_llama3_factors(double base, double factor, double low, double high, double original,
                          float *factors, size_t count);

@@ -7,22 +7,22 @@
 #include <string.h>
 
 static const GgufArch architectures[] = {
-    {GGUF_LLAMA, "llama", "llama", "LlamaForCausalLM", "silu"},
-    {GGUF_LLAMA, "llama", "mistral", "MistralForCausalLM", "silu"},
-    {GGUF_LLAMA, "llama", "mixtral", "MixtralForCausalLM", "silu"},
-    {GGUF_QWEN2, "qwen2", "qwen2", "Qwen2ForCausalLM", "silu"},
-    {GGUF_QWEN3, "qwen3", "qwen3", "Qwen3ForCausalLM", "silu"},
-    {GGUF_QWEN3_MOE, "qwen3moe", "qwen3_moe", "Qwen3MoeForCausalLM", "silu"},
-    {GGUF_PHI3, "phi3", "phi3", "Phi3ForCausalLM", "silu"},
-    {GGUF_GEMMA, "gemma", "gemma", "GemmaForCausalLM", "gelu_pytorch_tanh"},
-    {GGUF_GEMMA2, "gemma2", "gemma2", "Gemma2ForCausalLM", "gelu_pytorch_tanh"},
-    {GGUF_GEMMA3, "gemma3", "gemma3_text", "Gemma3ForCausalLM", "gelu_pytorch_tanh"},
-    {GGUF_OLMO2, "olmo2", "olmo2", "Olmo2ForCausalLM", "silu"},
-    {GGUF_GRANITE, "granite", "granite", "GraniteForCausalLM", "silu"},
-    {GGUF_SMOLLM3, "smollm3", "smollm3", "SmolLM3ForCausalLM", "silu"},
-    {GGUF_COHERE, "command-r", "cohere", "CohereForCausalLM", "silu"},
-    {GGUF_COHERE2, "cohere2", "cohere2", "Cohere2ForCausalLM", "silu"},
-    {GGUF_BERT, "bert", "bert", "BertModel", "gelu"},
+    {GGUF_LLAMA, "llama", "llama", "LlamaForCausalLM", "silu", 0},
+    {GGUF_LLAMA, "llama", "mistral", "MistralForCausalLM", "silu", 0},
+    {GGUF_LLAMA, "llama", "mixtral", "MixtralForCausalLM", "silu", 0},
+    {GGUF_QWEN2, "qwen2", "qwen2", "Qwen2ForCausalLM", "silu", 0},
+    {GGUF_QWEN3, "qwen3", "qwen3", "Qwen3ForCausalLM", "silu", 0},
+    {GGUF_QWEN3_MOE, "qwen3moe", "qwen3_moe", "Qwen3MoeForCausalLM", "silu", 0},
+    {GGUF_PHI3, "phi3", "phi3", "Phi3ForCausalLM", "silu", 0},
+    {GGUF_GEMMA, "gemma", "gemma", "GemmaForCausalLM", "gelu_pytorch_tanh", 0},
+    {GGUF_GEMMA2, "gemma2", "gemma2", "Gemma2ForCausalLM", "gelu_pytorch_tanh", 0},
+    {GGUF_GEMMA3, "gemma3", "gemma3_text", "Gemma3ForCausalLM", "gelu_pytorch_tanh", 6},
+    {GGUF_OLMO2, "olmo2", "olmo2", "Olmo2ForCausalLM", "silu", 0},
+    {GGUF_GRANITE, "granite", "granite", "GraniteForCausalLM", "silu", 0},
+    {GGUF_SMOLLM3, "smollm3", "smollm3", "SmolLM3ForCausalLM", "silu", 4},
+    {GGUF_COHERE, "command-r", "cohere", "CohereForCausalLM", "silu", 0},
+    {GGUF_COHERE2, "cohere2", "cohere2", "Cohere2ForCausalLM", "silu", 4},
+    {GGUF_BERT, "bert", "bert", "BertModel", "gelu", 0},
 };
 
 static const GgufKey keys[] = {
@@ -64,8 +64,11 @@ const GgufKey *gguf_keys(size_t *count) {
     return keys;
 }
 
-int gguf_window_pattern(const GgufArch *arch) {
-    return arch->bit == GGUF_GEMMA3 ? 6 : arch->bit == GGUF_COHERE2 ? 4 : 0;
+int64_t gguf_query_scalar(const GgufArch *arch, int64_t layer_count, int64_t hidden, int64_t heads,
+                          int64_t head_dim) {
+    /* The 27B models, alone in having so many layers. */
+    const int64_t largest = arch->bit == GGUF_GEMMA2 ? 46 : 62;
+    return layer_count == largest && heads > 0 ? hidden / heads : head_dim;
 }
 
 bool gguf_has_experts(const json_t *config) {
@@ -154,25 +157,20 @@ static bool complete_decoder(const GgufArch *arch, json_t *config, Error *err) {
                          arch->name, (long long)heads, (long long)kv_heads);
     set_default(config, "rope_theta", json_real(10000));
     if (arch->bit == GGUF_GEMMA2) {
-        /* The 27B model, alone in having 46 layers, scales by hidden/heads. */
-        bool by_hidden = size_of(config, "num_hidden_layers") == 46;
-        json_object_set_new(config, "query_pre_attn_scalar",
-                            json_integer(by_hidden ? hidden / heads : size_of(config, "head_dim")));
         set_default(config, "attn_logit_softcapping", json_real(50));
         set_default(config, "final_logit_softcapping", json_real(30));
         set_default(config, "sliding_window", json_integer(4096));
     }
-    if (arch->bit == GGUF_GEMMA3) {
-        /* The 27B model, alone in having 62 layers. */
-        bool by_hidden = size_of(config, "num_hidden_layers") == 62;
-        json_object_set_new(config, "query_pre_attn_scalar",
-                            json_integer(by_hidden ? hidden / heads : size_of(config, "head_dim")));
-        set_default(config, "rope_local_base_freq", json_real(10000));
-    }
-    const int pattern = gguf_window_pattern(arch);
-    if (pattern > 0) json_object_set_new(config, "sliding_window_pattern", json_integer(pattern));
-    if (arch->bit == GGUF_SMOLLM3)
-        json_object_set_new(config, "no_rope_layer_interval", json_integer(GGUF_ROPELESS));
+    if (arch->bit == GGUF_GEMMA3) set_default(config, "rope_local_base_freq", json_real(10000));
+    if (arch->bit & GGUF_SANDWICH)
+        json_object_set_new(
+            config, "query_pre_attn_scalar",
+            json_integer(gguf_query_scalar(arch, size_of(config, "num_hidden_layers"), hidden,
+                                           heads, size_of(config, "head_dim"))));
+    if (arch->every)
+        json_object_set_new(
+            config, arch->bit == GGUF_SMOLLM3 ? "no_rope_layer_interval" : "sliding_window_pattern",
+            json_integer(arch->every));
     return true;
 }
 

@@ -219,8 +219,7 @@ static bool layer_is(const HubGgufOut *out, int i, int pattern) {
 
 /* What a file cannot say must be as llama.cpp supposes it. */
 static bool check_supposed(HubGgufOut *out, Error *err) {
-    const int pattern =
-        out->arch->bit == GGUF_SMOLLM3 ? GGUF_ROPELESS : gguf_window_pattern(out->arch);
+    const int pattern = out->arch->every;
     const int layer_count = (int)size_of(out, "num_hidden_layers");
     for (int i = 0; pattern > 0 && i < layer_count; i++)
         if (!layer_is(out, i, pattern))
@@ -230,9 +229,8 @@ static bool check_supposed(HubGgufOut *out, Error *err) {
                 "every %dth of this architecture",
                 i, pattern);
     if (out->arch->bit != GGUF_GEMMA3) return true;
-    const int64_t heads = size_of(out, "num_attention_heads"),
-                  supposed =
-                      layer_count == 62 ? size_of(out, "hidden_size") / heads : head_dim(out);
+    const int64_t supposed = gguf_query_scalar(out->arch, layer_count, size_of(out, "hidden_size"),
+                                               size_of(out, "num_attention_heads"), head_dim(out));
     if ((int64_t)setting_number(out, "query_pre_attn_scalar", 256) != supposed)
         return base_fail(err, ERROR_UNSUPPORTED,
                          "config.json: llama.cpp takes query_pre_attn_scalar to be %lld",

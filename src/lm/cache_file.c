@@ -279,7 +279,6 @@ static bool load_layer(KvCache *layer, int i, const Opened *file, LmCacheOptions
           fill_side(layer->values, parts, file->tensors, i, 1)))
         return false;
     layer->capacity = mx_dim(layer->keys[0], 2);
-    layer->start = 0;
     if (layer->kind == KV_CHUNKED) {
         layer->max_size = number_in(file, KV_CHUNKED, i, SIZE);
         layer->start = number_in(file, KV_CHUNKED, i, START);

@@ -289,9 +289,7 @@ void lm_pack_measure(const LmSource *source, LmConvertReport *report) {
 
 bool lm_pack_space(const char *path, uint64_t bytes, Error *err) {
     struct statvfs disk;
-    char *folder = base_is_dir(path) || !strrchr(path, '/')
-                       ? base_strdup(base_is_dir(path) ? path : ".")
-                       : base_strndup(path, (size_t)(strrchr(path, '/') - path) + 1);
+    char *folder = base_is_dir(path) ? base_strdup(path) : base_path_parent(path);
     const bool known = statvfs(folder, &disk) == 0;
     free(folder);
     if (!known) return true;

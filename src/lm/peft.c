@@ -1,7 +1,6 @@
 /* PEFT's adapters; see peft.h. */
 #include "lm/peft.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <regex.h>
 #include <stdlib.h>
@@ -30,12 +29,11 @@ bool lm_peft_name(const char *name, LmPeftName *parts) {
     return false;
 }
 
-/* From the number of the layer on: "0.attn.c_proj"; NULL outside the layers. */
-static const char *in_layer(const char *path) {
-    for (const char *dot = strchr(path, '.'); dot; dot = strchr(dot + 1, '.')) {
-        const char *digits = dot + 1, *end = digits;
-        while (isdigit((unsigned char)*end)) end++;
-        if (end > digits && *end == '.') return digits;
+const char *lm_peft_in_layer(const char *path) {
+    for (const char *part = path; part; part = strchr(part, '.')) {
+        part += *part == '.';
+        const size_t digits = strspn(part, "0123456789");
+        if (digits > 0 && digits <= 6 && part[digits] == '.') return part;
     }
     return NULL;
 }
@@ -51,7 +49,7 @@ static const char *past_mixture(const char *tail) {
 
 bool lm_peft_same(const char *theirs, const char *ours) {
     if (strcmp(theirs, ours) == 0) return true;
-    const char *left = in_layer(theirs), *right = in_layer(ours);
+    const char *left = lm_peft_in_layer(theirs), *right = lm_peft_in_layer(ours);
     if (!left || !right) return false;
     if (strcmp(left, right) == 0) return true;
     const char *left_rest = past_mixture(left), *right_rest = past_mixture(right);
@@ -154,12 +152,11 @@ static mlx_array scaled(const Reading *reading, const char *path, mlx_array b) {
 
 /* "....experts", also inside other wrappers of the same module. */
 static bool is_stack(const char *path) {
-    static const char inner[] = ".base_layer", end[] = ".experts";
-    size_t length = strlen(path);
-    while (length > strlen(inner) &&
-           strncmp(path + length - strlen(inner), inner, strlen(inner)) == 0)
-        length -= strlen(inner);
-    return length > strlen(end) && strncmp(path + length - strlen(end), end, strlen(end)) == 0;
+    static const char inner[] = ".base_layer", experts[] = ".experts";
+    const char *at = strstr(path, experts);
+    if (!at) return false;
+    for (at += strlen(experts); base_starts_with(at, inner);) at += strlen(inner);
+    return *at == '\0';
 }
 
 static void read_tensor(void *context, const char *name, mlx_array array) {
@@ -188,7 +185,7 @@ static void read_tensor(void *context, const char *name, mlx_array array) {
 /* ---- experts as one parameter ----------------------------------------------------------- */
 
 /* a [E * r, in] -> [E, r, in] and b [out, r * E] -> [E, out, r], as the parameter's delta
- * is einsum("o r e, e r i -> e o i"). The first `gate_rows` of out are the gate's. */
+ * is einsum("o r e, e r i -> e o i"). */
 static void add_projection(const Reading *reading, const char *moe, const char *name,
                            const char *key, mlx_array a, mlx_array b, int experts) {
     const int rank = mx_dim(a, 0) / experts;

@@ -21,6 +21,9 @@ bool lm_peft_name(const char *name, LmPeftName *parts);
  * number ("transformer.h.0.attn.c_proj" and "model.h.0.attn.c_proj"). */
 bool lm_peft_same(const char *theirs, const char *ours);
 
+/* A path from the number of its layer on: "0.attn.c_proj"; NULL outside the layers. */
+const char *lm_peft_in_layer(const char *path);
+
 /* Their path of our module, by config.json's model_type. Caller frees. */
 char *lm_peft_path(const char *model_type, const char *ours);
 

@@ -74,9 +74,9 @@ static void load_peft(Loaded *loaded, const char *name, const LmPeftName *parts,
         const TuneTensor *tensor = &loaded->model->tensors[t];
         if (!lm_peft_same(module, tensor->module->path)) continue;
         ours = base_format("%s.%s", tensor->module->path, parts->leaf);
-        const double scale = loaded->peft ? lm_peft_scale(loaded->peft, module) : 0;
-        if (scale > 0 && strcmp(parts->leaf, "lora_b") == 0)
-            array = mx_mul_scalar(array, scale / (double)tensor->module->lora.scale);
+        if (!loaded->peft || strcmp(parts->leaf, "lora_b") != 0) continue;
+        const double scale = lm_peft_scale(loaded->peft, module);
+        if (scale > 0) array = mx_mul_scalar(array, scale / (double)tensor->module->lora.scale);
     }
     if (!ours) ours = base_format("%s.%s", module, parts->leaf);
     load_tensor(loaded, name, ours, array);

@@ -22,18 +22,10 @@ typedef struct Found {
     bool peft;
 } Found;
 
-/* The number among a path's parts is the block: "model.layers.3.mlp", "model.h.3.attn". */
 static void find_block(Adapted *adapted) {
-    adapted->block = TUNE_OUTSIDE;
-    adapted->rest = adapted->path;
-    for (const char *part = adapted->path; part; part = strchr(part, '.')) {
-        part += *part == '.';
-        const size_t digits = strspn(part, "0123456789");
-        if (digits == 0 || digits > 6 || part[digits] != '.') continue;
-        adapted->block = atoi(part);
-        adapted->rest = part + digits + 1;
-        return;
-    }
+    const char *number = lm_peft_in_layer(adapted->path);
+    adapted->block = number ? atoi(number) : TUNE_OUTSIDE;
+    adapted->rest = number ? strchr(number, '.') + 1 : adapted->path;
 }
 
 /* A pair's first matrix tells its module and its rank. */

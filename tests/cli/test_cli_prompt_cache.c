@@ -58,6 +58,24 @@ static void expect_rows(const json_t *json, const char *tensor, int rows) {
     json_decref(wanted);
 }
 
+/* A number that is a tensor. */
+static void expect_number(void **state, const char *file, const char *tensor, int32_t wanted) {
+    json_t *json = header(state, file);
+    const json_t *places = json_object_get(json_object_get(json, tensor), "data_offsets");
+    assert_non_null(places);
+    size_t length = 0;
+    char *bytes = slurp(state, file, &length);
+    uint64_t size;
+    int32_t number;
+    memcpy(&size, bytes, sizeof size);
+    const size_t at = 8 + (size_t)size + (size_t)json_integer_value(json_array_get(places, 0));
+    assert_true(at + sizeof number <= length);
+    memcpy(&number, bytes + at, sizeof number);
+    assert_int_equal(number, wanted);
+    free(bytes);
+    json_decref(json);
+}
+
 /* ---- the file ------------------------------------------------------------------------------ */
 
 static void test_output_is_mlx_lms(void **state) {
@@ -102,11 +120,13 @@ static void test_the_file_has_the_names_of_mlx_lm_0_31(void **state) {
     expect_text(metadata, "0.0", "");
     expect_text(metadata, "0.1", "");
     expect_text(metadata, "1.model", model);
+    expect_text(metadata, "1.tokenizer_config", "{\"trust_remote_code\": null}");
     expect_text(metadata, "2.0", "KVCache");
     expect_text(metadata, "2.1", "KVCache");
     assert_int_equal(json_object_size(metadata), 6);
     assert_int_equal(json_object_size(json), 5);
     expect_rows(json, "0.0", 13);
+    expect_rows(json, "1.1", 13);
     json_decref(json);
     json_t *lines = expect_json(generate(state, "older", " rested", NULL, NULL));
     json_t *now = expect_json(generate(state, "plain", " rested", NULL, NULL));
@@ -124,6 +144,8 @@ static void test_a_rotating_cache_keeps_its_place(void **state) {
     json_t *metadata = json_object_get(json, "__metadata__");
     expect_text(metadata, "1.0", "RotatingKVCache");
     expect_text(metadata, "2.4.0", "0.5");
+    expect_number(state, "rotating.safetensors", "0.3", 4);
+    expect_number(state, "rotating.safetensors", "0.4", 12);
     expect_rows(json, "0.0", 12);
     json_decref(json);
     json_t *lines = expect_json(generate(state, "rotating", " rested", NULL, NULL));

@@ -2,20 +2,7 @@
  * output on the same bytes. */
 #include <stdlib.h>
 
-#include "rag/document.h"
-
-static void check(RagDocument *document) {
-    size_t last = 0;
-    for (size_t i = 0; i < document->n_blocks; i++) {
-        RagBlock block = document->blocks[i];
-        if (block.start < last || block.start >= block.end || block.end > document->text.length)
-            __builtin_trap();
-        last = block.end;
-    }
-    if (document->text.length && !base_utf8_valid(document->text.data, document->text.length))
-        __builtin_trap();
-    rag_document_free(document);
-}
+#include "fuzz/document.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     char *text = NULL;
@@ -23,11 +10,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (!rag_text_decode((const char *)data, size, &text, &length)) return 0;
     RagDocument document = {0};
     rag_read_markdown(text, length, &document);
-    check(&document);
+    check_document(&document);
     rag_read_text(text, length, &document);
-    check(&document);
+    check_document(&document);
     rag_read_pdf_text(text, length, &document);
-    check(&document);
+    check_document(&document);
     free(text);
     return 0;
 }

@@ -314,7 +314,6 @@ static void dense_search(RagIndex *index, const float *query, uint8_t *allowed, 
     assert_true(index->storage->dense_end(dense, best, found, &err));
 }
 
-/* int8 rows find what a plain scan of the exact vectors finds. */
 /* Every length meets the vectors' width otherwise; -128 is no value of a quantised row. */
 static void test_products_of_rows_of_any_length(void **state) {
     (void)state;
@@ -343,6 +342,7 @@ static void test_products_of_rows_of_any_length(void **state) {
     }
 }
 
+/* int8 rows find what a plain scan of the exact vectors finds. */
 static void test_matrix_search_agrees_with_a_plain_scan(void **state) {
     (void)state;
     enum { ROWS = 2100, TOP = 10 };
