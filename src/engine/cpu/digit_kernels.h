@@ -199,12 +199,27 @@ INLINE V group_scales(const CpuQuant *w, size_t at, size_t n, size_t total, CpuQ
     return v_mul(scale, v_set(0.5f));
 }
 
-/* Where the words are fetched ahead of their use: a whole number of blocks of
- * rows, at least this many bytes: what arrives at 20 GB/s while a line comes from
- * far away. The processor's own prefetch stops at pages. */
+/* What a later block of rows will read, fetched meanwhile line after line, the
+ * ends of rows and the scales as well: one line that is left out is waited for
+ * longer than a block takes. The block lies at least AHEAD bytes of words away,
+ * what arrives at 20 GB/s while a line comes from far. */
 enum { AHEAD = 8192 };
-INLINE size_t fetch_distance(size_t block_bytes) {
-    return (AHEAD + block_bytes - 1) / block_bytes * block_bytes;
+typedef struct Fetch {
+    uintptr_t words, scales, biases;
+} Fetch;
+
+INLINE Fetch fetch_begin(const CpuQuant *w, size_t row, size_t rows, size_t row_bytes,
+                         size_t row_scales) {
+    const size_t block = rows * row_bytes;
+    const size_t later = row + (AHEAD + block - 1) / block * rows;
+    return (Fetch){.words = (uintptr_t)w->words + later * row_bytes,
+                   .scales = (uintptr_t)w->scales + later * row_scales,
+                   .biases = (uintptr_t)w->biases + later * row_scales};
+}
+
+INLINE void fetch_next(uintptr_t *at, size_t bytes) {
+    __builtin_prefetch((const void *)*at, 0, 2);
+    *at += bytes;
 }
 
 /* The sums of `rows` weight rows with m activation rows. */
@@ -227,12 +242,12 @@ INLINE void add_vectors(Sums acc, Sums scale, const Iv *packed, const int8_t *di
 
 /* The same from memory; *words goes on to the next vectors. */
 INLINE void stream_vectors(Sums acc, Sums scale, const uint8_t **words, size_t row_bytes,
-                           size_t ahead, const int8_t *digit, size_t digit_stride, int first,
+                           Fetch *fetch, const int8_t *digit, size_t digit_stride, int first,
                            int rows, int m, CpuQuantMode mode, int bits, int shift, int digits) {
     Iv packed[GEMV_ROWS];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++) {
-        __builtin_prefetch(*words + (size_t)r * row_bytes + ahead, 0, 2);
+        fetch_next(&fetch->words, VECTOR_BYTES);
         packed[r] = iv_load(*words + (size_t)r * row_bytes);
     }
     add_vectors(acc, scale, packed, digit, digit_stride, first, rows, m, mode, bits, shift, digits);
@@ -246,7 +261,8 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
     const int per_vector = VECTOR_BYTES * 8 / bits;
     const int shift = group == 16 ? 4 : group == 32 ? 5 : group == 64 ? 6 : 7;
     const size_t row_bytes = w->cols * (size_t)bits / 8, total = w->rows * x->groups;
-    const size_t ahead = fetch_distance((size_t)rows * row_bytes);
+    const size_t scale_bytes = mode == CPU_AFFINE ? cpu_type_size(w->type) : 1;
+    Fetch fetch = fetch_begin(w, row, (size_t)rows, row_bytes, x->groups * scale_bytes);
     const uint8_t *words = (const uint8_t *)w->words + row * row_bytes;
     const int8_t *digit = x->digits + first_x * x->digit_stride;
     Sums acc, scale;
@@ -261,6 +277,8 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
             const size_t at = (row + (size_t)r) * x->groups + g;
+            fetch_next(&fetch.scales, LANES * scale_bytes);
+            if (mode == CPU_AFFINE) fetch_next(&fetch.biases, LANES * scale_bytes);
             V b, s = group_scales(w, at, n, total, mode, &b);
 #pragma GCC unroll 4
             for (int i = 0; i < m; i++) {
@@ -274,16 +292,18 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
         if (n == LANES && rest == 0) {
 #pragma GCC unroll 4
             for (first = 0; first < (int)LANES * group; first += per_vector)
-                stream_vectors(acc, scale, &words, row_bytes, ahead, digit, x->digit_stride, first,
+                stream_vectors(acc, scale, &words, row_bytes, &fetch, digit, x->digit_stride, first,
                                rows, m, mode, bits, shift, digits);
         }
         for (; first + per_vector <= elements; first += per_vector)
-            stream_vectors(acc, scale, &words, row_bytes, ahead, digit, x->digit_stride, first,
+            stream_vectors(acc, scale, &words, row_bytes, &fetch, digit, x->digit_stride, first,
                            rows, m, mode, bits, shift, digits);
         if (rest) {
 #pragma GCC unroll 4
-            for (int r = 0; r < rows; r++)
+            for (int r = 0; r < rows; r++) {
+                fetch_next(&fetch.words, VECTOR_BYTES);
                 packed[r] = iv_load_part(words + (size_t)r * row_bytes, (size_t)(rest * bits / 32));
+            }
             add_vectors(acc, scale, packed, digit, x->digit_stride, first, rows, m, mode, bits,
                         shift, digits);
         }
