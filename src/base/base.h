@@ -259,9 +259,9 @@ typedef struct ParallelReads {
     size_t bytes[3];
 } ParallelReads;
 enum { PARALLEL_READS = 4 };
-/* Threads with nothing to do fetch the end of the last of reads[0..count), and
- * so backwards, into their cache: a loop's last slices are theirs. Replaces what
- * was announced before. Never reads through the addresses, so they may be stale. */
+/* Threads with nothing to do fetch into their cache what their first slices of
+ * that loop read, taken that the loop goes through reads[0..count) in order.
+ * Replaces what was announced before. Never reads through the addresses, so they may be stale. */
 void base_parallel_expect(const ParallelReads *reads, size_t count);
 
 #endif

@@ -1,11 +1,12 @@
 /* The thread pool of the process. One parallel loop runs at a time, cut into
  * slices by its sizes alone, so results do not depend on timing; which thread
- * runs a slice does. A thread takes the next slice when it is free: one that the
- * system keeps waiting (a busy machine, a slower core) holds up nobody but the
- * slice it has begun. The caller takes slices from the front, workers from the
- * back. Workers spin for a short while after a loop, because a decode step starts
- * hundreds of them in a row, and then sleep; while they spin they fetch what the
- * next loop was announced to read. */
+ * runs a slice does. A thread has a lane of neighbouring slices and takes them in
+ * order, so that what it reads goes on where it was; with its lane empty it takes
+ * from the ends of the others': one that the system keeps waiting (a busy machine,
+ * a slower core) holds up nobody but the slice it has begun. Workers spin for a
+ * short while after a loop, because a decode step starts hundreds of them in a
+ * row, and then sleep; while a thread spins it fetches what its lane of the next
+ * loop was announced to read. */
 #include "base/base.h"
 
 #include <pthread.h>
@@ -20,6 +21,21 @@ enum { MAX_THREADS = 256 };
  * more: a spinning worker takes a processor from somebody else. */
 static const double spin_seconds = 50e-6;
 
+/* The slices that a lane has left, in one word: see ticket_of. */
+typedef struct Lane {
+    _Alignas(128) _Atomic uint64_t ticket;
+} Lane;
+
+/* How far a waiting thread has fetched: `step` of [step, end), counted through the
+ * entries. Steps are small, so that a loop that begins is not kept waiting. */
+typedef struct Fetch {
+    uint32_t version;
+    size_t step, end, budget;
+    uintptr_t data[PARALLEL_READS][3];
+    size_t bytes[PARALLEL_READS][3], steps[PARALLEL_READS];
+} Fetch;
+enum { LINE = 64, STEP_BYTES = 16 * LINE };
+
 typedef struct Pool {
     int count, asked; /* threads of a loop, the caller included: got, asked for */
     pthread_t workers[MAX_THREADS];
@@ -27,12 +43,15 @@ typedef struct Pool {
     pthread_cond_t wake;
     _Atomic int sleeping;
     _Atomic bool stop;
-    _Atomic uint64_t ticket; /* of the loop in work: see ticket_of */
-    _Atomic uint32_t done;   /* its finished slices */
+    _Atomic uint32_t loop; /* begun so far */
+    _Atomic uint32_t done; /* finished slices of the last */
+    _Atomic int n_lanes;
+    Lane lanes[MAX_THREADS];
     ParallelBody body;
     void *context;
     size_t items, slices;
-    struct { /* announced by base_parallel_expect, read while it may change */
+    Fetch fetch; /* the caller's */
+    struct {     /* announced by base_parallel_expect, read while it may change */
         _Alignas(128) _Atomic uint32_t version;
         _Atomic uintptr_t data[PARALLEL_READS][3];
         _Atomic size_t bytes[PARALLEL_READS][3];
@@ -88,40 +107,48 @@ int base_threads(void) {
     return count;
 }
 
-/* A ticket says which loop and which of its slices are left. Taking a slice is
- * one compare-and-swap on all three, so a thread that wakes late cannot take a
- * slice of one loop with the body of another: the caller does not go on before
+/* A ticket says of which loop a lane is and which of its slices are left. Taking
+ * one is one compare-and-swap on all three, so a thread that wakes late cannot take
+ * a slice of one loop with the body of another: the caller does not go on before
  * every slice taken is done. */
 enum { SLICE_BITS = 16 };
-static inline uint64_t ticket_of(uint64_t loop, uint64_t first, uint64_t end) {
-    return loop << (2 * SLICE_BITS) | end << SLICE_BITS | first;
+static inline uint64_t ticket_of(uint32_t loop, uint64_t first, uint64_t end) {
+    return (uint64_t)loop << (2 * SLICE_BITS) | end << SLICE_BITS | first;
 }
-static inline uint64_t ticket_loop(uint64_t ticket) {
-    return ticket >> (2 * SLICE_BITS);
+static inline uint32_t ticket_loop(uint64_t ticket) {
+    return (uint32_t)(ticket >> (2 * SLICE_BITS));
 }
-static inline uint32_t ticket_end(uint64_t ticket) {
-    return (uint32_t)(ticket >> SLICE_BITS) & 0xFFFF;
+static inline uint64_t ticket_end(uint64_t ticket) {
+    return (ticket >> SLICE_BITS) & 0xFFFF;
 }
-static inline uint32_t ticket_first(uint64_t ticket) {
-    return (uint32_t)ticket & 0xFFFF;
+static inline uint64_t ticket_first(uint64_t ticket) {
+    return ticket & 0xFFFF;
+}
+
+/* Takes the lane's first slice, or its last. False: none is left. */
+static bool take_slice(Lane *lane, bool first, size_t *index) {
+    uint64_t ticket = atomic_load_explicit(&lane->ticket, memory_order_acquire), left;
+    do {
+        const uint64_t from = ticket_first(ticket), end = ticket_end(ticket);
+        if (from >= end) return false;
+        *index = first ? from : end - 1;
+        left = ticket_of(ticket_loop(ticket), from + first, end - !first);
+    } while (!atomic_compare_exchange_weak_explicit(&lane->ticket, &ticket, left,
+                                                    memory_order_acq_rel, memory_order_acquire));
+    return true;
 }
 
 /* Runs slices of the loop in work until none is left to begin. */
 static void run_slices(int thread) {
-    uint64_t ticket = atomic_load_explicit(&pool.ticket, memory_order_acquire);
-    while (ticket_first(ticket) < ticket_end(ticket)) {
-        const uint64_t first = ticket_first(ticket), end = ticket_end(ticket);
-        const uint64_t left = thread ? ticket_of(ticket_loop(ticket), first, end - 1)
-                                     : ticket_of(ticket_loop(ticket), first + 1, end);
-        if (!atomic_compare_exchange_weak_explicit(&pool.ticket, &ticket, left,
-                                                   memory_order_acq_rel, memory_order_acquire))
-            continue;
-        const size_t index = thread ? end - 1 : first;
-        const size_t each = pool.items / pool.slices, extra = pool.items % pool.slices;
-        const size_t begin = index * each + BASE_MIN(index, extra);
-        pool.body(pool.context, begin, begin + each + (index < extra ? 1 : 0), thread);
-        atomic_fetch_add_explicit(&pool.done, 1, memory_order_release);
-        ticket = atomic_load_explicit(&pool.ticket, memory_order_acquire);
+    const int lanes = atomic_load_explicit(&pool.n_lanes, memory_order_acquire);
+    size_t index;
+    for (int i = 0; i < lanes; i++) {
+        while (take_slice(&pool.lanes[(thread + i) % lanes], i == 0, &index)) {
+            const size_t each = pool.items / pool.slices, extra = pool.items % pool.slices;
+            const size_t begin = index * each + BASE_MIN(index, extra);
+            pool.body(pool.context, begin, begin + each + (index < extra ? 1 : 0), thread);
+            atomic_fetch_add_explicit(&pool.done, 1, memory_order_release);
+        }
     }
 }
 
@@ -138,73 +165,67 @@ void base_parallel_expect(const ParallelReads *reads, size_t count) {
     atomic_fetch_add_explicit(&pool.expected.version, 1, memory_order_release);
 }
 
-/* How far a waiting thread has fetched: `step` of `steps` of an entry, which it
- * has copied. Steps are small, so that a loop that begins is not kept waiting. */
-typedef struct Fetch {
-    uint32_t version;
-    int entry; /* the entries before it are to come */
-    size_t step, steps, budget;
-    uintptr_t data[3];
-    size_t bytes[3];
-} Fetch;
-enum { LINE = 64, STEP_BYTES = 16 * LINE };
+/* Part number `part` of `parts` of [0, total). */
+static size_t part_begin(size_t total, size_t part, size_t parts) {
+    return (total * part + parts - 1) / parts;
+}
 
-/* Fetches the part of data[0..bytes) that is `step` of `steps` from the end. */
+/* What the thread's lane of the announced loop begins with. */
+static void fetch_begin(Fetch *fetch, uint32_t version, int thread) {
+    size_t total = 0;
+    for (int i = 0; i < PARALLEL_READS; i++) {
+        size_t bytes = 0;
+        for (int j = 0; j < 3; j++) {
+            fetch->data[i][j] =
+                atomic_load_explicit(&pool.expected.data[i][j], memory_order_relaxed);
+            bytes += fetch->bytes[i][j] =
+                atomic_load_explicit(&pool.expected.bytes[i][j], memory_order_relaxed);
+        }
+        total += fetch->steps[i] = (bytes + STEP_BYTES - 1) / STEP_BYTES;
+    }
+    const size_t lanes = (size_t)base_threads(), lane = (size_t)thread;
+    fetch->version = version;
+    fetch->budget = fetch_budget();
+    fetch->step = part_begin(total, lane, lanes);
+    fetch->end = BASE_MIN(part_begin(total, lane + 1, lanes), total);
+}
+
+/* Fetches part `step` of `steps` of data[0..bytes). */
 static size_t fetch_part(uintptr_t data, size_t bytes, size_t step, size_t steps) {
-    const size_t each = bytes / steps + 1, behind = BASE_MIN(bytes, step * each);
-    const uintptr_t end = data + bytes - behind;
-    const uintptr_t begin = end - BASE_MIN(each, bytes - behind);
+    const size_t each = bytes / steps + 1, before = BASE_MIN(bytes, step * each);
+    const uintptr_t begin = data + before, end = begin + BASE_MIN(each, bytes - before);
     for (uintptr_t at = begin & ~(uintptr_t)(LINE - 1); at < end; at += LINE)
         __builtin_prefetch((const void *)at, 0, 2);
     return end - begin;
 }
 
-static void fetch_next_entry(Fetch *fetch) {
-    size_t total = 0;
-    fetch->entry--;
-    for (int j = 0; j < 3; j++) {
-        fetch->data[j] =
-            atomic_load_explicit(&pool.expected.data[fetch->entry][j], memory_order_relaxed);
-        fetch->bytes[j] =
-            atomic_load_explicit(&pool.expected.bytes[fetch->entry][j], memory_order_relaxed);
-        total += fetch->bytes[j];
-    }
-    fetch->step = 0;
-    fetch->steps = (total + STEP_BYTES - 1) / STEP_BYTES;
-}
-
 /* One step more. False: nothing is left to fetch. */
-static bool fetch_some(Fetch *fetch) {
+static bool fetch_some(Fetch *fetch, int thread) {
     const uint32_t version = atomic_load_explicit(&pool.expected.version, memory_order_acquire);
-    if (version != fetch->version)
-        *fetch = (Fetch){.version = version, .entry = PARALLEL_READS, .budget = fetch_budget()};
-    if (fetch->budget == 0) return false;
-    while (fetch->step == fetch->steps) {
-        if (fetch->entry == 0) return false;
-        fetch_next_entry(fetch);
-    }
-    size_t fetched = 0;
+    if (version != fetch->version) fetch_begin(fetch, version, thread);
+    if (fetch->budget == 0 || fetch->step >= fetch->end) return false;
+    size_t step = fetch->step++, entry = 0, fetched = 0;
+    while (step >= fetch->steps[entry]) step -= fetch->steps[entry++];
     for (int j = 0; j < 3; j++)
-        fetched += fetch_part(fetch->data[j], fetch->bytes[j], fetch->step, fetch->steps);
-    fetch->step++;
+        fetched +=
+            fetch_part(fetch->data[entry][j], fetch->bytes[entry][j], step, fetch->steps[entry]);
     fetch->budget -= BASE_MIN(fetch->budget, fetched);
     return true;
 }
 
 /* Waits until a loop after `seen` begins: spins, then sleeps. */
-static uint64_t next_loop(uint64_t seen, Fetch *fetch) {
-    uint64_t now = ticket_loop(atomic_load_explicit(&pool.ticket, memory_order_acquire));
+static uint32_t next_loop(uint32_t seen, int thread, Fetch *fetch) {
+    uint32_t now = atomic_load_explicit(&pool.loop, memory_order_acquire);
     for (double start = base_now(); now == seen && base_now() - start < spin_seconds;) {
         for (int i = 0; i < 32 && now == seen; i++) {
-            if (!fetch_some(fetch)) relax();
-            now = ticket_loop(atomic_load_explicit(&pool.ticket, memory_order_acquire));
+            if (!fetch_some(fetch, thread)) relax();
+            now = atomic_load_explicit(&pool.loop, memory_order_acquire);
         }
     }
     if (now != seen) return now;
     pthread_mutex_lock(&pool.lock);
     atomic_fetch_add(&pool.sleeping, 1);
-    while ((now = ticket_loop(atomic_load(&pool.ticket))) == seen)
-        pthread_cond_wait(&pool.wake, &pool.lock);
+    while ((now = atomic_load(&pool.loop)) == seen) pthread_cond_wait(&pool.wake, &pool.lock);
     atomic_fetch_sub(&pool.sleeping, 1);
     pthread_mutex_unlock(&pool.lock);
     return now;
@@ -214,19 +235,26 @@ static void *work(void *argument) {
     const int thread = (int)(intptr_t)argument;
     inside_loop = true;
     Fetch fetch = {0};
-    for (uint64_t seen = 0;;) {
-        seen = next_loop(seen, &fetch);
+    for (uint32_t seen = 0;;) {
+        seen = next_loop(seen, thread, &fetch);
         if (pool.stop) return NULL;
         run_slices(thread);
     }
 }
 
 /* Begins the next loop. The owner lock is held. A worker that counts itself
- * asleep after this has looked sees the new ticket before it waits. */
-static void announce(uint32_t slices) {
-    const uint64_t loop = ticket_loop(atomic_load_explicit(&pool.ticket, memory_order_relaxed)) + 1;
+ * asleep after this has looked sees the new loop before it waits. */
+static void announce(size_t slices) {
+    const uint32_t loop = atomic_load_explicit(&pool.loop, memory_order_relaxed) + 1;
+    const size_t lanes = (size_t)pool.count;
     atomic_store_explicit(&pool.done, 0, memory_order_relaxed);
-    atomic_store(&pool.ticket, ticket_of(loop & UINT32_MAX, 0, slices));
+    atomic_store_explicit(&pool.n_lanes, pool.count, memory_order_relaxed);
+    for (size_t i = 0; i < lanes; i++)
+        atomic_store_explicit(
+            &pool.lanes[i].ticket,
+            ticket_of(loop, part_begin(slices, i, lanes), part_begin(slices, i + 1, lanes)),
+            memory_order_release);
+    atomic_store(&pool.loop, loop);
     if (atomic_load(&pool.sleeping) == 0) return;
     pthread_mutex_lock(&pool.lock);
     pthread_cond_broadcast(&pool.wake);
@@ -240,14 +268,14 @@ static void stop_workers(void) {
     for (int i = 1; i < pool.count; i++) pthread_join(pool.workers[i], NULL);
     pool.stop = false;
     pool.count = 0;
-    atomic_store(&pool.ticket, 0);
+    atomic_store(&pool.loop, 0);
 }
 
 /* A forked child has only the thread that forked: it starts its own pool. */
 static void forget_workers(void) {
     pool.count = 0;
     atomic_store(&pool.sleeping, 0);
-    atomic_store(&pool.ticket, 0);
+    atomic_store(&pool.loop, 0);
     pthread_mutex_init(&pool.lock, NULL);
     pthread_mutex_init(&pool.owner, NULL);
     pthread_cond_init(&pool.wake, NULL);
@@ -296,10 +324,10 @@ void base_parallel_for(size_t count, size_t grain, ParallelBody body, void *cont
     pool.context = context;
     pool.items = count;
     pool.slices = slices;
-    announce((uint32_t)slices);
+    announce(slices);
     run_slices(0);
     for (int spins = 0; atomic_load_explicit(&pool.done, memory_order_acquire) < slices; spins++) {
-        relax();
+        if (!fetch_some(&pool.fetch, 0)) relax();
         if (spins > 4096) sched_yield();
     }
     inside_loop = false;
