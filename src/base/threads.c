@@ -39,8 +39,9 @@ enum { LINE = 64, STEP_BYTES = 16 * LINE };
 typedef struct Pool {
     int count, asked; /* threads of a loop, the caller included: got, asked for */
     pthread_t workers[MAX_THREADS];
-    pthread_mutex_t lock, owner;
+    pthread_mutex_t lock;
     pthread_cond_t wake;
+    _Atomic bool owned; /* by the caller of the loop in work */
     _Atomic int sleeping;
     _Atomic bool stop;
     _Atomic uint32_t loop; /* begun so far */
@@ -58,9 +59,7 @@ typedef struct Pool {
     } expected;
 } Pool;
 
-static Pool pool = {.lock = PTHREAD_MUTEX_INITIALIZER,
-                    .owner = PTHREAD_MUTEX_INITIALIZER,
-                    .wake = PTHREAD_COND_INITIALIZER};
+static Pool pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
 static _Atomic int wanted_threads;
 static _Thread_local bool inside_loop;
 
@@ -242,7 +241,7 @@ static void *work(void *argument) {
     }
 }
 
-/* Begins the next loop. The owner lock is held. A worker that counts itself
+/* Begins the next loop. The pool is owned. A worker that counts itself
  * asleep after this has looked sees the new loop before it waits. */
 static void announce(size_t slices) {
     const uint32_t loop = atomic_load_explicit(&pool.loop, memory_order_relaxed) + 1;
@@ -277,7 +276,7 @@ static void forget_workers(void) {
     atomic_store(&pool.sleeping, 0);
     atomic_store(&pool.loop, 0);
     pthread_mutex_init(&pool.lock, NULL);
-    pthread_mutex_init(&pool.owner, NULL);
+    atomic_store(&pool.owned, false);
     pthread_cond_init(&pool.wake, NULL);
     inside_loop = false;
 }
@@ -286,7 +285,7 @@ static void watch_forks(void) {
     pthread_atfork(NULL, NULL, forget_workers);
 }
 
-/* The owner lock is held. A system that gives fewer threads than asked for
+/* The pool is owned. A system that gives fewer threads than asked for
  * still works, with those. */
 static void start_workers(int count) {
     static pthread_once_t watching = PTHREAD_ONCE_INIT;
@@ -314,7 +313,8 @@ void base_parallel_for(size_t count, size_t grain, ParallelBody body, void *cont
     if (count == 0) return;
     const int threads = base_threads();
     const size_t slices = BASE_MIN(grain > 1 ? count / grain : count, most_slices(threads));
-    if (threads <= 1 || slices <= 1 || inside_loop || pthread_mutex_trylock(&pool.owner) != 0) {
+    if (threads <= 1 || slices <= 1 || inside_loop ||
+        atomic_exchange_explicit(&pool.owned, true, memory_order_acquire)) {
         body(context, 0, count, 0);
         return;
     }
@@ -331,5 +331,5 @@ void base_parallel_for(size_t count, size_t grain, ParallelBody body, void *cont
         if (spins > 4096) sched_yield();
     }
     inside_loop = false;
-    pthread_mutex_unlock(&pool.owner);
+    atomic_store_explicit(&pool.owned, false, memory_order_release);
 }

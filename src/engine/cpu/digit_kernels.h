@@ -408,20 +408,19 @@ static bool digit_activations(const float *x, size_t k, int group, int bits, int
     int32_t v[NIBBLES];
     float factor = 0, scale = 0;
     int sum = 0;
-    bool finite = true;
+    V special = v_set(0.0f); /* NaN after NaN or infinity */
     for (size_t at = 0; at < k; at += (size_t)count) {
         const int here = k - at < (size_t)count ? (int)(k - at) : count;
         for (int i = 0; i < here; i += step) {
             const size_t element = at + (size_t)i, g = element / (size_t)group;
             if (element % (size_t)group == 0) {
-                V top = v_set(0.0f), special = top;
+                V top = v_set(0.0f);
                 for (int j = 0; j < group; j += LANES) {
                     V value = v_load(x + element + j);
                     top = v_max(top, v_abs(value));
-                    special = v_fma(value, v_set(0.0f), special); /* NaN after NaN or infinity */
+                    special = v_fma(value, v_set(0.0f), special);
                 }
                 const float largest = v_top(top);
-                finite &= v_sum(special) == 0.0f;
                 factor = largest > 1e-30f ? limit / largest : 0.0f;
                 scale = largest > 1e-30f ? largest / limit : 0.0f;
                 sum = 0;
@@ -440,7 +439,7 @@ static bool digit_activations(const float *x, size_t k, int group, int bits, int
         else
             split_digits(v, count, bits == 4, 3, out + at * 3);
     }
-    return finite;
+    return v_sum(special) == 0.0f;
 }
 
 void DIGIT(cpu_fill_digit)(Kernels *t) {

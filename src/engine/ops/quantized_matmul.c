@@ -48,14 +48,16 @@ static size_t shared_rows(const Node *node, const Node *x, const Node *w) {
     return shared ? rows : 0;
 }
 
-/* Is other, later in the order, a product of the same x by weights packed alike
- * that could be computed now? */
+static bool is_product(const Node *node) {
+    return node->op->eval == quantized_matmul_eval;
+}
+
+/* Is other, a later product of the same x, one by weights packed alike that could be
+ * computed now? */
 static bool goes_with(const Node *node, const Node *other) {
     const QuantParam *a = node->param, *b = other->param;
-    if (other->op->eval != quantized_matmul_eval || other->buffer ||
-        other->inputs[0] != node->inputs[0] || other->dtype != node->dtype ||
-        other->n_inputs != node->n_inputs || b->mode != a->mode || b->bits != a->bits ||
-        b->group != a->group || !b->transpose)
+    if (other->buffer || other->dtype != node->dtype || other->n_inputs != node->n_inputs ||
+        b->mode != a->mode || b->bits != a->bits || b->group != a->group || !b->transpose)
         return false;
     for (uint32_t i = 1; i < other->n_inputs; i++)
         if (other->inputs[i]->state != NODE_READY) return false;
@@ -63,10 +65,17 @@ static bool goes_with(const Node *node, const Node *other) {
 }
 
 /* The next product in the order that is not computed yet. */
-static const Node *next_product(const Node *node) {
-    int left = 2 * LOOK_AHEAD;
-    for (node = node->link; node && left-- > 0; node = node->link)
-        if (node->op->eval == quantized_matmul_eval && !node->buffer) return node;
+static Node *next_product(const Node *node) {
+    int left = LOOK_AHEAD;
+    for (Node *next = node->link; next && left-- > 0; next = next->link)
+        if (is_product(next) && !next->buffer) return next;
+    return NULL;
+}
+
+/* The next that goes with first after one that does; a product of another x ends them. */
+static Node *next_partner(const Node *first, const Node *one) {
+    for (Node *next; (next = next_product(one)) && next->inputs[0] == first->inputs[0]; one = next)
+        if (goes_with(first, next)) return next;
     return NULL;
 }
 
@@ -75,8 +84,7 @@ static void announce_next(const Node *node) {
     const Node *first = next_product(node), *next = first;
     ParallelReads reads[PARALLEL_READS];
     size_t count = 0;
-    for (int left = LOOK_AHEAD; next && left-- > 0 && count < PARALLEL_READS; next = next->link) {
-        if (next != first && !goes_with(first, next)) continue;
+    for (; next && count < PARALLEL_READS; next = next_partner(first, next)) {
         ParallelReads *read = &reads[count++];
         *read = (ParallelReads){0};
         for (uint32_t i = 1; i < next->n_inputs; i++) {
@@ -99,10 +107,8 @@ static bool multiply_together(Node *node, const ReadyQuant *ready, const Node *x
     void *y[CPU_TOGETHER] = {node_data(node)};
     size_t count = 1;
     bool ok = true;
-    int left = LOOK_AHEAD;
-    for (Node *other = node->link; ok && other && left-- > 0 && count < CPU_TOGETHER;
-         other = other->link) {
-        if (!goes_with(node, other)) continue;
+    Node *other = next_partner(node, node);
+    for (; ok && other && count < CPU_TOGETHER; other = next_partner(node, other)) {
         ok = quant_ready(&others[count - 1], other->inputs + 1, other->param, err);
         if (!ok) break;
         weights[count] = others[count - 1].quant;
