@@ -11,7 +11,7 @@
 #include <string.h>
 
 static double seconds_a_case = 0.25;
-static double read_rate, fma_rate; /* GB/s, GFLOP/s */
+static double read_rate, fma_rate, bf16_rate; /* GB/s, GFLOP/s */
 
 static uint32_t random_bits(void) {
     static uint64_t state = 88172645463325252u;
@@ -122,7 +122,8 @@ static void bench_gemm(size_t m, size_t n, size_t k, CpuType type, bool transpos
         show(name, seconds, (double)(n * k * cpu_type_size(type)) / seconds * 1e-9, "GB/s",
              read_rate);
     else
-        show(name, seconds, 2e-9 * (double)(m * n * k) / seconds, "GFLOP/s", fma_rate);
+        show(name, seconds, 2e-9 * (double)(m * n * k) / seconds, "GFLOP/s",
+             type == CPU_BF16 && bf16_rate > 0 ? bf16_rate : fma_rate);
     free(a);
     free(b);
     free(c);
@@ -186,8 +187,11 @@ int main(int count, char **arguments) {
     if (count > 1) seconds_a_case = atof(arguments[1]);
     read_rate = read_bandwidth((size_t)256 << 20) * 1e-9;
     fma_rate = 1e-9 * fma_peak(cpu_kernels()->nr >= 32);
-    printf("%s, %d threads: memory read %.1f GB/s, float32 multiply-add %.1f GFLOP/s\n\n",
-           cpu_level(), base_threads(), read_rate, fma_rate);
+    if (cpu_kernels()->bf16_mr) bf16_rate = 1e-9 * bf16_peak();
+    printf("%s, %d threads: memory read %.1f GB/s, float32 multiply-add %.1f GFLOP/s", cpu_level(),
+           base_threads(), read_rate, fma_rate);
+    if (bf16_rate > 0) printf(", bf16 dot products %.1f GFLOP/s", bf16_rate);
+    puts("\n");
 
     static const int group_of[] = {32, 64};
     for (size_t i = 0; i < BASE_COUNT(group_of); i++) bench_gemv(16384, 8192, 4, group_of[i], 1);

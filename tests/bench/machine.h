@@ -1,7 +1,8 @@
 /* machine: the limits beside which the benches put what they measure, with all
  * threads: how fast they read memory (64 bytes a load in blocks that are fetched
  * ahead, from large pages where the system gives them: the best way that was found,
- * not the plain loop), and how many float32 multiply-adds they do. */
+ * not the plain loop), how many float32 multiply-adds they do, and how many dot
+ * products of bf16. */
 #ifndef BENCH_MACHINE_H
 #define BENCH_MACHINE_H
 
@@ -10,6 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 enum { READ_BLOCK = 256, READ_AHEAD = 1024, READ_RUNS = 9 };
 
@@ -70,12 +74,18 @@ static inline double read_kept_up(size_t bytes, int passes) {
 typedef float V8 __attribute__((vector_size(32)));
 typedef float V16 __attribute__((vector_size(64)));
 enum { CHAINS = 10, ROUNDS = 2000 };
-/* Ten chains of multiply-adds, each in a register of its own. */
+/* Ten chains of multiply-adds, each in a register of its own; their beginnings are
+ * hidden, or the compiler finds that one chain follows from another. */
 #define CHAIN(i) s##i = s##i * x + y
+#define HIDE_CHAINS                                                                           \
+    __asm__(""                                                                                \
+            : "+v"(s0), "+v"(s1), "+v"(s2), "+v"(s3), "+v"(s4), "+v"(s5), "+v"(s6), "+v"(s7), \
+              "+v"(s8), "+v"(s9))
 #define PEAK(name, Vector, features)                                                  \
     __attribute__((target(features))) static inline float name(void) {                \
         Vector s0 = {0}, s1 = {1}, s2 = {2}, s3 = {3}, s4 = {4};                      \
         Vector s5 = {5}, s6 = {6}, s7 = {7}, s8 = {8}, s9 = {9}, x = {0.5f}, y = {1}; \
+        HIDE_CHAINS;                                                                  \
         for (int r = 0; r < ROUNDS; r++) {                                            \
             CHAIN(0), CHAIN(1), CHAIN(2), CHAIN(3), CHAIN(4);                         \
             CHAIN(5), CHAIN(6), CHAIN(7), CHAIN(8), CHAIN(9);                         \
@@ -86,27 +96,61 @@ enum { CHAINS = 10, ROUNDS = 2000 };
 PEAK(peak8, V8, "avx2,fma")
 PEAK(peak16, V16, "avx512f,fma")
 
+/* The same with dot products of pairs of bf16, added to float32. */
+#undef CHAIN
+#define CHAIN(i) \
+    s##i = (V16)_mm512_dpbf16_ps((__m512)s##i, (__m512bh)pairs.bits, (__m512bh)pairs.bits)
+__attribute__((target("avx512f,avx512bf16"))) static inline float peak_pairs(void) {
+    const union {
+        V16 floats;
+        __m512i bits;
+    } pairs = {.floats = {0.5f}};
+    V16 s0 = {0}, s1 = {1}, s2 = {2}, s3 = {3}, s4 = {4};
+    V16 s5 = {5}, s6 = {6}, s7 = {7}, s8 = {8}, s9 = {9};
+    HIDE_CHAINS;
+    for (int r = 0; r < ROUNDS; r++) {
+        CHAIN(0), CHAIN(1), CHAIN(2), CHAIN(3), CHAIN(4);
+        CHAIN(5), CHAIN(6), CHAIN(7), CHAIN(8), CHAIN(9);
+    }
+    V16 total = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8 + s9;
+    return total[0];
+}
+
 static inline void peak_slice(void *context, size_t begin, size_t end, int thread) {
     static volatile float sink;
+    float (*const peak)(void) = *(float (**)(void))context;
     (void)thread;
-    for (size_t i = begin; i < end; i++) sink = *(const bool *)context ? peak16() : peak8();
+    for (size_t i = begin; i < end; i++) sink = peak();
     (void)sink;
 }
 
-/* Operations a second, best of twenty; wide: with registers of 512 bits. */
-static inline double fma_peak(bool wide) {
+/* Operations a second, best of twenty; peak does `each` in a step of its chains. */
+static inline double peak_rate(float (*peak)(void), int each) {
     const size_t calls = (size_t)base_threads() * 16;
     double best = 1e30;
     for (int i = 0; i < 20; i++) {
         const double begun = base_now();
-        base_parallel_for(calls, 1, peak_slice, &wide);
+        base_parallel_for(calls, 1, peak_slice, &peak);
         best = BASE_MIN(best, base_now() - begun);
     }
-    return (double)calls * ROUNDS * CHAINS * (wide ? 16 : 8) * 2 / best;
+    return (double)calls * ROUNDS * CHAINS * each / best;
+}
+
+/* Multiply-adds of float32, two operations each; wide: registers of 512 bits. */
+static inline double fma_peak(bool wide) {
+    return wide ? peak_rate(peak16, 32) : peak_rate(peak8, 16);
+}
+
+/* Operations of bf16 dot products, where registers of 512 bits have them, else 0. */
+static inline double bf16_peak(void) {
+    return __builtin_cpu_supports("avx512bf16") ? peak_rate(peak_pairs, 64) : 0;
 }
 #else
 static inline double fma_peak(bool wide) {
     (void)wide;
+    return 0;
+}
+static inline double bf16_peak(void) {
     return 0;
 }
 #endif
