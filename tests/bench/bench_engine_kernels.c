@@ -11,6 +11,7 @@
 #include <string.h>
 
 static double seconds_a_case = 0.25;
+static const char *const type_names[] = {"f32", "f16", "bf16"};
 static double read_rate, fma_rate, bf16_rate; /* GB/s, GFLOP/s */
 
 static uint32_t random_bits(void) {
@@ -70,23 +71,26 @@ static void gemm_once(void *context) {
     cpu_gemm(context);
 }
 
-static void bench_gemv(size_t n, size_t k, int bits, int group, size_t m) {
+static void bench_quant(size_t n, size_t k, int bits, int group, size_t m, CpuType type) {
     CpuQuant q = quantised(n, k, bits, group);
-    void *x = filled(CPU_F32, m * k), *y = filled(CPU_F32, m * n);
+    void *x = filled(type, m * k), *y = filled(type, m * n);
     CpuGemm g = {.m = m,
                  .n = n,
                  .k = k,
                  .a = x,
+                 .a_type = type,
                  .a_row = (ptrdiff_t)k,
                  .a_col = 1,
                  .quant = &q,
                  .quant_transposed = true,
                  .c = y,
+                 .c_type = type,
                  .c_row = (ptrdiff_t)n,
                  .alpha = 1};
     double seconds = best_time(gemm_once, &g);
     char name[96];
-    snprintf(name, sizeof name, "q%d/%d x %zu rows, %zu x %zu", bits, group, m, n, k);
+    snprintf(name, sizeof name, "q%d/%d x %zu rows of %s, %zu x %zu", bits, group, m,
+             type_names[type], n, k);
     if (m <= 8)
         show(name, seconds, quant_bytes(&q) / seconds * 1e-9, "GB/s", read_rate);
     else
@@ -114,10 +118,9 @@ static void bench_gemm(size_t m, size_t n, size_t k, CpuType type, bool transpos
                  .c_row = (ptrdiff_t)n,
                  .alpha = 1};
     double seconds = best_time(gemm_once, &g);
-    static const char *const names[] = {"f32", "f16", "bf16"};
     char name[96];
-    snprintf(name, sizeof name, "%s%s %zu x %zu x %zu", names[type], transposed ? " b^T" : "", m, n,
-             k);
+    snprintf(name, sizeof name, "%s%s %zu x %zu x %zu", type_names[type], transposed ? " b^T" : "",
+             m, n, k);
     if (m <= 8)
         show(name, seconds, (double)(n * k * cpu_type_size(type)) / seconds * 1e-9, "GB/s",
              read_rate);
@@ -194,28 +197,30 @@ int main(int count, char **arguments) {
     puts("\n");
 
     static const int group_of[] = {32, 64};
-    for (size_t i = 0; i < BASE_COUNT(group_of); i++) bench_gemv(16384, 8192, 4, group_of[i], 1);
-    bench_gemv(49152, 576, 4, 32, 1);
-    bench_gemv(2048, 2048, 4, 32, 1);
-    bench_gemv(576, 576, 4, 32, 1);
-    bench_gemv(1536, 576, 4, 32, 1);
-    bench_gemv(49152, 576, 8, 32, 1);
-    bench_gemv(16384, 4096, 8, 32, 1);
-    bench_gemv(16384, 4096, 8, 64, 1);
-    bench_gemv(16384, 4096, 3, 64, 1);
-    bench_gemv(16384, 4096, 6, 64, 1);
-    bench_gemv(4096, 4096, 4, 64, 4);
-    bench_gemv(4096, 4096, 4, 64, 8);
+    for (size_t i = 0; i < BASE_COUNT(group_of); i++)
+        for (CpuType type = 0; type < CPU_TYPES; type++)
+            bench_quant(16384, 8192, 4, group_of[i], 1, type);
+    bench_quant(49152, 576, 4, 32, 1, CPU_F32);
+    bench_quant(2048, 2048, 4, 32, 1, CPU_F32);
+    bench_quant(576, 576, 4, 32, 1, CPU_F32);
+    bench_quant(1536, 576, 4, 32, 1, CPU_F32);
+    bench_quant(49152, 576, 8, 32, 1, CPU_F32);
+    bench_quant(16384, 4096, 8, 32, 1, CPU_F32);
+    bench_quant(16384, 4096, 8, 64, 1, CPU_F32);
+    bench_quant(16384, 4096, 3, 64, 1, CPU_F32);
+    bench_quant(16384, 4096, 6, 64, 1, CPU_F32);
+    bench_quant(4096, 4096, 4, 64, 4, CPU_F32);
+    bench_quant(4096, 4096, 4, 64, 8, CPU_F32);
     for (CpuType type = 0; type < CPU_TYPES; type++) bench_gemm(1, 16384, 2048, type, true);
     bench_gemm(1, 100000, 384, CPU_F32, true);
     bench_gemm(1, 4096, 4096, CPU_F32, false);
     puts("");
-    bench_gemv(1536, 576, 4, 32, 512);
-    bench_gemv(576, 1536, 4, 32, 512);
-    bench_gemv(4096, 4096, 4, 64, 512);
-    bench_gemv(1536, 576, 8, 64, 512);
-    bench_gemv(1536, 576, 6, 64, 512);
-    bench_gemv(1536, 576, 4, 32, 16);
+    for (CpuType type = 0; type < CPU_TYPES; type++) bench_quant(1536, 576, 4, 32, 512, type);
+    for (CpuType type = 0; type < CPU_TYPES; type++) bench_quant(576, 1536, 4, 32, 512, type);
+    for (CpuType type = 0; type < CPU_TYPES; type++) bench_quant(4096, 4096, 4, 64, 512, type);
+    for (CpuType type = 0; type < CPU_TYPES; type++) bench_quant(1536, 576, 8, 64, 512, type);
+    for (CpuType type = 0; type < CPU_TYPES; type++) bench_quant(1536, 576, 6, 64, 512, type);
+    bench_quant(1536, 576, 4, 32, 16, CPU_F32);
     bench_gemm(512, 1536, 576, CPU_F32, true);
     bench_gemm(1024, 1024, 1024, CPU_F32, false);
     bench_gemm(1024, 1024, 1024, CPU_F32, true);
