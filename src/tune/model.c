@@ -2,6 +2,7 @@
  * last blocks. Rules, order and first values are mlx_lm's (tuner/utils.py, lora.py,
  * dora.py). */
 #include "tune/internal.h"
+#include "mlx/c/memory.h"
 #include "tune/order.h"
 
 #include <math.h>
@@ -342,10 +343,21 @@ static bool open_parts(TuneModel *model, const char *dtype, const TuneAdapterOpt
     return good;
 }
 
+/* Bytes of freed arrays that are kept. A step asks again for what the step before it
+ * gave back; from the system every page of it would be cleared first. */
+static const size_t kept_bytes = (size_t)512 << 20;
+
+static void keep_freed_memory(void) {
+    size_t before;
+    if (mlx_set_cache_limit(&before, kept_bytes) == 0 && before > kept_bytes)
+        mlx_set_cache_limit(&before, before);
+}
+
 TuneModel *tune_model_new(LmModel *lm, const char *dtype, const TuneAdapterOptions *options,
                           Error *err) {
     TuneModel *model = base_calloc(1, sizeof *model);
     model->lm = lm;
+    keep_freed_memory();
     mx_scope s = mx_open();
     const bool good = !options || open_parts(model, dtype, options, err);
     mx_drop(s);

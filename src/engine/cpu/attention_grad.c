@@ -15,7 +15,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { BLOCK_ROWS = 128, BLOCK_SCORES = 1 << 20 };
+enum { BLOCK_ROWS = 96, BLOCK_SCORES = 1 << 20 };
 
 static const float masked_score = -FLT_MAX; /* as in the forward pass */
 
