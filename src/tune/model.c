@@ -1,8 +1,8 @@
 /* Which tensors train: adapters on the modules that the options choose, or all of the
  * last blocks. Rules, order and first values are mlx_lm's (tuner/utils.py, lora.py,
  * dora.py). */
-#include "tune/internal.h"
 #include "mlx/c/memory.h"
+#include "tune/internal.h"
 #include "tune/order.h"
 
 #include <math.h>
