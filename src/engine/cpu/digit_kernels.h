@@ -222,6 +222,23 @@ INLINE void fetch_next(uintptr_t *at, size_t bytes) {
     *at += bytes;
 }
 
+/* Words are used once: fetched past the second-level cache into the first, the way
+ * to it is gone once, and on Zen 4 reading is 10 to 25 % faster. Such lines are the
+ * first to make place, so they are lost where many scales are read among them or
+ * rows, four of which are read at once, fall on the same places. */
+INLINE void fetch_words(uintptr_t *at, bool once) {
+    if (once)
+        __builtin_prefetch((const void *)*at, 0, 0);
+    else
+        __builtin_prefetch((const void *)*at, 0, 2);
+    *at += VECTOR_BYTES;
+}
+enum { ONCE_GROUP_BITS = 256, ONCE_ROW_BYTES = 2048 };
+
+static bool fetches_once(const CpuQuant *w) {
+    return cpu_kernels()->fetch_once && w->cols * (size_t)w->bits / 8 <= ONCE_ROW_BYTES;
+}
+
 /* The sums of `rows` weight rows with m activation rows. */
 typedef V Sums[GEMV_ROWS][GEMV_MAX_M];
 
@@ -243,11 +260,12 @@ INLINE void add_vectors(Sums acc, Sums scale, const Iv *packed, const int8_t *di
 /* The same from memory; *words goes on to the next vectors. */
 INLINE void stream_vectors(Sums acc, Sums scale, const uint8_t **words, size_t row_bytes,
                            Fetch *fetch, const int8_t *digit, size_t digit_stride, int first,
-                           int rows, int m, CpuQuantMode mode, int bits, int shift, int digits) {
+                           int rows, int m, CpuQuantMode mode, int bits, int shift, int digits,
+                           bool once) {
     Iv packed[GEMV_ROWS];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++) {
-        fetch_next(&fetch->words, VECTOR_BYTES);
+        fetch_words(&fetch->words, once);
         packed[r] = iv_load(*words + (size_t)r * row_bytes);
     }
     add_vectors(acc, scale, packed, digit, digit_stride, first, rows, m, mode, bits, shift, digits);
@@ -257,7 +275,7 @@ INLINE void stream_vectors(Sums acc, Sums scale, const uint8_t **words, size_t r
 /* y for `rows` weight rows (TOGETHER or 1) and m activation rows. */
 INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size_t first_x,
                        float *y, ptrdiff_t y_stride, int rows, int m, CpuQuantMode mode, int bits,
-                       int group, int digits) {
+                       int group, int digits, bool once) {
     const int per_vector = VECTOR_BYTES * 8 / bits;
     const int shift = group == 16 ? 4 : group == 32 ? 5 : group == 64 ? 6 : 7;
     const size_t row_bytes = w->cols * (size_t)bits / 8, total = w->rows * x->groups;
@@ -293,15 +311,15 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
 #pragma GCC unroll 4
             for (first = 0; first < (int)LANES * group; first += per_vector)
                 stream_vectors(acc, scale, &words, row_bytes, &fetch, digit, x->digit_stride, first,
-                               rows, m, mode, bits, shift, digits);
+                               rows, m, mode, bits, shift, digits, once);
         }
         for (; first + per_vector <= elements; first += per_vector)
             stream_vectors(acc, scale, &words, row_bytes, &fetch, digit, x->digit_stride, first,
-                           rows, m, mode, bits, shift, digits);
+                           rows, m, mode, bits, shift, digits, once);
         if (rest) {
 #pragma GCC unroll 4
             for (int r = 0; r < rows; r++) {
-                fetch_next(&fetch.words, VECTOR_BYTES);
+                fetch_words(&fetch.words, once);
                 packed[r] = iv_load_part(words + (size_t)r * row_bytes, (size_t)(rest * bits / 32));
             }
             add_vectors(acc, scale, packed, digit, x->digit_stride, first, rows, m, mode, bits,
@@ -320,23 +338,24 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
 }
 
 INLINE void digit_gemv(const CpuQuant *w, size_t begin, size_t end, const Activations *x, float *y,
-                       ptrdiff_t y_stride, CpuQuantMode mode, int bits, int group, int digits) {
+                       ptrdiff_t y_stride, CpuQuantMode mode, int bits, int group, int digits,
+                       bool once) {
     for (size_t row = begin; row < end;) {
         const size_t together = end - row >= TOGETHER ? TOGETHER : 1;
         for (size_t i = 0; i < x->m;) {
             const size_t left = x->m - i;
             if (left == 1 && together > 1) {
-                digit_rows(w, row, x, i, y, y_stride, TOGETHER, 1, mode, bits, group, digits);
+                digit_rows(w, row, x, i, y, y_stride, TOGETHER, 1, mode, bits, group, digits, once);
                 break;
             }
             const size_t m = left >= 4 ? 4 : left >= 2 ? 2 : 1;
             for (size_t r = row; r < row + together; r++) {
                 if (m == 4)
-                    digit_rows(w, r, x, i, y, y_stride, 1, 4, mode, bits, group, digits);
+                    digit_rows(w, r, x, i, y, y_stride, 1, 4, mode, bits, group, digits, false);
                 else if (m == 2)
-                    digit_rows(w, r, x, i, y, y_stride, 1, 2, mode, bits, group, digits);
+                    digit_rows(w, r, x, i, y, y_stride, 1, 2, mode, bits, group, digits, false);
                 else
-                    digit_rows(w, r, x, i, y, y_stride, 1, 1, mode, bits, group, digits);
+                    digit_rows(w, r, x, i, y, y_stride, 1, 1, mode, bits, group, digits, false);
             }
             i += m;
         }
@@ -347,7 +366,10 @@ INLINE void digit_gemv(const CpuQuant *w, size_t begin, size_t end, const Activa
 #define GEMV(name, mode, bits, group, digits)                                                     \
     static void name(const CpuQuant *w, size_t begin, size_t end, const Activations *x, float *y, \
                      ptrdiff_t y_stride) {                                                        \
-        digit_gemv(w, begin, end, x, y, y_stride, mode, bits, group, digits);                     \
+        if (group * bits >= ONCE_GROUP_BITS && fetches_once(w))                                   \
+            digit_gemv(w, begin, end, x, y, y_stride, mode, bits, group, digits, true);           \
+        else                                                                                      \
+            digit_gemv(w, begin, end, x, y, y_stride, mode, bits, group, digits, false);          \
     }
 #define GEMV_OF_BITS(bits)                                                                     \
     GEMV(gemv_##bits##_32_2, CPU_AFFINE, bits, 32, 2)                                          \

@@ -97,6 +97,9 @@ static void fill_table(void) {
         table.name = levels[i].name;
         if (limit && strcmp(limit, levels[i].name) == 0) break;
     }
+#if defined(__x86_64__)
+    table.fetch_once = __builtin_cpu_is("amd");
+#endif
 }
 
 const Kernels *cpu_kernels(void) {

@@ -136,6 +136,7 @@ typedef struct Kernels {
     QuantGemv quant_gemv[QUANT_KINDS];
     ActivationLayout quant_layout[QUANT_KINDS];
     size_t digit_block[QUANT_KINDS]; /* elements of a block of LAYOUT_DIGITS */
+    bool fetch_once;                 /* what is used once is best fetched past other caches */
 
     /* out[0..count) = the weights of elements first.. of a packed row; first
      * and count are multiples of 32 (or end at the row's end). scales and biases
