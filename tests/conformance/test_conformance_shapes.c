@@ -79,6 +79,8 @@ static void test_shapes_that_do_not_fit_are_refused(void **state) {
     FAILS("", zeros, LIST(2, -3), MLX_FLOAT32);
     FAILS("", slice, x, LIST(0), LIST(1), LIST(1));
     FAILS("", slice_update, x, y, LIST(0, 0), LIST(1, 2), LIST(1, 1));
+    FAILS("broadcast", slice_update, x, count_up(MLX_FLOAT32, SHAPE(1, 1, 1)), LIST(0, 0),
+          LIST(1, 1), LIST(1, 1));
     FAILS("", pad, x, LIST(0), LIST(-1), LIST(0), scalar(MLX_FLOAT32, 0), "constant");
     FAILS("", pad, x, LIST(0), LIST(1, 1), LIST(0), scalar(MLX_FLOAT32, 0), "constant");
     FAILS("", pad, x, LIST(0), LIST(1), LIST(1), scalar(MLX_FLOAT32, 0), "nonsense");

@@ -169,15 +169,6 @@ static Node *slice_combine(Combine kind, Node *x, Node *update, const int *start
     if (!x || !update || !slice_resolve("slice_update", x, start, stop, strides, &range))
         return NULL;
     Node *cast = op_astype(update, x->dtype);
-    /* Leading axes of length 1 beyond x's fall away, as they would by broadcasting. */
-    if (cast && cast->ndim > x->ndim) {
-        int axes[NODE_DIMS];
-        const int extra = cast->ndim - x->ndim;
-        for (int i = 0; i < extra; i++) axes[i] = i;
-        Node *squeezed = op_squeeze(cast, axes, (size_t)extra);
-        node_release(cast);
-        cast = squeezed;
-    }
     Node *whole = op_broadcast_to(cast, range.shape, x->ndim);
     Node *result = NULL;
     if (whole && range.whole && kind == COMBINE_SET)
