@@ -13,10 +13,18 @@ static const HubMode modes[] = {
     {"nvfp4", 16, 4, {16}, {4}},
 };
 
-static bool contains(const int *list, size_t count, int value) {
-    for (size_t i = 0; i < count; i++)
-        if (list[i] != 0 && list[i] == value) return true;
-    return false;
+/* Is value one of the mode's numbers, a list that ends with 0 or at count? */
+static bool check_number(const char *name, const char *module, const HubMode *mode,
+                         const char *field, const int *list, size_t count, int value, Error *err) {
+    char known[64] = "";
+    size_t length = 0;
+    for (size_t i = 0; i < count && list[i] != 0; i++) {
+        if (list[i] == value) return true;
+        length +=
+            (size_t)snprintf(known + length, sizeof known - length, "%s%d", i ? ", " : "", list[i]);
+    }
+    return base_fail(err, ERROR_INPUT, "%s: %s: %s is not one of mode %s, which has %s", name,
+                     module, field, mode->name, known);
 }
 
 /* A number of a quantization entry: `fallback` when absent or null, 0 when it
@@ -47,12 +55,11 @@ static bool read_entry(const json_t *entry, const char *name, const char *module
                          module, mode_name);
     int group_size = setting(entry, "group_size", mode->group_size);
     int bits = setting(entry, "bits", mode->bits);
-    if (!contains(mode->groups, BASE_COUNT(mode->groups), group_size))
-        return base_fail(err, ERROR_INPUT, "%s: %s: group_size is not one of mode %s", name, module,
-                         mode->name);
-    if (!contains(mode->widths, BASE_COUNT(mode->widths), bits))
-        return base_fail(err, ERROR_INPUT, "%s: %s: bits is not one of mode %s", name, module,
-                         mode->name);
+    if (!check_number(name, module, mode, "group_size", mode->groups, BASE_COUNT(mode->groups),
+                      group_size, err) ||
+        !check_number(name, module, mode, "bits", mode->widths, BASE_COUNT(mode->widths), bits,
+                      err))
+        return false;
     *quant = (MxQuant){.group_size = group_size, .bits = bits, .mode = mode->name};
     return true;
 }

@@ -107,6 +107,20 @@ static bool load_shard(HubModel *model, size_t shard, Error *err) {
     return loaded;
 }
 
+/* Fails: with the index whose files are all missing, where there is one. */
+static bool no_shards(const HubModel *model, Error *err) {
+    for (size_t i = 0; i < BASE_COUNT(layouts); i++) {
+        char *path = base_path_join(model->folder, layouts[i].index);
+        const bool indexed = base_is_file(path);
+        if (indexed) base_fail(err, ERROR_INPUT, "%s: none of the shards it names is there", path);
+        free(path);
+        if (indexed) return base_hint(err, "Download or convert the model again.");
+    }
+    return base_fail(err, ERROR_INPUT,
+                     "%s: no model*.safetensors in this folder, and no pytorch_model*.bin",
+                     model->folder);
+}
+
 /* The files of the first layout that the folder has. */
 static bool find_shards(HubModel *model, Error *err) {
     char **names = NULL;
@@ -125,11 +139,7 @@ static bool find_shards(HubModel *model, Error *err) {
     }
     for (size_t i = 0; i < count; i++) free(names[i]);
     free(names);
-    if (model->shard_count == 0)
-        return base_fail(err, ERROR_INPUT,
-                         "%s: no model*.safetensors in this folder, and no pytorch_model*.bin",
-                         model->folder);
-    return true;
+    return model->shard_count > 0 || no_shards(model, err);
 }
 
 static bool has_shard(const HubModel *model, const char *name) {

@@ -58,6 +58,7 @@ static void test_missing_pieces_are_named(void **state) {
     expect_failure(*state, "no model*.safetensors");
     folder_text(*state, "model.safetensors.index.json",
                 "{\"weight_map\": {\"a.weight\": \"model-00002-of-00002.safetensors\"}}");
+    expect_failure(*state, "model.safetensors.index.json: none of the shards it names is there");
     folder_safetensors(*state, "model-00001-of-00002.safetensors", HEADER_ONE, 16);
     expect_failure(*state, "shard model-00002-of-00002.safetensors is missing");
     folder_text(*state, "model.safetensors.index.json", "{\"weight_map\": 5}");
@@ -108,7 +109,7 @@ static void test_broken_configs_are_refused(void **state) {
         {"{\"model_type\": \"llama\", \"quantization\": {\"group_size\": 33, \"bits\": 4}}",
          "group_size is not one of mode affine"},
         {"{\"model_type\": \"llama\", \"quantization\": {\"group_size\": 32, \"bits\": 7}}",
-         "bits is not one of mode affine"},
+         "bits is not one of mode affine, which has 2, 3, 4, 5, 6, 8"},
         {"{\"model_type\": \"llama\", \"quantization\": {\"bits\": 4, \"mode\": \"int4\"}}",
          "unknown mode \"int4\""},
         {"{\"model_type\": \"llama\", \"quantization\": {\"bits\": 4, \"x\": {\"bits\": 1}}}",
