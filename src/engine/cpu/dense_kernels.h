@@ -73,6 +73,14 @@ static inline __m256 load_row(const char *row, size_t p, bool bf16) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
 }
 
+/* The first six items: what a panel of MR rows has beyond whole eights. Two stores, for
+ * AMD's masked ones take as long as ten. */
+static inline void store6(float *out, __m256 x) {
+    _mm_storeu_ps(out, _mm256_castps256_ps128(x));
+    _mm_storel_pi((__m64 *)(void *)(out + 4), _mm256_extractf128_ps(x, 1));
+}
+_Static_assert(MR % 8 == 6 && NR % 8 == 0, "panels are eights and a six");
+
 static inline __attribute__((always_inline)) void pack_any(float *out, size_t width, const void *in,
                                                            ptrdiff_t stride_bytes, size_t rows,
                                                            size_t k, bool bf16) {
@@ -80,8 +88,6 @@ static inline __attribute__((always_inline)) void pack_any(float *out, size_t wi
     for (size_t first = 0; first < width; first += 8) {
         size_t columns = width - first < 8 ? width - first : 8;
         size_t have = rows <= first ? 0 : rows - first < columns ? rows - first : columns;
-        __m256i mask = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)columns),
-                                          _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
         const char *base = source + (ptrdiff_t)first * stride_bytes;
         float *target = out + first;
         size_t p = 0;
@@ -95,8 +101,7 @@ static inline __attribute__((always_inline)) void pack_any(float *out, size_t wi
             if (columns == 8)
                 for (size_t i = 0; i < 8; i++) _mm256_storeu_ps(target + (p + i) * width, r[i]);
             else
-                for (size_t i = 0; i < 8; i++)
-                    _mm256_maskstore_ps(target + (p + i) * width, mask, r[i]);
+                for (size_t i = 0; i < 8; i++) store6(target + (p + i) * width, r[i]);
         }
         for (; p < k; p++)
             for (size_t i = 0; i < columns; i++) {
