@@ -124,6 +124,12 @@ static inline uint64_t ticket_first(uint64_t ticket) {
     return ticket & 0xFFFF;
 }
 
+/* Where part number `part` of `parts` of [0, total) begins; the first parts are the
+ * larger ones. */
+static size_t part_begin(size_t total, size_t part, size_t parts) {
+    return part * (total / parts) + BASE_MIN(part, total % parts);
+}
+
 /* Takes the lane's first slice, or its last. False: none is left. */
 static bool take_slice(Lane *lane, bool first, size_t *index) {
     uint64_t ticket = atomic_load_explicit(&lane->ticket, memory_order_acquire), left;
@@ -143,9 +149,8 @@ static void run_slices(int thread) {
     size_t index;
     for (int i = 0; i < lanes; i++) {
         while (take_slice(&pool.lanes[(thread + i) % lanes], i == 0, &index)) {
-            const size_t each = pool.items / pool.slices, extra = pool.items % pool.slices;
-            const size_t begin = index * each + BASE_MIN(index, extra);
-            pool.body(pool.context, begin, begin + each + (index < extra ? 1 : 0), thread);
+            pool.body(pool.context, part_begin(pool.items, index, pool.slices),
+                      part_begin(pool.items, index + 1, pool.slices), thread);
             atomic_fetch_add_explicit(&pool.done, 1, memory_order_release);
         }
     }
@@ -162,11 +167,6 @@ void base_parallel_expect(const ParallelReads *reads, size_t count) {
         }
     }
     atomic_fetch_add_explicit(&pool.expected.version, 1, memory_order_release);
-}
-
-/* Part number `part` of `parts` of [0, total). */
-static size_t part_begin(size_t total, size_t part, size_t parts) {
-    return (total * part + parts - 1) / parts;
 }
 
 /* What the thread's lane of the announced loop begins with. */

@@ -348,9 +348,9 @@ static bool open_parts(TuneModel *model, const char *dtype, const TuneAdapterOpt
 static const size_t kept_bytes = (size_t)512 << 20;
 
 static void keep_freed_memory(void) {
-    size_t before;
+    size_t before, replaced;
     if (mlx_set_cache_limit(&before, kept_bytes) == 0 && before > kept_bytes)
-        mlx_set_cache_limit(&before, before);
+        mlx_set_cache_limit(&replaced, before);
 }
 
 TuneModel *tune_model_new(LmModel *lm, const char *dtype, const TuneAdapterOptions *options,

@@ -100,6 +100,10 @@ static void bench_quant(size_t n, size_t k, int bits, int group, size_t m, CpuTy
     free(y);
 }
 
+static void bench_quant_types(size_t n, size_t k, int bits, int group, size_t m) {
+    for (CpuType type = 0; type < CPU_TYPES; type++) bench_quant(n, k, bits, group, m, type);
+}
+
 static void bench_gemm(size_t m, size_t n, size_t k, CpuType type, bool transposed) {
     void *a = filled(type, m * k), *b = filled(type, k * n), *c = filled(type, m * n);
     CpuGemm g = {.m = m,
@@ -198,8 +202,7 @@ int main(int count, char **arguments) {
 
     static const int group_of[] = {32, 64};
     for (size_t i = 0; i < BASE_COUNT(group_of); i++)
-        for (CpuType type = 0; type < CPU_TYPES; type++)
-            bench_quant(16384, 8192, 4, group_of[i], 1, type);
+        bench_quant_types(16384, 8192, 4, group_of[i], 1);
     bench_quant(49152, 576, 4, 32, 1, CPU_F32);
     bench_quant(2048, 2048, 4, 32, 1, CPU_F32);
     bench_quant(576, 576, 4, 32, 1, CPU_F32);
@@ -215,11 +218,11 @@ int main(int count, char **arguments) {
     bench_gemm(1, 100000, 384, CPU_F32, true);
     bench_gemm(1, 4096, 4096, CPU_F32, false);
     puts("");
-    for (CpuType type = 0; type < CPU_TYPES; type++) bench_quant(1536, 576, 4, 32, 512, type);
-    for (CpuType type = 0; type < CPU_TYPES; type++) bench_quant(576, 1536, 4, 32, 512, type);
-    for (CpuType type = 0; type < CPU_TYPES; type++) bench_quant(4096, 4096, 4, 64, 512, type);
-    for (CpuType type = 0; type < CPU_TYPES; type++) bench_quant(1536, 576, 8, 64, 512, type);
-    for (CpuType type = 0; type < CPU_TYPES; type++) bench_quant(1536, 576, 6, 64, 512, type);
+    bench_quant_types(1536, 576, 4, 32, 512);
+    bench_quant_types(576, 1536, 4, 32, 512);
+    bench_quant_types(4096, 4096, 4, 64, 512);
+    bench_quant_types(1536, 576, 8, 64, 512);
+    bench_quant_types(1536, 576, 6, 64, 512);
     bench_quant(1536, 576, 4, 32, 16, CPU_F32);
     bench_gemm(512, 1536, 576, CPU_F32, true);
     bench_gemm(1024, 1024, 1024, CPU_F32, false);

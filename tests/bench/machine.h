@@ -98,23 +98,8 @@ PEAK(peak16, V16, "avx512f,fma")
 
 /* The same with dot products of pairs of bf16, added to float32. */
 #undef CHAIN
-#define CHAIN(i) \
-    s##i = (V16)_mm512_dpbf16_ps((__m512)s##i, (__m512bh)pairs.bits, (__m512bh)pairs.bits)
-__attribute__((target("avx512f,avx512bf16"))) static inline float peak_pairs(void) {
-    const union {
-        V16 floats;
-        __m512i bits;
-    } pairs = {.floats = {0.5f}};
-    V16 s0 = {0}, s1 = {1}, s2 = {2}, s3 = {3}, s4 = {4};
-    V16 s5 = {5}, s6 = {6}, s7 = {7}, s8 = {8}, s9 = {9};
-    HIDE_CHAINS;
-    for (int r = 0; r < ROUNDS; r++) {
-        CHAIN(0), CHAIN(1), CHAIN(2), CHAIN(3), CHAIN(4);
-        CHAIN(5), CHAIN(6), CHAIN(7), CHAIN(8), CHAIN(9);
-    }
-    V16 total = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8 + s9;
-    return total[0];
-}
+#define CHAIN(i) s##i = (V16)_mm512_dpbf16_ps((__m512)s##i, (__m512bh)x, (__m512bh)y)
+PEAK(peak_pairs, V16, "avx512f,avx512bf16")
 
 static inline void peak_slice(void *context, size_t begin, size_t end, int thread) {
     static volatile float sink;

@@ -73,8 +73,8 @@ static inline __m256 load_row(const char *row, size_t p, bool bf16) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
 }
 
-/* The first six items: what a panel of MR rows has beyond whole eights. Two stores, for
- * AMD's masked ones take as long as ten. */
+/* The first six items: what a panel of MR rows has beyond whole eights. Two stores,
+ * because AMD's masked one is slow. */
 static inline void store6(float *out, __m256 x) {
     _mm_storeu_ps(out, _mm256_castps256_ps128(x));
     _mm_storel_pi((__m64 *)(void *)(out + 4), _mm256_extractf128_ps(x, 1));

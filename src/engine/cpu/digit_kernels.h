@@ -217,21 +217,15 @@ INLINE Fetch fetch_begin(const CpuQuant *w, size_t row, size_t rows, size_t row_
                    .biases = (uintptr_t)w->biases + later * row_scales};
 }
 
-INLINE void fetch_next(uintptr_t *at, size_t bytes) {
-    __builtin_prefetch((const void *)*at, 0, 2);
-    *at += bytes;
-}
-
-/* Words are used once: fetched past the second-level cache into the first, the way
- * to it is gone once, and on Zen 4 reading is 10 to 25 % faster. Such lines are the
- * first to make place, so they are lost where many scales are read among them or
- * rows, four of which are read at once, fall on the same places. */
-INLINE void fetch_words(uintptr_t *at, bool once) {
+/* once: past the second-level cache into the first, for words that are used once. On
+ * Zen 4 that reads 10 to 20 % faster, but slower where groups are small or rows long
+ * (measured): then lines seem to be gone before their use. */
+INLINE void fetch_next(uintptr_t *at, size_t bytes, bool once) {
     if (once)
         __builtin_prefetch((const void *)*at, 0, 0);
     else
         __builtin_prefetch((const void *)*at, 0, 2);
-    *at += VECTOR_BYTES;
+    *at += bytes;
 }
 enum { ONCE_GROUP_BITS = 256, ONCE_ROW_BYTES = 2048 };
 
@@ -265,7 +259,7 @@ INLINE void stream_vectors(Sums acc, Sums scale, const uint8_t **words, size_t r
     Iv packed[GEMV_ROWS];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++) {
-        fetch_words(&fetch->words, once);
+        fetch_next(&fetch->words, VECTOR_BYTES, once);
         packed[r] = iv_load(*words + (size_t)r * row_bytes);
     }
     add_vectors(acc, scale, packed, digit, digit_stride, first, rows, m, mode, bits, shift, digits);
@@ -295,8 +289,8 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
             const size_t at = (row + (size_t)r) * x->groups + g;
-            fetch_next(&fetch.scales, LANES * scale_bytes);
-            if (mode == CPU_AFFINE) fetch_next(&fetch.biases, LANES * scale_bytes);
+            fetch_next(&fetch.scales, LANES * scale_bytes, false);
+            if (mode == CPU_AFFINE) fetch_next(&fetch.biases, LANES * scale_bytes, false);
             V b, s = group_scales(w, at, n, total, mode, &b);
 #pragma GCC unroll 4
             for (int i = 0; i < m; i++) {
@@ -319,7 +313,7 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
         if (rest) {
 #pragma GCC unroll 4
             for (int r = 0; r < rows; r++) {
-                fetch_words(&fetch.words, once);
+                fetch_next(&fetch.words, VECTOR_BYTES, once);
                 packed[r] = iv_load_part(words + (size_t)r * row_bytes, (size_t)(rest * bits / 32));
             }
             add_vectors(acc, scale, packed, digit, x->digit_stride, first, rows, m, mode, bits,
