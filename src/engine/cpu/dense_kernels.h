@@ -46,9 +46,63 @@ static void gemm_tile(size_t k, const void *a_panel, const void *b_panel, float 
     }
 }
 
-#if !defined(__aarch64__)
-/* 8 rows of 8 become 8 columns of 8. */
-static inline void transpose8(__m256 r[8]) {
+/* Packing turns squares of SQUARE rows by as many items around. */
+#if defined(__aarch64__)
+enum { SQUARE = 4 };
+typedef float32x4_t Row;
+
+static inline Row zero_row(void) {
+    return vdupq_n_f32(0);
+}
+
+/* Four items of a row from p on; of bf16 the upper halves of floats. */
+static inline Row load_row(const char *row, size_t p, bool bf16) {
+    if (!bf16) return vld1q_f32((const float *)(const void *)row + p);
+    return v_load_bf16((const uint16_t *)(const void *)row + p);
+}
+
+static inline void store_row(float *out, Row x, size_t columns) {
+    (void)columns;
+    vst1q_f32(out, x);
+}
+_Static_assert(MR % 4 == 0 && NR % 4 == 0, "panels are fours");
+
+static inline void transpose(Row r[4]) {
+    const Row t0 = vzip1q_f32(r[0], r[2]), t1 = vzip2q_f32(r[0], r[2]);
+    const Row u0 = vzip1q_f32(r[1], r[3]), u1 = vzip2q_f32(r[1], r[3]);
+    r[0] = vzip1q_f32(t0, u0);
+    r[1] = vzip2q_f32(t0, u0);
+    r[2] = vzip1q_f32(t1, u1);
+    r[3] = vzip2q_f32(t1, u1);
+}
+#else
+enum { SQUARE = 8 };
+typedef __m256 Row;
+
+static inline Row zero_row(void) {
+    return _mm256_setzero_ps();
+}
+
+/* Eight items of a row from p on; of bf16 the upper halves of floats. */
+static inline Row load_row(const char *row, size_t p, bool bf16) {
+    if (!bf16) return _mm256_loadu_ps((const float *)(const void *)row + p);
+    const __m128i halves = _mm_loadu_si128((const __m128i *)(const void *)(row + 2 * p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+}
+
+/* All eight items, or the first six: what a panel of MR rows has beyond whole eights.
+ * Those are two stores, because AMD's masked one is slow. */
+static inline void store_row(float *out, Row x, size_t columns) {
+    if (columns == 8) {
+        _mm256_storeu_ps(out, x);
+        return;
+    }
+    _mm_storeu_ps(out, _mm256_castps256_ps128(x));
+    _mm_storel_pi((__m64 *)(void *)(out + 4), _mm256_extractf128_ps(x, 1));
+}
+_Static_assert(MR % 8 == 6 && NR % 8 == 0, "panels are eights and a six");
+
+static inline void transpose(Row r[8]) {
     __m256 t[8], u[8];
     for (int i = 0; i < 4; i++) {
         t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
@@ -65,43 +119,26 @@ static inline void transpose8(__m256 r[8]) {
         r[i + 4] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
     }
 }
-
-/* Eight items of a row from p on; of bf16 the upper halves of floats. */
-static inline __m256 load_row(const char *row, size_t p, bool bf16) {
-    if (!bf16) return _mm256_loadu_ps((const float *)(const void *)row + p);
-    const __m128i halves = _mm_loadu_si128((const __m128i *)(const void *)(row + 2 * p));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
-}
-
-/* The first six items: what a panel of MR rows has beyond whole eights. Two stores,
- * because AMD's masked one is slow. */
-static inline void store6(float *out, __m256 x) {
-    _mm_storeu_ps(out, _mm256_castps256_ps128(x));
-    _mm_storel_pi((__m64 *)(void *)(out + 4), _mm256_extractf128_ps(x, 1));
-}
-_Static_assert(MR % 8 == 6 && NR % 8 == 0, "panels are eights and a six");
+#endif
 
 static inline __attribute__((always_inline)) void pack_any(float *out, size_t width, const void *in,
                                                            ptrdiff_t stride_bytes, size_t rows,
                                                            size_t k, bool bf16) {
     const char *source = in;
-    for (size_t first = 0; first < width; first += 8) {
-        size_t columns = width - first < 8 ? width - first : 8;
+    for (size_t first = 0; first < width; first += SQUARE) {
+        size_t columns = width - first < SQUARE ? width - first : SQUARE;
         size_t have = rows <= first ? 0 : rows - first < columns ? rows - first : columns;
         const char *base = source + (ptrdiff_t)first * stride_bytes;
         float *target = out + first;
         size_t p = 0;
-        for (; p + 8 <= k; p += 8) {
-            __m256 r[8];
-            for (size_t i = 0; i < 8; i++) {
+        for (; p + SQUARE <= k; p += SQUARE) {
+            Row r[SQUARE];
+            for (size_t i = 0; i < SQUARE; i++) {
                 const char *row = base + (ptrdiff_t)i * stride_bytes;
-                r[i] = i < have ? load_row(row, p, bf16) : _mm256_setzero_ps();
+                r[i] = i < have ? load_row(row, p, bf16) : zero_row();
             }
-            transpose8(r);
-            if (columns == 8)
-                for (size_t i = 0; i < 8; i++) _mm256_storeu_ps(target + (p + i) * width, r[i]);
-            else
-                for (size_t i = 0; i < 8; i++) store6(target + (p + i) * width, r[i]);
+            transpose(r);
+            for (size_t i = 0; i < SQUARE; i++) store_row(target + (p + i) * width, r[i], columns);
         }
         for (; p < k; p++)
             for (size_t i = 0; i < columns; i++) {
@@ -124,7 +161,6 @@ static void pack_rows_bf16(float *out, size_t width, const void *in, ptrdiff_t s
                            size_t rows, size_t k) {
     pack_any(out, width, in, stride_bytes, rows, k, true);
 }
-#endif
 
 /* ROWS weight rows times M activations: ROWS * M chains of multiply-adds, each
  * weight loaded (and widened) once. With M = 1 it reads memory as fast as four
@@ -321,10 +357,8 @@ void VECTOR(cpu_fill_gemm)(Kernels *t) {
     t->mr = MR;
     t->nr = NR;
     t->tile = gemm_tile;
-#if !defined(__aarch64__)
     t->pack_rows = pack_rows_run;
     t->pack_rows_bf16 = pack_rows_bf16;
-#endif
     t->dot_rows[CPU_F32] = dot_rows_f32;
     t->dot_rows[CPU_F16] = dot_rows_f16;
     t->dot_rows[CPU_BF16] = dot_rows_bf16;

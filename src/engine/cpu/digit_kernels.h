@@ -1,6 +1,7 @@
-/* digit_kernels: 4-bit products (with VNNI 8-bit ones too) that stream packed
- * weights against activations in bytes, for every vector width. Included by
- * digit_avx2.c, digit_avx512.c and digit_avx512vnni.c.
+/* digit_kernels: 4-bit products (8-bit ones too where an instruction sums products
+ * of bytes) that stream packed weights against activations in bytes, for every
+ * vector width. Included by digit_avx2.c, digit_avx512.c, digit_avx512vnni.c,
+ * digit_neon.c and digit_neondot.c.
  *
  * An activation is an integer times the scale of its group, and the integer is
  * two signed bytes (half types) or three (float32: every bit of the largest of
@@ -19,13 +20,20 @@
  * bits a cycle and 3 GHz a core takes 32 GB/s of packed words, as much as it
  * reads from memory. The scales of LANES groups are prepared at once and stay
  * in a register. Sums fit 32 bits: 8 elements a lane * 15 * 2^23 < 2^31. */
+#include "base/base.h"
 #include "cpu/vector.h"
 
 #include <string.h>
 
-#if defined(__AVX512F__)
+#if defined(__aarch64__)
+#include "cpu/digit_neon.h"
+#elif defined(__AVX512F__)
 #if defined(__AVX512VNNI__)
 #define DIGIT(name) name##_avx512vnni
+#define BYTE_DOTS
+static inline __m512i iv_dot(__m512i sum, __m512i codes, __m512i digits) {
+    return _mm512_dpbusd_epi32(sum, codes, digits);
+}
 #else
 #define DIGIT(name) name##_avx512
 #endif
@@ -38,6 +46,9 @@ static inline Iv iv_load_part(const void *p, size_t words) {
 }
 static inline Iv iv_zero(void) {
     return _mm512_setzero_si512();
+}
+static inline Iv iv_shift8(Iv sum) {
+    return _mm512_slli_epi32(sum, 8);
 }
 static inline Iv iv_low_nibbles(Iv w) {
     return _mm512_and_si512(w, _mm512_set1_epi8(15));
@@ -99,23 +110,44 @@ static inline V keep_first(V x, size_t n) {
 
 #define INLINE static inline __attribute__((always_inline))
 enum { VECTOR_BYTES = sizeof(Iv), NIBBLES = 2 * VECTOR_BYTES };
+#if !defined(__aarch64__)
 /* Weight rows that one activation row meets at once, as registers allow. */
 #if defined(__AVX512F__)
 enum { TOGETHER = 4 };
 #else
 enum { TOGETHER = 2 };
 #endif
+enum { UNROLLED = 4 };
+enum { FETCHES = true };
+/* What codes of 8 bits lose to become the bytes that a dot product takes. */
+enum { MIDDLE = 0 };
+static inline Iv iv_less_middle(Iv w) {
+    return w;
+}
+#endif
 
 /* Sums of low . even + high . odd in 32-bit lanes, all digits together; x
  * points at [digits][even, odd]. Two neighbouring products of a nibble and a
  * byte, twice, fit 16 bits without saturation: 4 * 15 * 128. */
-INLINE Iv nibble_dots(Iv low, Iv high, const int8_t *x, int digits) {
-#if defined(__AVX512VNNI__)
-    Iv sum = iv_zero();
+INLINE Vi nibble_dots(Iv low, Iv high, const int8_t *x, int digits) {
+#if defined(BYTE_DOTS)
+    Vi sum = iv_zero();
     for (int d = 0; d < digits; d++, x += 2 * VECTOR_BYTES) {
-        if (d) sum = _mm512_slli_epi32(sum, 8);
-        sum = _mm512_dpbusd_epi32(sum, low, iv_load(x));
-        sum = _mm512_dpbusd_epi32(sum, high, iv_load(x + VECTOR_BYTES));
+        if (d) sum = iv_shift8(sum);
+        sum = iv_dot(sum, low, iv_load(x));
+        sum = iv_dot(sum, high, iv_load(x + VECTOR_BYTES));
+    }
+    return sum;
+#elif defined(__aarch64__)
+    Vi sum = iv_zero();
+    for (int d = 0; d < digits; d++, x += 2 * VECTOR_BYTES) {
+        const Iv even = iv_load(x), odd = iv_load(x + VECTOR_BYTES);
+        int16x8_t first = vmull_s8(vget_low_s8(low), vget_low_s8(even));
+        int16x8_t second = vmull_high_s8(low, even);
+        first = vmlal_s8(first, vget_low_s8(high), vget_low_s8(odd));
+        second = vmlal_high_s8(second, high, odd);
+        if (d) sum = iv_shift8(sum);
+        sum = vpadalq_s16(sum, vpaddq_s16(first, second));
     }
     return sum;
 #elif defined(__AVX512F__)
@@ -148,12 +180,13 @@ static const int8_t e2m1_above[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10
 
 /* The products of one vector of words, as floats. */
 INLINE V vector_dots(Iv words, const int8_t *x, CpuQuantMode mode, int bits, int digits) {
-#if defined(__AVX512VNNI__)
+#if defined(BYTE_DOTS)
     if (bits == 8) { /* three digits of eight bits need more than 32 */
-        Iv top = _mm512_dpbusd_epi32(iv_zero(), words, iv_load(x));
-        top = _mm512_dpbusd_epi32(_mm512_slli_epi32(top, 8), words, iv_load(x + VECTOR_BYTES));
+        words = iv_less_middle(words);
+        Vi top = iv_dot(iv_zero(), words, iv_load(x));
+        top = iv_dot(iv_shift8(top), words, iv_load(x + VECTOR_BYTES));
         if (digits == 2) return iv_float(top);
-        Iv last = _mm512_dpbusd_epi32(iv_zero(), words, iv_load(x + 2 * VECTOR_BYTES));
+        Vi last = iv_dot(iv_zero(), words, iv_load(x + 2 * VECTOR_BYTES));
         return v_fma(iv_float(top), v_set(256.0f), iv_float(last));
     }
 #endif
@@ -189,10 +222,12 @@ INLINE V load_byte_scales(const CpuQuant *w, size_t at, size_t n, size_t total, 
 
 /* The scales and biases of n groups. */
 INLINE V group_scales(const CpuQuant *w, size_t at, size_t n, size_t total, CpuQuantMode mode,
-                      V *bias) {
+                      int bits, V *bias) {
     if (mode == CPU_AFFINE) {
         *bias = load_scales(w->biases, at, n, total, w->type);
-        return load_scales(w->scales, at, n, total, w->type);
+        const V scale = load_scales(w->scales, at, n, total, w->type);
+        if (bits == 8 && MIDDLE) *bias = v_fma(scale, v_set(MIDDLE), *bias);
+        return scale;
     }
     const V scale = load_byte_scales(w, at, n, total, mode);
     *bias = v_mul(scale, v_set(-6.0f));
@@ -221,6 +256,7 @@ INLINE Fetch fetch_begin(const CpuQuant *w, size_t row, size_t rows, size_t row_
  * Zen 4 that reads 10 to 20 % faster, but slower where groups are small or rows long
  * (measured): then lines seem to be gone before their use. */
 INLINE void fetch_next(uintptr_t *at, size_t bytes, bool once) {
+    if (!FETCHES) return;
     if (once)
         __builtin_prefetch((const void *)*at, 0, 0);
     else
@@ -230,7 +266,7 @@ INLINE void fetch_next(uintptr_t *at, size_t bytes, bool once) {
 enum { ONCE_GROUP_BITS = 256, ONCE_ROW_BYTES = 2048 };
 
 static bool fetches_once(const CpuQuant *w) {
-    return cpu_kernels()->fetch_once && w->cols * (size_t)w->bits / 8 <= ONCE_ROW_BYTES;
+    return FETCHES && cpu_kernels()->fetch_once && w->cols * (size_t)w->bits / 8 <= ONCE_ROW_BYTES;
 }
 
 /* The sums of `rows` weight rows with m activation rows. */
@@ -291,7 +327,7 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
             const size_t at = (row + (size_t)r) * x->groups + g;
             fetch_next(&fetch.scales, LANES * scale_bytes, false);
             if (mode == CPU_AFFINE) fetch_next(&fetch.biases, LANES * scale_bytes, false);
-            V b, s = group_scales(w, at, n, total, mode, &b);
+            V b, s = group_scales(w, at, n, total, mode, bits, &b);
 #pragma GCC unroll 4
             for (int i = 0; i < m; i++) {
                 const size_t a = (first_x + (size_t)i) * x->group_stride + g;
@@ -302,7 +338,7 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
         const int elements = (int)n * group, rest = elements % per_vector;
         int first = 0;
         if (n == LANES && rest == 0) {
-#pragma GCC unroll 4
+#pragma GCC unroll UNROLLED
             for (first = 0; first < (int)LANES * group; first += per_vector)
                 stream_vectors(acc, scale, &words, row_bytes, &fetch, digit, x->digit_stride, first,
                                rows, m, mode, bits, shift, digits, once);
@@ -380,7 +416,7 @@ INLINE void digit_gemv(const CpuQuant *w, size_t begin, size_t end, const Activa
         run[w->group / 64][x->parts - 2](w, begin, end, x, y, y_stride);                       \
     }
 GEMV_OF_BITS(4)
-#if defined(__AVX512VNNI__)
+#if defined(BYTE_DOTS)
 GEMV_OF_BITS(8)
 #endif
 
@@ -420,7 +456,8 @@ static bool digit_activations(const float *x, size_t k, int group, int bits, int
                               int8_t *out, float *scales, float *sums) {
     /* 127 in every digit, less what rounding may add. */
     const float limit = digits == 3 ? 8355600.0f : 32638.0f;
-    const int count = bits == 4 ? NIBBLES : VECTOR_BYTES, step = group < 32 ? group : 32;
+    const int count = bits == 4 ? NIBBLES : VECTOR_BYTES;
+    const int step = BASE_MIN(group, BASE_MIN(count, 32));
     int32_t v[NIBBLES];
     float factor = 0, scale = 0;
     int sum = 0;
@@ -465,7 +502,7 @@ void DIGIT(cpu_fill_digit)(Kernels *t) {
     t->quant_gemv[KIND_MXFP4] = t->quant_gemv[KIND_NVFP4] = gemv_fp4;
     t->quant_layout[KIND_MXFP4] = t->quant_layout[KIND_NVFP4] = LAYOUT_DIGITS;
     t->digit_block[KIND_MXFP4] = t->digit_block[KIND_NVFP4] = NIBBLES;
-#if defined(__AVX512VNNI__)
+#if defined(BYTE_DOTS)
     t->quant_gemv[8] = gemv_8;
     t->quant_layout[8] = LAYOUT_DIGITS;
     t->digit_block[8] = VECTOR_BYTES;

@@ -1,7 +1,7 @@
 /* fp_quant_kernels: products that stream weights of 8-bit codes (E4M3) with a
  * byte of scale, and the decoding of all such weights, for every vector width.
- * Included by fp_quant_avx2.c and fp_quant_avx512.c. The products of 4-bit codes
- * are those of digit_kernels.h.
+ * Included by fp_quant_avx2.c, fp_quant_avx512.c and fp_quant_neon.c. The products
+ * of 4-bit codes are those of digit_kernels.h.
  *
  *      value = codes through float16       4 instructions for LANES weights
  *      sum += value * x                    1
@@ -13,7 +13,7 @@
 #include "cpu/vector.h"
 
 #define INLINE static inline __attribute__((always_inline))
-enum { GROUP = 32, ROWS = LANES / 4 }; /* weight rows in flight */
+enum { GROUP = 32, ROWS = LANES == 8 ? 2 : 4 }; /* weight rows in flight, as registers allow */
 
 /* y for `rows` weight rows and m activation rows. */
 INLINE void byte_rows(const CpuQuant *w, size_t row, const Activations *x, size_t first_x, float *y,
@@ -68,6 +68,32 @@ static void gemv_mxfp8(const CpuQuant *w, size_t begin, size_t end, const Activa
     }
 }
 
+#if defined(__aarch64__)
+/* Sixteen elements, a divisor of every group, at a time. The upper byte of a
+ * float16 is enough for an E2M1 number. */
+static void dequant4(const uint32_t *row, int bits, size_t first, size_t count, int group,
+                     const float *scales, const float *biases, float *out) {
+    static const uint8_t upper[16] = {0x00, 0x38, 0x3C, 0x3E, 0x40, 0x42, 0x44, 0x46,
+                                      0x80, 0xB8, 0xBC, 0xBE, 0xC0, 0xC2, 0xC4, 0xC6};
+    const uint8_t *codes = (const uint8_t *)row + first / 2;
+    const uint8x16_t table = vld1q_u8(upper);
+    (void)bits;
+    (void)biases;
+    for (size_t i = 0; i < count; i += 16) {
+        const uint8x8_t pairs = vld1_u8(codes + i / 2);
+        const uint8x8_t even = vand_u8(pairs, vdup_n_u8(15)), odd = vshr_n_u8(pairs, 4);
+        const uint8x8_t part[2] = {vzip1_u8(even, odd), vzip2_u8(even, odd)};
+        const V scale = v_set(scales[(first + i) / (size_t)group]);
+        for (int half = 0; half < 2; half++) {
+            const uint16x8_t bytes = vshll_n_u8(vqtbl1_u8(table, part[half]), 8);
+            const float16x8_t value = vreinterpretq_f16_u16(bytes);
+            float *target = out + i + 8 * half;
+            v_store(target, v_mul(vcvt_f32_f16(vget_low_f16(value)), scale));
+            v_store(target + 4, v_mul(vcvt_high_f32_f16(value), scale));
+        }
+    }
+}
+#else
 /* Eight elements, a divisor of every group, at a time. */
 static void dequant4(const uint32_t *row, int bits, size_t first, size_t count, int group,
                      const float *scales, const float *biases, float *out) {
@@ -84,6 +110,7 @@ static void dequant4(const uint32_t *row, int bits, size_t first, size_t count, 
         _mm256_storeu_ps(out + i, _mm256_mul_ps(value, _mm256_set1_ps(scales[at / (size_t)group])));
     }
 }
+#endif
 
 static void dequant8(const uint32_t *row, int bits, size_t first, size_t count, int group,
                      const float *scales, const float *biases, float *out) {

@@ -1,6 +1,6 @@
 /* quant_kernels: products that stream packed weights of any width, for every
- * vector width. Included by quant_avx2.c, quant_avx512.c and
- * quant_avx512vnni.c; 4 bits (and 8 with VNNI) have digit_kernels.h.
+ * vector width. Included by quant_avx2.c, quant_avx512.c, quant_avx512vnni.c and
+ * quant_neon.c; 4 bits (and 8 with dot products of bytes) have digit_kernels.h.
  *
  * The activation is carried as 16-bit integers with a scale a group, one plane
  * of them for half types (relative error 2^-16 of the group's largest) and two
@@ -8,14 +8,16 @@
  *
  *      y = sum_g (scale_g a_g) * sum(q x) + bias_g * sum(x)
  *
- * Weights come out in element order as 16-bit lanes, 2 * LANES a step; a dot
- * product sums neighbouring pairs to 32 bits. */
+ * Weights come out in element order as 16-bit lanes, LANES16 a step; a dot
+ * product sums pairs to 32 bits. */
 #include "base/base.h"
 #include "cpu/vector.h"
 
 #include <string.h>
 
-#if defined(__AVX512F__)
+#if defined(__aarch64__)
+#include "cpu/quant_neon.h"
+#elif defined(__AVX512F__)
 #if defined(__AVX512VNNI__)
 #define QUANT(name) name##_avx512vnni
 #else
@@ -64,6 +66,8 @@ static inline V keep_first(V x, size_t n) {
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
+
+#if !defined(__aarch64__)
 enum { LANES16 = 2 * LANES };
 
 /* Elements of `bits` bits in 16-bit lanes: a byte shuffle brings the two bytes
@@ -95,6 +99,23 @@ INLINE __m256i spread16(const uint8_t *p, const uint8_t *end, Spreader s, int bi
     __m256i pairs = _mm256_mullo_epi16(_mm256_shuffle_epi8(bytes, s.shuffle), s.factor);
     return _mm256_srli_epi16(pairs, 16 - bits);
 }
+/* Elements 16 * step.. of a row. */
+INLINE __m256i load16(const uint8_t *row, const uint8_t *end, size_t step, Spreader s, int bits) {
+    if (bits == 8)
+        return _mm256_cvtepu8_epi16(
+            _mm_loadu_si128((const __m128i *)(const void *)(row + step * 16)));
+    return spread16(row + step * 2 * (size_t)bits, end, s, bits);
+}
+/* 16 codes as weights. */
+INLINE void store16(float *out, __m256i codes, float scale, float bias) {
+    const __m256 factor = _mm256_set1_ps(scale), shift = _mm256_set1_ps(bias);
+    const __m256i low = _mm256_cvtepi16_epi32(_mm256_castsi256_si128(codes));
+    const __m256i high = _mm256_cvtepi16_epi32(_mm256_extracti128_si256(codes, 1));
+    _mm256_storeu_ps(out, _mm256_fmadd_ps(_mm256_cvtepi32_ps(low), factor, shift));
+    _mm256_storeu_ps(out + 8, _mm256_fmadd_ps(_mm256_cvtepi32_ps(high), factor, shift));
+}
+#endif
+
 /* Step `step` of a row: LANES16 elements. */
 INLINE Iv linear_load(const uint8_t *row, const uint8_t *end, size_t step, Spreader s, int bits) {
 #if defined(__AVX512F__)
@@ -105,10 +126,7 @@ INLINE Iv linear_load(const uint8_t *row, const uint8_t *end, size_t step, Sprea
     return _mm512_inserti64x4(_mm512_castsi256_si512(spread16(p, end, s, bits)),
                               spread16(p + 2 * bits, end, s, bits), 1);
 #else
-    if (bits == 8)
-        return _mm256_cvtepu8_epi16(
-            _mm_loadu_si128((const __m128i *)(const void *)(row + step * 16)));
-    return spread16(row + step * 2 * (size_t)bits, end, s, bits);
+    return load16(row, end, step, s, bits);
 #endif
 }
 
@@ -127,10 +145,10 @@ enum { AHEAD = 8192 };
  * row of 1 or 2 planes. */
 INLINE V linear_dots(Iv first, Iv second, const int16_t *x, size_t plane, int planes) {
     enum { STEPS = 32 / LANES16 };
-    Iv sum = iv_dot(iv_zero(), first, iv_load(x));
+    Vi sum = iv_dot(iv_zero(), first, iv_load(x));
     if (STEPS == 2) sum = iv_dot(sum, second, iv_load(x + LANES16));
     if (planes == 1) return iv_float(sum);
-    Iv low = iv_dot(iv_zero(), first, iv_load(x + plane));
+    Vi low = iv_dot(iv_zero(), first, iv_load(x + plane));
     if (STEPS == 2) low = iv_dot(low, second, iv_load(x + plane + LANES16));
     return v_fma(iv_float(sum), v_set(32768.0f), iv_float(low));
 }
@@ -269,16 +287,8 @@ INLINE void dequant_bits(const uint8_t *row, const uint8_t *end, size_t first, s
                          int bits) {
     Spreader s = spreader(bits);
     for (size_t i = 0; i < count; i += 16) {
-        size_t at = first + i, g = at / (size_t)group;
-        __m256i q =
-            bits == 8
-                ? _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(row + at)))
-                : spread16(row + at / 8 * (size_t)bits, end, s, bits);
-        __m256 scale = _mm256_set1_ps(scales[g]), bias = _mm256_set1_ps(biases[g]);
-        __m256i low = _mm256_cvtepi16_epi32(_mm256_castsi256_si128(q));
-        __m256i high = _mm256_cvtepi16_epi32(_mm256_extracti128_si256(q, 1));
-        _mm256_storeu_ps(out + i, _mm256_fmadd_ps(_mm256_cvtepi32_ps(low), scale, bias));
-        _mm256_storeu_ps(out + i + 8, _mm256_fmadd_ps(_mm256_cvtepi32_ps(high), scale, bias));
+        const size_t at = first + i, g = at / (size_t)group;
+        store16(out + i, load16(row, end, at / 16, s, bits), scales[g], biases[g]);
     }
 }
 static void dequant(const uint32_t *words, int bits, size_t first, size_t count, int group,

@@ -7,6 +7,11 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
 #if defined(__x86_64__)
 #include <cpuid.h>
 #if defined(__linux__)
@@ -24,6 +29,21 @@ typedef struct Level {
 static bool always(void) {
     return true;
 }
+
+#if defined(__aarch64__)
+/* The dot product of bytes (FEAT_DotProd), as the system tells it. */
+static bool has_neondot(void) {
+#if defined(__linux__)
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#elif defined(__APPLE__)
+    int has = 0;
+    size_t size = sizeof has;
+    return sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &size, NULL, 0) == 0 && has;
+#else
+    return false;
+#endif
+}
+#endif
 
 #if defined(__x86_64__)
 /* __builtin_cpu_supports asks XGETBV too: a feature whose registers the system
@@ -66,7 +86,11 @@ static const Level levels[] = {
      {cpu_fill_scalar, cpu_fill_gemm_scalar, cpu_fill_quant_scalar, cpu_fill_fp_quant_scalar,
       cpu_fill_conv_scalar}},
 #if defined(__aarch64__)
-    {"neon", always, {cpu_fill_vector_neon, cpu_fill_gemm_neon, cpu_fill_conv_neon}},
+    {"neon",
+     always,
+     {cpu_fill_vector_neon, cpu_fill_gemm_neon, cpu_fill_conv_neon, cpu_fill_quant_neon,
+      cpu_fill_digit_neon, cpu_fill_fp_quant_neon, cpu_fill_pack_neon}},
+    {"neondot", has_neondot, {cpu_fill_digit_neondot}},
 #endif
 #if defined(__x86_64__)
     {"avx2",

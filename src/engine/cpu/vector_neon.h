@@ -16,6 +16,10 @@ static inline V v_load(const float *p) {
 static inline void v_store(float *p, V x) {
     vst1q_f32(p, x);
 }
+static inline Vm v_first(size_t n) {
+    static const uint32_t lane[LANES] = {0, 1, 2, 3};
+    return vcltq_u32(vld1q_u32(lane), vdupq_n_u32((uint32_t)n));
+}
 static inline V v_load_n(const float *p, size_t n) {
     float part[LANES] = {0};
     for (size_t i = 0; i < n; i++) part[i] = p[i];
@@ -156,6 +160,21 @@ static inline V v_round_f16(V x) {
 static inline V v_round_bf16(V x) {
     const uint32x4_t rounded = vandq_u32(v_bf16_bits(x), vdupq_n_u32(0xFFFF0000u));
     return v_select(v_is_nan(x), x, vreinterpretq_f32_u32(rounded));
+}
+/* As vector.h has them. */
+static inline V v_load_e4m3(const uint8_t *p) {
+    uint32_t bytes;
+    __builtin_memcpy(&bytes, p, sizeof bytes);
+    const int16x8_t x = vshll_n_s8(vreinterpret_s8_u32(vdup_n_u32(bytes)), 7);
+    const int16x4_t halves = vand_s16(vget_low_s16(x), vdup_n_s16((int16_t)0xBFFF));
+    return vcvt_f32_f16(vreinterpret_f16_s16(halves));
+}
+static inline V v_load_e8m0(const uint8_t *p) {
+    uint32_t bytes;
+    __builtin_memcpy(&bytes, p, sizeof bytes);
+    const uint16x8_t x = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(bytes)));
+    const uint32x4_t bits = vshlq_n_u32(vmovl_u16(vget_low_u16(x)), 23);
+    return vreinterpretq_f32_u32(vmaxq_u32(bits, vdupq_n_u32(0x00400000)));
 }
 
 #endif
