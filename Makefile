@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 JOBS   ?= $(shell getconf _NPROCESSORS_ONLN)
 FUZZ_SECONDS ?= 60
 
-.PHONY: all deps test demo demo-train eval-rag bench bench-engine bench-train bench-data bench-rag asan tsan fuzz lint format manifest install clean
+.PHONY: all deps test demo demo-train eval-rag bench bench-engine bench-train bench-data bench-rag asan tsan neon fuzz lint format manifest install clean
 all:
 	@cmake -S . -B $(BUILD) > $(BUILD).log 2>&1 || { cat $(BUILD).log; echo "Missing libraries? Run: make deps"; exit 1; }
 	@rm -f $(BUILD).log
@@ -62,6 +62,11 @@ tsan: deps
 	cmake --build $(BUILD)-tsan -j$(JOBS)
 	TSAN_OPTIONS="halt_on_error=1 die_after_fork=0" MLX_RAG_CPU=avx2 MLX_RAG_THREADS=4 ctest --test-dir $(BUILD)-tsan --output-on-failure -R '$(THREADED)'
 
+# The kernels of aarch64 on another machine (Debian).
+neon:
+	@scripts/deps.sh build neon
+	@scripts/neon.sh $(BUILD)-neon $(JOBS)
+
 fuzz:
 	@scripts/deps.sh build tools
 	@scripts/fuzz.sh $(BUILD)-clang $(FUZZ_SECONDS) $(JOBS)
@@ -80,4 +85,4 @@ install: all
 	cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-clang
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-neon $(BUILD)-clang

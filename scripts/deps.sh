@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what is missing and nothing else: deps.sh build [tools] [demo].
+# Installs what is missing and nothing else: deps.sh build [tools] [demo] [neon].
 # On Debian and Ubuntu through apt-get (with sudo only when needed), on macOS
 # through brew. Silent and quick when everything is there.
 set -eu
@@ -9,9 +9,11 @@ debian_build="gcc make cmake pkg-config libjansson-dev libyaml-dev libpng-dev li
               libjpeg-dev libsndfile1-dev libsamplerate0-dev poppler-utils"
 debian_tools="clang libclang-rt-14-dev clang-tidy clang-format cppcheck"
 debian_demo="python3-pip unzip"
+debian_neon="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user libjansson-dev:arm64 libcmocka-dev:arm64"
 brew_build="cmake pkg-config jansson libyaml libpng pcre2 utf8proc sqlite libxml2 libarchive libedit openssl@3 curl cmocka jpeg-turbo libsndfile libsamplerate poppler"
 brew_tools="llvm cppcheck"
 brew_demo="python3"
+brew_neon=
 
 wanted() {
     for group in "$@"; do eval "echo \$$group"; done
@@ -29,6 +31,10 @@ if command -v apt-get > /dev/null; then
         command -v sudo > /dev/null || { echo "Run this as root: apt-get install$missing" >&2; exit 1; }
         sudo=sudo
     fi
+    case "$missing" in *:arm64*)
+        grep -qx 'ID=debian' /etc/os-release || { echo "Libraries for arm64 come from Debian's archive; this is another system's." >&2; exit 1; }
+        $sudo dpkg --add-architecture arm64 ;;
+    esac
     export DEBIAN_FRONTEND=noninteractive
     $sudo apt-get update -qq
     # shellcheck disable=SC2086

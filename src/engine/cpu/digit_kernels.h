@@ -63,11 +63,12 @@ static inline V iv_float(Iv a) {
     return _mm512_cvtepi32_ps(a);
 }
 /* Lane l of the result: scales[(first + l * step) >> shift]. */
-static inline __attribute__((always_inline)) V spread(V scales, int first, int step, int shift) {
+static inline __attribute__((always_inline)) V spread(const V *scales, int first, int step,
+                                                      int shift) {
     const Iv lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     Iv at = _mm512_add_epi32(_mm512_set1_epi32(first),
                              _mm512_mullo_epi32(lane, _mm512_set1_epi32(step)));
-    return _mm512_permutexvar_ps(_mm512_srli_epi32(at, (unsigned)shift), scales);
+    return _mm512_permutexvar_ps(_mm512_srli_epi32(at, (unsigned)shift), *scales);
 }
 static inline V keep_first(V x, size_t n) {
     return _mm512_maskz_mov_ps(v_first(n), x);
@@ -97,11 +98,12 @@ static inline Iv iv_look_up(const int8_t table[16], Iv w) {
 static inline V iv_float(Iv a) {
     return _mm256_cvtepi32_ps(a);
 }
-static inline __attribute__((always_inline)) V spread(V scales, int first, int step, int shift) {
+static inline __attribute__((always_inline)) V spread(const V *scales, int first, int step,
+                                                      int shift) {
     const Iv lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     Iv at = _mm256_add_epi32(_mm256_set1_epi32(first),
                              _mm256_mullo_epi32(lane, _mm256_set1_epi32(step)));
-    return _mm256_permutevar8x32_ps(scales, _mm256_srli_epi32(at, shift));
+    return _mm256_permutevar8x32_ps(*scales, _mm256_srli_epi32(at, shift));
 }
 static inline V keep_first(V x, size_t n) {
     return _mm256_and_ps(x, _mm256_castsi256_ps(v_first(n)));
@@ -117,12 +119,20 @@ enum { TOGETHER = 4 };
 #else
 enum { TOGETHER = 2 };
 #endif
-enum { UNROLLED = 4 };
-enum { FETCHES = true };
-/* What codes of 8 bits lose to become the bytes that a dot product takes. */
-enum { MIDDLE = 0 };
+enum { UNROLLED = 4 };   /* vectors of a whole chunk in one turn of its loop */
+enum { FETCHES = true }; /* lines are asked for ahead of their use */
+/* Dot products of bytes take codes without a sign. */
+enum { SIGNED_CODES = 0 };
+enum { LARGEST3 = 8355600 }; /* of three digits: 127 in each, less what rounding may add */
 static inline Iv iv_less_middle(Iv w) {
     return w;
+}
+static inline void copy_bytes(uint8_t *out, const uint8_t *in, size_t n) {
+    memcpy(out, in, n);
+}
+typedef V Scales;
+static inline Scales scales_of(V x) {
+    return x;
 }
 #endif
 
@@ -140,6 +150,7 @@ INLINE Vi nibble_dots(Iv low, Iv high, const int8_t *x, int digits) {
     return sum;
 #elif defined(__aarch64__)
     Vi sum = iv_zero();
+#pragma GCC unroll 3
     for (int d = 0; d < digits; d++, x += 2 * VECTOR_BYTES) {
         const Iv even = iv_load(x), odd = iv_load(x + VECTOR_BYTES);
         int16x8_t first = vmull_s8(vget_low_s8(low), vget_low_s8(even));
@@ -174,9 +185,12 @@ INLINE Vi nibble_dots(Iv low, Iv high, const int8_t *x, int digits) {
 #endif
 }
 
-/* Twice the value of each E2M1 code, above its smallest: a small whole number,
- * so these weights are affine, w = above * scale / 2 - 6 * scale. */
-static const int8_t e2m1_above[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+/* Twice the value of each E2M1 code is a small whole number. Where codes have no
+ * sign it is counted from the smallest, which makes these weights affine:
+ * w = code * scale / 2 - 6 * scale. */
+static const int8_t e2m1_twice[2][16] = {
+    {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0},
+    {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12}};
 
 /* The products of one vector of words, as floats. */
 INLINE V vector_dots(Iv words, const int8_t *x, CpuQuantMode mode, int bits, int digits) {
@@ -193,8 +207,8 @@ INLINE V vector_dots(Iv words, const int8_t *x, CpuQuantMode mode, int bits, int
     (void)bits;
     Iv low = iv_low_nibbles(words), high = iv_high_nibbles(words);
     if (mode != CPU_AFFINE) {
-        low = iv_look_up(e2m1_above, low);
-        high = iv_look_up(e2m1_above, high);
+        low = iv_look_up(e2m1_twice[SIGNED_CODES], low);
+        high = iv_look_up(e2m1_twice[SIGNED_CODES], high);
     }
     return iv_float(nibble_dots(low, high, x, digits));
 }
@@ -212,7 +226,7 @@ INLINE V load_byte_scales(const CpuQuant *w, size_t at, size_t n, size_t total, 
     const uint8_t *bytes = (const uint8_t *)w->scales + at;
     uint8_t part[16] = {0};
     if (at + LANES > total) {
-        memcpy(part, bytes, n);
+        copy_bytes(part, bytes, n);
         bytes = part;
     }
     const V scale = mode == CPU_NVFP4 ? v_mul(v_load_e4m3(bytes), v_set(256.0f * w->factor))
@@ -226,11 +240,11 @@ INLINE V group_scales(const CpuQuant *w, size_t at, size_t n, size_t total, CpuQ
     if (mode == CPU_AFFINE) {
         *bias = load_scales(w->biases, at, n, total, w->type);
         const V scale = load_scales(w->scales, at, n, total, w->type);
-        if (bits == 8 && MIDDLE) *bias = v_fma(scale, v_set(MIDDLE), *bias);
+        if (bits == 8 && SIGNED_CODES) *bias = v_fma(scale, v_set(128.0f), *bias);
         return scale;
     }
     const V scale = load_byte_scales(w, at, n, total, mode);
-    *bias = v_mul(scale, v_set(-6.0f));
+    *bias = v_mul(scale, v_set(SIGNED_CODES ? 0.0f : -6.0f));
     return v_mul(scale, v_set(0.5f));
 }
 
@@ -271,10 +285,11 @@ static bool fetches_once(const CpuQuant *w) {
 
 /* The sums of `rows` weight rows with m activation rows. */
 typedef V Sums[GEMV_ROWS][GEMV_MAX_M];
+typedef Scales GroupScales[GEMV_ROWS][GEMV_MAX_M];
 
 /* Adds the products of one vector of words a row; `scale` holds the groups of
  * the chunk that `digit` begins, `first` is the vector's first element there. */
-INLINE void add_vectors(Sums acc, Sums scale, const Iv *packed, const int8_t *digit,
+INLINE void add_vectors(Sums acc, GroupScales scale, const Iv *packed, const int8_t *digit,
                         size_t digit_stride, int first, int rows, int m, CpuQuantMode mode,
                         int bits, int shift, int digits) {
 #pragma GCC unroll 4
@@ -284,11 +299,11 @@ INLINE void add_vectors(Sums acc, Sums scale, const Iv *packed, const int8_t *di
             acc[r][i] =
                 v_fma(vector_dots(packed[r], digit + (size_t)i * digit_stride + first * digits,
                                   mode, bits, digits),
-                      spread(scale[r][i], first, 32 / bits, shift), acc[r][i]);
+                      spread(&scale[r][i], first, 32 / bits, shift), acc[r][i]);
 }
 
 /* The same from memory; *words goes on to the next vectors. */
-INLINE void stream_vectors(Sums acc, Sums scale, const uint8_t **words, size_t row_bytes,
+INLINE void stream_vectors(Sums acc, GroupScales scale, const uint8_t **words, size_t row_bytes,
                            Fetch *fetch, const int8_t *digit, size_t digit_stride, int first,
                            int rows, int m, CpuQuantMode mode, int bits, int shift, int digits,
                            bool once) {
@@ -313,7 +328,8 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
     Fetch fetch = fetch_begin(w, row, (size_t)rows, row_bytes, x->groups * scale_bytes);
     const uint8_t *words = (const uint8_t *)w->words + row * row_bytes;
     const int8_t *digit = x->digits + first_x * x->digit_stride;
-    Sums acc, scale;
+    Sums acc;
+    GroupScales scale;
     Iv packed[GEMV_ROWS];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
@@ -331,8 +347,9 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
 #pragma GCC unroll 4
             for (int i = 0; i < m; i++) {
                 const size_t a = (first_x + (size_t)i) * x->group_stride + g;
-                scale[r][i] = v_mul(s, v_load(x->scales + a));
-                acc[r][i] = v_fma(b, v_load(x->sums + a), acc[r][i]);
+                scale[r][i] = scales_of(v_mul(s, v_load(x->scales + a)));
+                if (mode == CPU_AFFINE || !SIGNED_CODES)
+                    acc[r][i] = v_fma(b, v_load(x->sums + a), acc[r][i]);
             }
         }
         const int elements = (int)n * group, rest = elements % per_vector;
@@ -454,8 +471,7 @@ INLINE void split_digits(const int32_t *v, int count, bool nibbles, int digits, 
 
 static bool digit_activations(const float *x, size_t k, int group, int bits, int digits,
                               int8_t *out, float *scales, float *sums) {
-    /* 127 in every digit, less what rounding may add. */
-    const float limit = digits == 3 ? 8355600.0f : 32638.0f;
+    const float limit = digits == 3 ? LARGEST3 : 32638.0f;
     const int count = bits == 4 ? NIBBLES : VECTOR_BYTES;
     const int step = BASE_MIN(group, BASE_MIN(count, 32));
     int32_t v[NIBBLES];

@@ -22,23 +22,30 @@ INLINE void byte_rows(const CpuQuant *w, size_t row, const Activations *x, size_
     const uint8_t *scales = (const uint8_t *)w->scales + row * x->groups;
     const float *xs = x->f32 + first_x * x->k;
     V acc[ROWS][GEMV_MAX_M];
+#pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
         for (int i = 0; i < m; i++) acc[r][i] = v_set(0.0f);
     for (size_t g = 0; g < x->groups; g++)
+#pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
             const uint8_t *p = codes + (size_t)r * w->cols + g * GROUP;
             V scale = v_set(cpu_f32_from_e8m0(scales[(size_t)r * x->groups + g])), sum[GEMV_MAX_M];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int j = 0; j < GROUP / LANES; j++) {
                 V value = v_load_e4m3(p + j * LANES);
+#pragma GCC unroll 4
                 for (int i = 0; i < m; i++) {
                     V xi = v_load(xs + (size_t)i * x->k + g * GROUP + (size_t)(j * LANES));
                     sum[i] = j == 0 ? v_mul(value, xi) : v_fma(value, xi, sum[i]);
                 }
             }
+#pragma GCC unroll 4
             for (int i = 0; i < m; i++) acc[r][i] = v_fma(sum[i], scale, acc[r][i]);
         }
+#pragma GCC unroll 4
     for (int i = 0; i < m; i++)
+#pragma GCC unroll 4
         for (int r = 0; r < rows; r++)
             y[(ptrdiff_t)(first_x + (size_t)i) * y_stride + (ptrdiff_t)row + r] =
                 v_sum(acc[r][i]) * 256.0f;

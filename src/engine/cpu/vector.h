@@ -1,7 +1,7 @@
 /* vector: float32 lanes under one set of names, so that a kernel is written
- * once and compiled for AVX2 (8 lanes), AVX-512 (16 lanes) and NEON (4, in a file
- * of its own). Included only by files compiled for one of them; VECTOR(name) ends a symbol with the
- * set.
+ * once and compiled for AVX2 (8 lanes), AVX-512 (16 lanes) and NEON (4, in
+ * vector_neon.h). Included only by files compiled for one of them; VECTOR(name)
+ * ends a symbol with the set.
  *
  * The functions of one argument below follow from a range reduction and a
  * polynomial; each says its range and its error against float64. */
@@ -349,9 +349,14 @@ static inline __attribute__((always_inline)) V v_load_type(const void *p, size_t
 }
 static inline V v_load_type_n(const void *p, size_t i, size_t n, CpuType type) {
     if (type == CPU_F32) return v_load_n((const float *)p + i, n);
+#if defined(__aarch64__)
+    const uint16x4_t part = v_halves_n((const uint16_t *)p + i, n);
+    return type == CPU_F16 ? v_from_f16(part) : v_from_bf16(part);
+#else
     uint16_t part[16] = {0};
     for (size_t j = 0; j < n; j++) part[j] = ((const uint16_t *)p)[i + j];
     return type == CPU_F16 ? v_load_f16(part) : v_load_bf16(part);
+#endif
 }
 
 #if !defined(__aarch64__)

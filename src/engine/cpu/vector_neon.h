@@ -20,15 +20,29 @@ static inline Vm v_first(size_t n) {
     static const uint32_t lane[LANES] = {0, 1, 2, 3};
     return vcltq_u32(vld1q_u32(lane), vdupq_n_u32((uint32_t)n));
 }
+/* Up to four items, lane by lane: a loop would become a call of memcpy, and sums
+ * that live across a call stay in memory through the whole kernel. */
 static inline V v_load_n(const float *p, size_t n) {
-    float part[LANES] = {0};
-    for (size_t i = 0; i < n; i++) part[i] = p[i];
-    return vld1q_f32(part);
+    V x = vdupq_n_f32(0);
+    if (n > 0) x = vld1q_lane_f32(p, x, 0);
+    if (n > 1) x = vld1q_lane_f32(p + 1, x, 1);
+    if (n > 2) x = vld1q_lane_f32(p + 2, x, 2);
+    if (n > 3) x = vld1q_lane_f32(p + 3, x, 3);
+    return x;
+}
+static inline uint16x4_t v_halves_n(const uint16_t *p, size_t n) {
+    uint16x4_t x = vdup_n_u16(0);
+    if (n > 0) x = vld1_lane_u16(p, x, 0);
+    if (n > 1) x = vld1_lane_u16(p + 1, x, 1);
+    if (n > 2) x = vld1_lane_u16(p + 2, x, 2);
+    if (n > 3) x = vld1_lane_u16(p + 3, x, 3);
+    return x;
 }
 static inline void v_store_n(float *p, V x, size_t n) {
-    float part[LANES];
-    vst1q_f32(part, x);
-    for (size_t i = 0; i < n; i++) p[i] = part[i];
+    if (n > 0) vst1q_lane_f32(p, x, 0);
+    if (n > 1) vst1q_lane_f32(p + 1, x, 1);
+    if (n > 2) vst1q_lane_f32(p + 2, x, 2);
+    if (n > 3) vst1q_lane_f32(p + 3, x, 3);
 }
 static inline V v_set(float x) {
     return vdupq_n_f32(x);
@@ -133,11 +147,17 @@ static inline float v_bottom(V a) {
 static inline bool v_any(Vm m) {
     return vmaxvq_u32(m) != 0;
 }
+static inline V v_from_f16(uint16x4_t x) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(x));
+}
+static inline V v_from_bf16(uint16x4_t x) {
+    return vreinterpretq_f32_u32(vshll_n_u16(x, 16));
+}
 static inline V v_load_f16(const uint16_t *p) {
-    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+    return v_from_f16(vld1_u16(p));
 }
 static inline V v_load_bf16(const uint16_t *p) {
-    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+    return v_from_bf16(vld1_u16(p));
 }
 static inline void v_store_f16(uint16_t *p, V x) {
     uint16x4_t bits = vreinterpret_u16_f16(vcvt_f16_f32(x)), nan = vmovn_u32(v_is_nan(x));
