@@ -1,6 +1,7 @@
-/* digit_kernels: 4-bit products (with VNNI 8-bit ones too) that stream packed
- * weights against activations in bytes, for every vector width. Included by
- * digit_avx2.c, digit_avx512.c and digit_avx512vnni.c.
+/* digit_kernels: products that stream packed weights against activations in bytes,
+ * for every vector width: of 4 bits, with VNNI of 8 bits too, with VBMI of 2, 3, 5
+ * and 6. Included by digit_avx2.c, digit_avx512.c, digit_avx512vnni.c and
+ * digit_avx512vbmi.c.
  *
  * An activation is an integer times the scale of its group, and the integer is
  * two signed bytes (half types) or three (float32: every bit of the largest of
@@ -19,12 +20,15 @@
  * bits a cycle and 3 GHz a core takes 32 GB/s of packed words, as much as it
  * reads from memory. The scales of LANES groups are prepared at once and stay
  * in a register. Sums fit 32 bits: 8 elements a lane * 15 * 2^23 < 2^31. */
+#include "base/base.h"
 #include "cpu/vector.h"
 
 #include <string.h>
 
 #if defined(__AVX512F__)
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512VBMI__)
+#define DIGIT(name) name##_avx512vbmi
+#elif defined(__AVX512VNNI__)
 #define DIGIT(name) name##_avx512vnni
 #else
 #define DIGIT(name) name##_avx512
@@ -99,6 +103,14 @@ static inline V keep_first(V x, size_t n) {
 
 #define INLINE static inline __attribute__((always_inline))
 enum { VECTOR_BYTES = sizeof(Iv), NIBBLES = 2 * VECTOR_BYTES };
+/* The elements that are unpacked at once, and their bytes: nibbles fill two vectors,
+ * other codes one. */
+INLINE int elements_of(int bits) {
+    return bits == 4 ? NIBBLES : VECTOR_BYTES;
+}
+INLINE int bytes_of(int bits) {
+    return elements_of(bits) * bits / 8;
+}
 /* Weight rows that one activation row meets at once, as registers allow. */
 #if defined(__AVX512F__)
 enum { TOGETHER = 4 };
@@ -142,12 +154,40 @@ INLINE Iv nibble_dots(Iv low, Iv high, const int8_t *x, int digits) {
 #endif
 }
 
+#if defined(__AVX512VBMI__)
+/* Codes of 2, 3, 5 or 6 bits as bytes: each eight of them, `bits` bytes, move to 64
+ * bits of their own, where every byte takes its eight bits from anywhere. */
+INLINE Iv unpack_codes(Iv words, int bits) {
+    uint8_t byte[64], bit[64];
+#pragma GCC unroll 64
+    for (int i = 0; i < 64; i++) {
+        byte[i] = (uint8_t)(i / 8 * bits + i % 8);
+        bit[i] = (uint8_t)(i % 8 * bits);
+    }
+    const Iv eights = _mm512_permutexvar_epi8(iv_load(byte), words);
+    return _mm512_and_si512(_mm512_multishift_epi64_epi8(iv_load(bit), eights),
+                            _mm512_set1_epi8((char)((1 << bits) - 1)));
+}
+/* Of codes below 64 all digits fit 32 bits: 4 elements a lane * 63 * 2^23. */
+INLINE Iv code_dots(Iv codes, const int8_t *x, int digits) {
+    Iv sum = iv_zero();
+    for (int d = 0; d < digits; d++, x += VECTOR_BYTES) {
+        if (d) sum = _mm512_slli_epi32(sum, 8);
+        sum = _mm512_dpbusd_epi32(sum, codes, iv_load(x));
+    }
+    return sum;
+}
+#endif
+
 /* Twice the value of each E2M1 code, above its smallest: a small whole number,
  * so these weights are affine, w = above * scale / 2 - 6 * scale. */
 static const int8_t e2m1_above[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
 
 /* The products of one vector of words, as floats. */
 INLINE V vector_dots(Iv words, const int8_t *x, CpuQuantMode mode, int bits, int digits) {
+#if defined(__AVX512VBMI__)
+    if (bits < 8 && bits != 4) return iv_float(code_dots(unpack_codes(words, bits), x, digits));
+#endif
 #if defined(__AVX512VNNI__)
     if (bits == 8) { /* three digits of eight bits need more than 32 */
         Iv top = _mm512_dpbusd_epi32(iv_zero(), words, iv_load(x));
@@ -233,8 +273,9 @@ static bool fetches_once(const CpuQuant *w) {
     return cpu_kernels()->fetch_once && w->cols * (size_t)w->bits / 8 <= ONCE_ROW_BYTES;
 }
 
-/* The sums of `rows` weight rows with m activation rows. */
-typedef V Sums[GEMV_ROWS][GEMV_MAX_M];
+/* The sums of `rows` weight rows with m activation rows. Two activation rows share
+ * what is done to the words; more would not stay in the first-level cache. */
+typedef V Sums[TOGETHER][2];
 
 /* Adds the products of one vector of words a row; `scale` holds the groups of
  * the chunk that `digit` begins, `first` is the vector's first element there. */
@@ -248,7 +289,13 @@ INLINE void add_vectors(Sums acc, Sums scale, const Iv *packed, const int8_t *di
             acc[r][i] =
                 v_fma(vector_dots(packed[r], digit + (size_t)i * digit_stride + first * digits,
                                   mode, bits, digits),
-                      spread(scale[r][i], first, 32 / bits, shift), acc[r][i]);
+                      spread(scale[r][i], first, elements_of(bits) / LANES, shift), acc[r][i]);
+}
+
+/* bytes_of(bits) of packed words, zeros after them. */
+INLINE Iv load_words(const uint8_t *p, int bits) {
+    return bytes_of(bits) == VECTOR_BYTES ? iv_load(p)
+                                          : iv_load_part(p, (size_t)bytes_of(bits) / 4);
 }
 
 /* The same from memory; *words goes on to the next vectors. */
@@ -256,21 +303,21 @@ INLINE void stream_vectors(Sums acc, Sums scale, const uint8_t **words, size_t r
                            Fetch *fetch, const int8_t *digit, size_t digit_stride, int first,
                            int rows, int m, CpuQuantMode mode, int bits, int shift, int digits,
                            bool once) {
-    Iv packed[GEMV_ROWS];
+    Iv packed[TOGETHER];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++) {
-        fetch_next(&fetch->words, VECTOR_BYTES, once);
-        packed[r] = iv_load(*words + (size_t)r * row_bytes);
+        fetch_next(&fetch->words, (size_t)bytes_of(bits), once);
+        packed[r] = load_words(*words + (size_t)r * row_bytes, bits);
     }
     add_vectors(acc, scale, packed, digit, digit_stride, first, rows, m, mode, bits, shift, digits);
-    *words += VECTOR_BYTES;
+    *words += bytes_of(bits);
 }
 
 /* y for `rows` weight rows (TOGETHER or 1) and m activation rows. */
 INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size_t first_x,
                        float *y, ptrdiff_t y_stride, int rows, int m, CpuQuantMode mode, int bits,
                        int group, int digits, bool once) {
-    const int per_vector = VECTOR_BYTES * 8 / bits;
+    const int per_vector = elements_of(bits);
     const int shift = group == 16 ? 4 : group == 32 ? 5 : group == 64 ? 6 : 7;
     const size_t row_bytes = w->cols * (size_t)bits / 8, total = w->rows * x->groups;
     const size_t scale_bytes = mode == CPU_AFFINE ? cpu_type_size(w->type) : 1;
@@ -278,7 +325,7 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
     const uint8_t *words = (const uint8_t *)w->words + row * row_bytes;
     const int8_t *digit = x->digits + first_x * x->digit_stride;
     Sums acc, scale;
-    Iv packed[GEMV_ROWS];
+    Iv packed[TOGETHER];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
@@ -313,7 +360,7 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
         if (rest) {
 #pragma GCC unroll 4
             for (int r = 0; r < rows; r++) {
-                fetch_next(&fetch.words, VECTOR_BYTES, once);
+                fetch_next(&fetch.words, (size_t)bytes_of(bits), once);
                 packed[r] = iv_load_part(words + (size_t)r * row_bytes, (size_t)(rest * bits / 32));
             }
             add_vectors(acc, scale, packed, digit, x->digit_stride, first, rows, m, mode, bits,
@@ -324,37 +371,30 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
 #pragma GCC unroll 4
     for (int i = 0; i < m; i++) {
         float *target = y + (ptrdiff_t)(first_x + (size_t)i) * y_stride + (ptrdiff_t)row;
-        if (rows == 4)
+#if defined(__AVX512F__)
+        if (rows == TOGETHER) {
             v_sums4(target, acc[0][i], acc[1][i], acc[2][i], acc[3][i]);
-        else
-            for (int r = 0; r < rows; r++) target[r] = v_sum(acc[r][i]);
+            continue;
+        }
+#endif
+        for (int r = 0; r < rows; r++) target[r] = v_sum(acc[r][i]);
     }
 }
 
 INLINE void digit_gemv(const CpuQuant *w, size_t begin, size_t end, const Activations *x, float *y,
                        ptrdiff_t y_stride, CpuQuantMode mode, int bits, int group, int digits,
                        bool once) {
-    for (size_t row = begin; row < end;) {
-        const size_t together = end - row >= TOGETHER ? TOGETHER : 1;
-        for (size_t i = 0; i < x->m;) {
-            const size_t left = x->m - i;
-            if (left == 1 && together > 1) {
-                digit_rows(w, row, x, i, y, y_stride, TOGETHER, 1, mode, bits, group, digits, once);
-                break;
-            }
-            const size_t m = left >= 4 ? 4 : left >= 2 ? 2 : 1;
-            for (size_t r = row; r < row + together; r++) {
-                if (m == 4)
-                    digit_rows(w, r, x, i, y, y_stride, 1, 4, mode, bits, group, digits, false);
-                else if (m == 2)
-                    digit_rows(w, r, x, i, y, y_stride, 1, 2, mode, bits, group, digits, false);
-                else
-                    digit_rows(w, r, x, i, y, y_stride, 1, 1, mode, bits, group, digits, false);
-            }
-            i += m;
-        }
-        row += together;
+    size_t row = begin;
+    for (; row + TOGETHER <= end; row += TOGETHER) {
+        size_t i = 0;
+        for (; i + 2 <= x->m; i += 2)
+            digit_rows(w, row, x, i, y, y_stride, TOGETHER, 2, mode, bits, group, digits, once);
+        if (i < x->m)
+            digit_rows(w, row, x, i, y, y_stride, TOGETHER, 1, mode, bits, group, digits, once);
     }
+    for (; row < end; row++)
+        for (size_t i = 0; i < x->m; i++)
+            digit_rows(w, row, x, i, y, y_stride, 1, 1, mode, bits, group, digits, false);
 }
 
 #define GEMV(name, mode, bits, group, digits)                                                     \
@@ -379,6 +419,22 @@ INLINE void digit_gemv(const CpuQuant *w, size_t begin, size_t end, const Activa
                                             {gemv_##bits##_128_2, gemv_##bits##_128_3}};       \
         run[w->group / 64][x->parts - 2](w, begin, end, x, y, y_stride);                       \
     }
+#if defined(__AVX512VBMI__)
+GEMV_OF_BITS(2)
+GEMV_OF_BITS(3)
+GEMV_OF_BITS(5)
+GEMV_OF_BITS(6)
+
+void DIGIT(cpu_fill_digit)(Kernels *t) {
+    static const QuantGemv by_bits[] = {[2] = gemv_2, [3] = gemv_3, [5] = gemv_5, [6] = gemv_6};
+    for (size_t bits = 2; bits < BASE_COUNT(by_bits); bits++) {
+        if (!by_bits[bits]) continue;
+        t->quant_gemv[bits] = by_bits[bits];
+        t->quant_layout[bits] = LAYOUT_DIGITS;
+        t->digit_block[bits] = VECTOR_BYTES;
+    }
+}
+#else
 GEMV_OF_BITS(4)
 #if defined(__AVX512VNNI__)
 GEMV_OF_BITS(8)
@@ -420,7 +476,7 @@ static bool digit_activations(const float *x, size_t k, int group, int bits, int
                               int8_t *out, float *scales, float *sums) {
     /* 127 in every digit, less what rounding may add. */
     const float limit = digits == 3 ? 8355600.0f : 32638.0f;
-    const int count = bits == 4 ? NIBBLES : VECTOR_BYTES, step = group < 32 ? group : 32;
+    const int count = elements_of(bits), step = group < 32 ? group : 32;
     int32_t v[NIBBLES];
     float factor = 0, scale = 0;
     int sum = 0;
@@ -472,3 +528,4 @@ void DIGIT(cpu_fill_digit)(Kernels *t) {
 #endif
     t->digit_activations = digit_activations;
 }
+#endif

@@ -13,7 +13,8 @@
  * rows, C once. Packing turns every storage type, stride and quantised layout
  * into the same float32 panels, so there is one tile a processor; with bf16 dot
  * products and bf16 operands the panels are pairs of bf16 instead. Few rows
- * stream B instead (dense), or go to the quantised kernels of quant_matmul.c. */
+ * stream B instead (dense), or go to the quantised kernels of quant_matmul.c;
+ * more rows of half types with quantised weights go to those of quant_many.c. */
 #include "base/base.h"
 #include "cpu/matmul.h"
 
@@ -466,7 +467,7 @@ void cpu_gemm(const CpuGemm *g) {
         run_streamed(g);
     else if (run_turned(g))
         return;
-    else if (!cpu_quant_streams(g) && !cpu_gemm_split(g) && !cpu_quant_integers(g))
+    else if (!cpu_quant_streams(g) && !cpu_gemm_split(g) && !cpu_quant_pairs(g))
         run_packed(g);
 }
 

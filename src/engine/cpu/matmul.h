@@ -5,10 +5,10 @@
 #include "cpu/table.h"
 
 /* Run a product with quantised weights [n, k]: of few rows of x, which stream the
- * packed words; of more, by tiles of integers. False when it is none, when this
+ * packed words; of more, by tiles of pairs. False when it is none, when this
  * processor or size is better served otherwise, or when an x is not finite. */
 bool cpu_quant_streams(const CpuGemm *product);
-bool cpu_quant_integers(const CpuGemm *product);
+bool cpu_quant_pairs(const CpuGemm *product);
 
 /* One operand of a product: A with outer = m, B with outer = n; inner is k. */
 typedef struct GemmSide {
