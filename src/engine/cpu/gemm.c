@@ -467,7 +467,8 @@ void cpu_gemm(const CpuGemm *g) {
         run_streamed(g);
     else if (run_turned(g))
         return;
-    else if (!cpu_quant_streams(g) && !cpu_gemm_split(g) && !cpu_quant_pairs(g))
+    else if (!cpu_quant_streams(g) && !cpu_gemm_split(g) && !cpu_quant_streams_more(g) &&
+             !cpu_quant_pairs(g))
         run_packed(g);
 }
 

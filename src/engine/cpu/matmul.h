@@ -5,9 +5,11 @@
 #include "cpu/table.h"
 
 /* Run a product with quantised weights [n, k]: of few rows of x, which stream the
- * packed words; of more, by tiles of pairs. False when it is none, when this
- * processor or size is better served otherwise, or when an x is not finite. */
+ * packed words; of some more, where there is no matrix unit; of many, by tiles of
+ * pairs. False when it is none, when this processor or size is better served
+ * otherwise, or when an x is not finite. */
 bool cpu_quant_streams(const CpuGemm *product);
+bool cpu_quant_streams_more(const CpuGemm *product);
 bool cpu_quant_pairs(const CpuGemm *product);
 
 /* One operand of a product: A with outer = m, B with outer = n; inner is k. */
