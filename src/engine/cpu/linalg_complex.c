@@ -74,7 +74,7 @@ static void choose(const double *real, size_t n, Item *vectors) {
     size_t chosen = 0;
     for (size_t i = 0; i < 2 * n && chosen < n; i++) {
         Item *x = vectors + chosen * n;
-        for (size_t j = 0; j < n; j++) x[j] = CMPLX(real[i * 2 * n + j], real[i * 2 * n + n + j]);
+        for (size_t j = 0; j < n; j++) x[j] = real[i * 2 * n + j] + real[i * 2 * n + n + j] * I;
         const double rest = apart(x, vectors, chosen, n);
         if (rest < least) continue;
         scale(x, 1 / rest, n);
