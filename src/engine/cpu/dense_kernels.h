@@ -12,6 +12,9 @@
  *      ..                     two FMA a cycle need (MR + 2) / MR loads a cycle,
  *                             under the two a core can do: bound by FMA. */
 #include "cpu/vector.h"
+#if !defined(__aarch64__)
+#include "cpu/vector_words.h"
+#endif
 
 #if defined(__aarch64__)
 enum { MR = 12 }; /* 12 x 8: 24 C + 2 B + 3 A of 32 registers */
@@ -47,37 +50,18 @@ static void gemm_tile(size_t k, const void *a_panel, const void *b_panel, float 
 }
 
 #if !defined(__aarch64__)
-/* 8 rows of 8 become 8 columns of 8. */
-static inline void transpose8(__m256 r[8]) {
-    __m256 t[8], u[8];
-    for (int i = 0; i < 4; i++) {
-        t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
-        t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
-    }
-    for (int i = 0; i < 2; i++) {
-        u[4 * i] = _mm256_shuffle_ps(t[4 * i], t[4 * i + 2], 0x44);
-        u[4 * i + 1] = _mm256_shuffle_ps(t[4 * i], t[4 * i + 2], 0xEE);
-        u[4 * i + 2] = _mm256_shuffle_ps(t[4 * i + 1], t[4 * i + 3], 0x44);
-        u[4 * i + 3] = _mm256_shuffle_ps(t[4 * i + 1], t[4 * i + 3], 0xEE);
-    }
-    for (int i = 0; i < 4; i++) {
-        r[i] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
-        r[i + 4] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
-    }
-}
-
 /* Eight items of a row from p on; of bf16 the upper halves of floats. */
-static inline __m256 load_row(const char *row, size_t p, bool bf16) {
-    if (!bf16) return _mm256_loadu_ps((const float *)(const void *)row + p);
+static inline __m256i load_row(const char *row, size_t p, bool bf16) {
+    if (!bf16) return _mm256_loadu_si256((const __m256i *)(const void *)(row + 4 * p));
     const __m128i halves = _mm_loadu_si128((const __m128i *)(const void *)(row + 2 * p));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+    return _mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16);
 }
 
 /* The first six items: what a panel of MR rows has beyond whole eights. Two stores,
  * because AMD's masked one is slow. */
-static inline void store6(float *out, __m256 x) {
-    _mm_storeu_ps(out, _mm256_castps256_ps128(x));
-    _mm_storel_pi((__m64 *)(void *)(out + 4), _mm256_extractf128_ps(x, 1));
+static inline void store6(float *out, __m256i x) {
+    _mm_storeu_si128((__m128i *)(void *)out, _mm256_castsi256_si128(x));
+    _mm_storel_epi64((__m128i *)(void *)(out + 4), _mm256_extracti128_si256(x, 1));
 }
 _Static_assert(MR % 8 == 6 && NR % 8 == 0, "panels are eights and a six");
 
@@ -92,14 +76,15 @@ static inline __attribute__((always_inline)) void pack_any(float *out, size_t wi
         float *target = out + first;
         size_t p = 0;
         for (; p + 8 <= k; p += 8) {
-            __m256 r[8];
+            __m256i r[8];
             for (size_t i = 0; i < 8; i++) {
                 const char *row = base + (ptrdiff_t)i * stride_bytes;
-                r[i] = i < have ? load_row(row, p, bf16) : _mm256_setzero_ps();
+                r[i] = i < have ? load_row(row, p, bf16) : _mm256_setzero_si256();
             }
             transpose8(r);
             if (columns == 8)
-                for (size_t i = 0; i < 8; i++) _mm256_storeu_ps(target + (p + i) * width, r[i]);
+                for (size_t i = 0; i < 8; i++)
+                    _mm256_storeu_si256((__m256i *)(void *)(target + (p + i) * width), r[i]);
             else
                 for (size_t i = 0; i < 8; i++) store6(target + (p + i) * width, r[i]);
         }

@@ -21,7 +21,7 @@
  * reads from memory. The scales of LANES groups are prepared at once and stay
  * in a register. Sums fit 32 bits: 8 elements a lane * 15 * 2^23 < 2^31. */
 #include "base/base.h"
-#include "cpu/vector.h"
+#include "cpu/vector_words.h"
 
 #include <string.h>
 
@@ -33,76 +33,50 @@
 #else
 #define DIGIT(name) name##_avx512
 #endif
-typedef __m512i Iv;
-static inline Iv iv_load(const void *p) {
-    return _mm512_loadu_si512(p);
-}
-static inline Iv iv_load_part(const void *p, size_t words) {
+static inline Vi vi_load_part(const void *p, size_t words) {
     return _mm512_maskz_loadu_epi32((__mmask16)((1u << words) - 1), p);
 }
-static inline Iv iv_zero(void) {
-    return _mm512_setzero_si512();
-}
-static inline Iv iv_low_nibbles(Iv w) {
+static inline Vi vi_low_nibbles(Vi w) {
     return _mm512_and_si512(w, _mm512_set1_epi8(15));
 }
-static inline Iv iv_high_nibbles(Iv w) {
+static inline Vi vi_high_nibbles(Vi w) {
     return _mm512_and_si512(_mm512_srli_epi16(w, 4), _mm512_set1_epi8(15));
 }
-static inline Iv iv_look_up(const int8_t table[16], Iv w) {
+static inline Vi vi_look_up(const int8_t table[16], Vi w) {
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const void *)table)), w);
-}
-static inline V iv_float(Iv a) {
-    return _mm512_cvtepi32_ps(a);
 }
 /* Lane l of the result: scales[(first + l * step) >> shift]. */
 static inline __attribute__((always_inline)) V spread(V scales, int first, int step, int shift) {
-    const Iv lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    Iv at = _mm512_add_epi32(_mm512_set1_epi32(first),
+    const Vi lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    Vi at = _mm512_add_epi32(_mm512_set1_epi32(first),
                              _mm512_mullo_epi32(lane, _mm512_set1_epi32(step)));
     return _mm512_permutexvar_ps(_mm512_srli_epi32(at, (unsigned)shift), scales);
 }
-static inline V keep_first(V x, size_t n) {
-    return _mm512_maskz_mov_ps(v_first(n), x);
-}
 #else
 #define DIGIT(name) name##_avx2
-typedef __m256i Iv;
-static inline Iv iv_load(const void *p) {
-    return _mm256_loadu_si256(p);
-}
-static inline Iv iv_load_part(const void *p, size_t words) {
+static inline Vi vi_load_part(const void *p, size_t words) {
     return _mm256_maskload_epi32(p, v_first(words));
 }
-static inline Iv iv_zero(void) {
-    return _mm256_setzero_si256();
-}
-static inline Iv iv_low_nibbles(Iv w) {
+static inline Vi vi_low_nibbles(Vi w) {
     return _mm256_and_si256(w, _mm256_set1_epi8(15));
 }
-static inline Iv iv_high_nibbles(Iv w) {
+static inline Vi vi_high_nibbles(Vi w) {
     return _mm256_and_si256(_mm256_srli_epi16(w, 4), _mm256_set1_epi8(15));
 }
-static inline Iv iv_look_up(const int8_t table[16], Iv w) {
+static inline Vi vi_look_up(const int8_t table[16], Vi w) {
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)table)),
                                w);
 }
-static inline V iv_float(Iv a) {
-    return _mm256_cvtepi32_ps(a);
-}
 static inline __attribute__((always_inline)) V spread(V scales, int first, int step, int shift) {
-    const Iv lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    Iv at = _mm256_add_epi32(_mm256_set1_epi32(first),
+    const Vi lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    Vi at = _mm256_add_epi32(_mm256_set1_epi32(first),
                              _mm256_mullo_epi32(lane, _mm256_set1_epi32(step)));
     return _mm256_permutevar8x32_ps(scales, _mm256_srli_epi32(at, shift));
-}
-static inline V keep_first(V x, size_t n) {
-    return _mm256_and_ps(x, _mm256_castsi256_ps(v_first(n)));
 }
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
-enum { VECTOR_BYTES = sizeof(Iv), NIBBLES = 2 * VECTOR_BYTES };
+enum { VECTOR_BYTES = sizeof(Vi), NIBBLES = 2 * VECTOR_BYTES };
 /* The elements that are unpacked at once, and their bytes: nibbles fill two vectors,
  * other codes one. */
 INLINE int elements_of(int bits) {
@@ -121,32 +95,32 @@ enum { TOGETHER = 2 };
 /* Sums of low . even + high . odd in 32-bit lanes, all digits together; x
  * points at [digits][even, odd]. Two neighbouring products of a nibble and a
  * byte, twice, fit 16 bits without saturation: 4 * 15 * 128. */
-INLINE Iv nibble_dots(Iv low, Iv high, const int8_t *x, int digits) {
+INLINE Vi nibble_dots(Vi low, Vi high, const int8_t *x, int digits) {
 #if defined(__AVX512VNNI__)
-    Iv sum = iv_zero();
+    Vi sum = vi_set(0);
     for (int d = 0; d < digits; d++, x += 2 * VECTOR_BYTES) {
         if (d) sum = _mm512_slli_epi32(sum, 8);
-        sum = _mm512_dpbusd_epi32(sum, low, iv_load(x));
-        sum = _mm512_dpbusd_epi32(sum, high, iv_load(x + VECTOR_BYTES));
+        sum = _mm512_dpbusd_epi32(sum, low, vi_load(x));
+        sum = _mm512_dpbusd_epi32(sum, high, vi_load(x + VECTOR_BYTES));
     }
     return sum;
 #elif defined(__AVX512F__)
-    Iv sum = iv_zero();
+    Vi sum = vi_set(0);
     for (int d = 0; d < digits; d++, x += 2 * VECTOR_BYTES) {
-        Iv pairs = _mm512_add_epi16(_mm512_maddubs_epi16(low, iv_load(x)),
-                                    _mm512_maddubs_epi16(high, iv_load(x + VECTOR_BYTES)));
+        Vi pairs = _mm512_add_epi16(_mm512_maddubs_epi16(low, vi_load(x)),
+                                    _mm512_maddubs_epi16(high, vi_load(x + VECTOR_BYTES)));
         if (d) sum = _mm512_slli_epi32(sum, 8);
         sum = _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
     }
     return sum;
 #else
-    Iv sum = iv_zero();
+    Vi sum = vi_set(0);
     for (int d = 0; d < digits; d++, x += 2 * VECTOR_BYTES) {
-        Iv pairs = _mm256_add_epi16(_mm256_maddubs_epi16(low, iv_load(x)),
-                                    _mm256_maddubs_epi16(high, iv_load(x + VECTOR_BYTES)));
+        Vi pairs = _mm256_add_epi16(_mm256_maddubs_epi16(low, vi_load(x)),
+                                    _mm256_maddubs_epi16(high, vi_load(x + VECTOR_BYTES)));
         /* The first of two digits is shifted by the product itself. */
         const bool shifts = digits == 2 && d == 0;
-        Iv part = _mm256_madd_epi16(pairs, _mm256_set1_epi16(shifts ? 256 : 1));
+        Vi part = _mm256_madd_epi16(pairs, _mm256_set1_epi16(shifts ? 256 : 1));
         if (digits == 3 && d) sum = _mm256_slli_epi32(sum, 8);
         sum = d ? _mm256_add_epi32(sum, part) : part;
     }
@@ -157,23 +131,23 @@ INLINE Iv nibble_dots(Iv low, Iv high, const int8_t *x, int digits) {
 #if defined(__AVX512VBMI__)
 /* Codes of 2, 3, 5 or 6 bits as bytes: each eight of them, `bits` bytes, move to 64
  * bits of their own, where every byte takes its eight bits from anywhere. */
-INLINE Iv unpack_codes(Iv words, int bits) {
+INLINE Vi unpack_codes(Vi words, int bits) {
     uint8_t byte[64], bit[64];
 #pragma GCC unroll 64
     for (int i = 0; i < 64; i++) {
         byte[i] = (uint8_t)(i / 8 * bits + i % 8);
         bit[i] = (uint8_t)(i % 8 * bits);
     }
-    const Iv eights = _mm512_permutexvar_epi8(iv_load(byte), words);
-    return _mm512_and_si512(_mm512_multishift_epi64_epi8(iv_load(bit), eights),
+    const Vi eights = _mm512_permutexvar_epi8(vi_load(byte), words);
+    return _mm512_and_si512(_mm512_multishift_epi64_epi8(vi_load(bit), eights),
                             _mm512_set1_epi8((char)((1 << bits) - 1)));
 }
 /* Of codes below 64 all digits fit 32 bits: 4 elements a lane * 63 * 2^23. */
-INLINE Iv code_dots(Iv codes, const int8_t *x, int digits) {
-    Iv sum = iv_zero();
+INLINE Vi code_dots(Vi codes, const int8_t *x, int digits) {
+    Vi sum = vi_set(0);
     for (int d = 0; d < digits; d++, x += VECTOR_BYTES) {
         if (d) sum = _mm512_slli_epi32(sum, 8);
-        sum = _mm512_dpbusd_epi32(sum, codes, iv_load(x));
+        sum = _mm512_dpbusd_epi32(sum, codes, vi_load(x));
     }
     return sum;
 }
@@ -184,34 +158,28 @@ INLINE Iv code_dots(Iv codes, const int8_t *x, int digits) {
 static const int8_t e2m1_above[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
 
 /* The products of one vector of words, as floats. */
-INLINE V vector_dots(Iv words, const int8_t *x, CpuQuantMode mode, int bits, int digits) {
+INLINE V vector_dots(Vi words, const int8_t *x, CpuQuantMode mode, int bits, int digits) {
 #if defined(__AVX512VBMI__)
-    if (bits < 8 && bits != 4) return iv_float(code_dots(unpack_codes(words, bits), x, digits));
-#endif
+    (void)mode;
+    return v_float(code_dots(unpack_codes(words, bits), x, digits));
+#else
 #if defined(__AVX512VNNI__)
     if (bits == 8) { /* three digits of eight bits need more than 32 */
-        Iv top = _mm512_dpbusd_epi32(iv_zero(), words, iv_load(x));
-        top = _mm512_dpbusd_epi32(_mm512_slli_epi32(top, 8), words, iv_load(x + VECTOR_BYTES));
-        if (digits == 2) return iv_float(top);
-        Iv last = _mm512_dpbusd_epi32(iv_zero(), words, iv_load(x + 2 * VECTOR_BYTES));
-        return v_fma(iv_float(top), v_set(256.0f), iv_float(last));
+        Vi top = _mm512_dpbusd_epi32(vi_set(0), words, vi_load(x));
+        top = _mm512_dpbusd_epi32(_mm512_slli_epi32(top, 8), words, vi_load(x + VECTOR_BYTES));
+        if (digits == 2) return v_float(top);
+        Vi last = _mm512_dpbusd_epi32(vi_set(0), words, vi_load(x + 2 * VECTOR_BYTES));
+        return v_fma(v_float(top), v_set(256.0f), v_float(last));
     }
 #endif
     (void)bits;
-    Iv low = iv_low_nibbles(words), high = iv_high_nibbles(words);
+    Vi low = vi_low_nibbles(words), high = vi_high_nibbles(words);
     if (mode != CPU_AFFINE) {
-        low = iv_look_up(e2m1_above, low);
-        high = iv_look_up(e2m1_above, high);
+        low = vi_look_up(e2m1_above, low);
+        high = vi_look_up(e2m1_above, high);
     }
-    return iv_float(nibble_dots(low, high, x, digits));
-}
-
-/* n scales or biases from `at` on, zero in the other lanes. A whole vector is
- * read where the tensor goes on for as long. */
-INLINE V load_scales(const void *p, size_t at, size_t n, size_t total, CpuType type) {
-    if (n == LANES) return v_load_type(p, at, type);
-    if (at + LANES > total) return v_load_type_n(p, at, n, type);
-    return keep_first(v_load_type(p, at, type), n);
+    return v_float(nibble_dots(low, high, x, digits));
+#endif
 }
 
 /* n bytes of scale from `at` on as floats, zero in the other lanes. */
@@ -224,15 +192,15 @@ INLINE V load_byte_scales(const CpuQuant *w, size_t at, size_t n, size_t total, 
     }
     const V scale = mode == CPU_NVFP4 ? v_mul(v_load_e4m3(bytes), v_set(256.0f * w->factor))
                                       : v_load_e8m0(bytes);
-    return n == LANES ? scale : keep_first(scale, n);
+    return n == LANES ? scale : v_keep_first(scale, n);
 }
 
 /* The scales and biases of n groups. */
 INLINE V group_scales(const CpuQuant *w, size_t at, size_t n, size_t total, CpuQuantMode mode,
                       V *bias) {
     if (mode == CPU_AFFINE) {
-        *bias = load_scales(w->biases, at, n, total, w->type);
-        return load_scales(w->scales, at, n, total, w->type);
+        *bias = v_load_scales(w->biases, at, n, total, w->type);
+        return v_load_scales(w->scales, at, n, total, w->type);
     }
     const V scale = load_byte_scales(w, at, n, total, mode);
     *bias = v_mul(scale, v_set(-6.0f));
@@ -279,7 +247,7 @@ typedef V Sums[TOGETHER][2];
 
 /* Adds the products of one vector of words a row; `scale` holds the groups of
  * the chunk that `digit` begins, `first` is the vector's first element there. */
-INLINE void add_vectors(Sums acc, Sums scale, const Iv *packed, const int8_t *digit,
+INLINE void add_vectors(Sums acc, Sums scale, const Vi *packed, const int8_t *digit,
                         size_t digit_stride, int first, int rows, int m, CpuQuantMode mode,
                         int bits, int shift, int digits) {
 #pragma GCC unroll 4
@@ -293,9 +261,9 @@ INLINE void add_vectors(Sums acc, Sums scale, const Iv *packed, const int8_t *di
 }
 
 /* bytes_of(bits) of packed words, zeros after them. */
-INLINE Iv load_words(const uint8_t *p, int bits) {
-    return bytes_of(bits) == VECTOR_BYTES ? iv_load(p)
-                                          : iv_load_part(p, (size_t)bytes_of(bits) / 4);
+INLINE Vi load_words(const uint8_t *p, int bits) {
+    return bytes_of(bits) == VECTOR_BYTES ? vi_load(p)
+                                          : vi_load_part(p, (size_t)bytes_of(bits) / 4);
 }
 
 /* The same from memory; *words goes on to the next vectors. */
@@ -303,7 +271,7 @@ INLINE void stream_vectors(Sums acc, Sums scale, const uint8_t **words, size_t r
                            Fetch *fetch, const int8_t *digit, size_t digit_stride, int first,
                            int rows, int m, CpuQuantMode mode, int bits, int shift, int digits,
                            bool once) {
-    Iv packed[TOGETHER];
+    Vi packed[TOGETHER];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++) {
         fetch_next(&fetch->words, (size_t)bytes_of(bits), once);
@@ -325,7 +293,7 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
     const uint8_t *words = (const uint8_t *)w->words + row * row_bytes;
     const int8_t *digit = x->digits + first_x * x->digit_stride;
     Sums acc, scale;
-    Iv packed[TOGETHER];
+    Vi packed[TOGETHER];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
@@ -361,7 +329,7 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
 #pragma GCC unroll 4
             for (int r = 0; r < rows; r++) {
                 fetch_next(&fetch.words, (size_t)bytes_of(bits), once);
-                packed[r] = iv_load_part(words + (size_t)r * row_bytes, (size_t)(rest * bits / 32));
+                packed[r] = vi_load_part(words + (size_t)r * row_bytes, (size_t)(rest * bits / 32));
             }
             add_vectors(acc, scale, packed, digit, x->digit_stride, first, rows, m, mode, bits,
                         shift, digits);

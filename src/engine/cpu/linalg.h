@@ -57,6 +57,13 @@ bool linalg_svd(const double *a, size_t m, size_t n, double *values, double *u, 
 bool linalg_eigen_complex(double *a, size_t n, double *values, bool vectors);
 bool linalg_svd_complex(const double *a, size_t m, size_t n, double *values, double *u, double *v);
 
+/* Values in ascending order, or down; equal ones as their rows. */
+typedef struct LinalgRank {
+    double value;
+    size_t row;
+} LinalgRank;
+void linalg_rank(LinalgRank *ranks, size_t n, bool down);
+
 /* ---- runs --------------------------------------------------------------------- */
 
 static inline double linalg_dot(const double *a, const double *b, size_t n) {

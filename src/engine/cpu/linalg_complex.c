@@ -101,16 +101,21 @@ bool linalg_eigen_complex(double *items, size_t n, double *values, bool vectors)
     return good;
 }
 
+/* out [m] = A x, A [m, n] */
+static void image_of(const Item *a, size_t m, size_t n, const Item *x, Item *out) {
+    for (size_t i = 0; i < m; i++) {
+        out[i] = 0;
+        for (size_t j = 0; j < n; j++) out[i] += a[i * n + j] * x[j];
+    }
+}
+
 /* u row i from A v row i, for a tall A [m, n] and descending values. */
 static void left_vectors(const Item *a, size_t m, size_t n, const double *values, const Item *v,
                          Item *u) {
     for (size_t i = 0; i < m; i++) {
         Item *x = u + i * m;
         if (i < n && values[i] > NEGLIGIBLE * values[0]) {
-            for (size_t j = 0; j < m; j++) {
-                x[j] = 0;
-                for (size_t k = 0; k < n; k++) x[j] += a[j * n + k] * v[i * n + k];
-            }
+            image_of(a, m, n, v + i * n, x);
             scale(x, 1 / apart(x, u, i, m), m);
         } else {
             complete(u, i, m);
@@ -118,34 +123,21 @@ static void left_vectors(const Item *a, size_t m, size_t n, const double *values
     }
 }
 
-typedef struct Pair {
-    double value;
-    size_t row;
-} Pair;
-
-static int descending(const void *a, const void *b) {
-    const Pair *x = a, *y = b;
-    return (x->value < y->value) - (x->value > y->value);
-}
-
 /* a: a tall [m, n]. values [n]; u [m, m], NULL for the values alone; v [n, n]. */
 static bool tall_svd(const Item *a, size_t m, size_t n, double *values, Item *u, Item *v) {
-    Item *gram = calloc(n * n + m + 1, sizeof *gram), *image = gram + n * n;
-    Pair *order = calloc(n + 1, sizeof *order);
-    bool good = gram && order;
+    Item *gram = calloc(n * n + 1, sizeof *gram), *image = calloc(m + 1, sizeof *image);
+    LinalgRank *order = calloc(n + 1, sizeof *order);
+    bool good = gram && image && order;
     for (size_t i = 0; good && i < n; i++)
         for (size_t j = 0; j < n; j++)
             for (size_t k = 0; k < m; k++) gram[i * n + j] += conj(a[k * n + i]) * a[k * n + j];
     good = good && linalg_eigen_complex((double *)(void *)gram, n, values, true);
     for (size_t i = 0; good && i < n; i++) { /* |A v| is exacter than the root of the square */
-        for (size_t j = 0; j < m; j++) {
-            image[j] = 0;
-            for (size_t k = 0; k < n; k++) image[j] += a[j * n + k] * gram[i * n + k];
-        }
-        order[i] = (Pair){length_of(image, m), i};
+        image_of(a, m, n, gram + i * n, image);
+        order[i] = (LinalgRank){length_of(image, m), i};
     }
     if (good) {
-        qsort(order, n, sizeof *order, descending);
+        linalg_rank(order, n, true);
         for (size_t i = 0; i < n; i++) {
             values[i] = order[i].value;
             if (u) memcpy(v + i * n, gram + order[i].row * n, n * sizeof *v);
@@ -153,6 +145,7 @@ static bool tall_svd(const Item *a, size_t m, size_t n, double *values, Item *u,
         if (u) left_vectors(a, m, n, values, v, u);
     }
     free(gram);
+    free(image);
     free(order);
     return good;
 }

@@ -12,73 +12,53 @@
  * add, which run on different ports: 32 multiply-adds a cycle where float32
  * has 16. With VNNI, and of bfloat16, it is one instruction for 32. At the end of
  * a group the sums become floats: sum * a_scale * b_scale + b_bias * a_sum. */
-#include "cpu/vector.h"
+#include "cpu/vector_words.h"
 
 #include <string.h>
-
-#if defined(__AVX512F__)
-#define REGISTER(x) "+v"(x)
-typedef __m512i Iv;
-static inline Iv iv_load(const void *p) {
-    return _mm512_loadu_si512(p);
-}
-static inline Iv iv_set(int32_t x) {
-    return _mm512_set1_epi32(x);
-}
-#else
-#define REGISTER(x) "+x"(x)
-typedef __m256i Iv;
-static inline Iv iv_load(const void *p) {
-    return _mm256_loadu_si256(p);
-}
-static inline Iv iv_set(int32_t x) {
-    return _mm256_set1_epi32(x);
-}
-#endif
-#define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5)
-enum { ROWS = 6, COLUMNS = 2 * LANES };
 
 /* Sums of products, and what a group's are as numbers. */
 #if defined(__AVX512BF16__)
 #define PAIRS(name) name##_avx512bf16
 #define KIND PAIRS_BF16
-#define DOT(sum, a, b) _mm512_dpbf16_ps(sum, (__m512bh)(a), (__m512bh)(b))
 typedef V Sum;
 static inline Sum sum_zero(void) {
     return v_set(0.0f);
+}
+static inline Sum dot(Sum sum, Vi a, Vi b) {
+    return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
 }
 static inline V sum_value(Sum sum, const float *scale) {
     (void)scale;
     return sum;
 }
-#elif defined(__AVX512F__)
+#else
 #if defined(__AVX512VNNI__)
 #define PAIRS(name) name##_avx512vnni
-#define DOT(sum, a, b) _mm512_dpwssd_epi32(sum, a, b)
-#else
+#elif defined(__AVX512F__)
 #define PAIRS(name) name##_avx512
-#define DOT(sum, a, b) _mm512_add_epi32(sum, _mm512_madd_epi16(a, b))
-#endif
-#define KIND PAIRS_INT16
-typedef __m512i Sum;
-static inline Sum sum_zero(void) {
-    return _mm512_setzero_si512();
-}
-static inline V sum_value(Sum sum, const float *scale) {
-    return v_mul(_mm512_cvtepi32_ps(sum), v_set(*scale));
-}
 #else
 #define PAIRS(name) name##_avx2
-#define DOT(sum, a, b) _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
+#endif
 #define KIND PAIRS_INT16
-typedef __m256i Sum;
+typedef Vi Sum;
 static inline Sum sum_zero(void) {
-    return _mm256_setzero_si256();
+    return vi_set(0);
+}
+static inline Sum dot(Sum sum, Vi a, Vi b) {
+    return vi_dot_pairs(sum, a, b);
 }
 static inline V sum_value(Sum sum, const float *scale) {
-    return v_mul(_mm256_cvtepi32_ps(sum), v_set(*scale));
+    return v_mul(v_float(sum), v_set(*scale));
 }
 #endif
+
+#if defined(__AVX512F__)
+#define REGISTER(x) "+v"(x)
+#else
+#define REGISTER(x) "+x"(x)
+#endif
+#define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5)
+enum { ROWS = 6, COLUMNS = 2 * LANES };
 
 static inline int32_t pair_at(const uint16_t *a, size_t p) {
     int32_t pair;
@@ -100,9 +80,9 @@ static inline int32_t pair_at(const uint16_t *a, size_t p) {
 #define ROW_ZERO(i) Sum low##i = sum_zero(), high##i = sum_zero();
 #define ROW_STEP(i)                                        \
     {                                                      \
-        Iv x = iv_set(pair_at(a##i, p));                   \
-        low##i = DOT(low##i, x, b0);                       \
-        high##i = DOT(high##i, x, b1);                     \
+        Vi x = vi_set(pair_at(a##i, p));                   \
+        low##i = dot(low##i, x, b0);                       \
+        high##i = dot(high##i, x, b1);                     \
         __asm__("" : REGISTER(low##i), REGISTER(high##i)); \
     }
 #define ROW_GROUP(i)                                                                 \
@@ -124,7 +104,7 @@ static void tile(const PairTile *t) {
     for (size_t g = 0; g < t->groups; g++) {
         EACH_ROW(ROW_ZERO)
         for (size_t p = g * pairs; p < (g + 1) * pairs; p++, b += 2 * COLUMNS) {
-            Iv b0 = iv_load(b), b1 = iv_load(b + COLUMNS);
+            Vi b0 = vi_load(b), b1 = vi_load(b + COLUMNS);
             EACH_ROW(ROW_STEP)
         }
         const float *scale = t->b_scales + g * COLUMNS, *bias = t->b_biases + g * COLUMNS;
@@ -133,25 +113,6 @@ static void tile(const PairTile *t) {
         EACH_ROW(ROW_GROUP)
     }
     EACH_ROW(ROW_END)
-}
-
-/* 8 rows of 8 words become 8 vectors, one word of every row each. */
-static inline void transpose_words(__m256i r[8]) {
-    __m256i t[8], u[8];
-    for (int i = 0; i < 4; i++) {
-        t[2 * i] = _mm256_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
-        t[2 * i + 1] = _mm256_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
-    }
-    for (int i = 0; i < 2; i++) {
-        u[4 * i] = _mm256_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
-        u[4 * i + 1] = _mm256_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
-        u[4 * i + 2] = _mm256_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
-        u[4 * i + 3] = _mm256_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
-    }
-    for (int i = 0; i < 4; i++) {
-        r[i] = _mm256_permute2x128_si256(u[i], u[i + 4], 0x20);
-        r[i + 4] = _mm256_permute2x128_si256(u[i], u[i + 4], 0x31);
-    }
 }
 
 /* Codes 2j and 2j + 1 of each lane's word, which begins with them, as a pair. */
@@ -192,7 +153,7 @@ static inline __attribute__((always_inline)) void pack_bits(const uint32_t *word
             r[i] = i < rows ? _mm256_maskload_epi32(
                                   (const int *)(const void *)(words + i * row_words + first), mask)
                             : _mm256_setzero_si256();
-        transpose_words(r);
+        transpose8(r);
         for (size_t i = 0; i < n; i++) {
             uint16_t *target = out + (first + i) * pairs_a_word * nr * 2;
             for (size_t j = 0; j < pairs_a_word; j++) {

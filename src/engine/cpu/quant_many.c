@@ -15,8 +15,9 @@
 #include <stdatomic.h>
 #include <string.h>
 
-enum { BLOCK_M = 512, BLOCK_K = 640, STRIP = 4 }; /* rows, k and panels of a task, at most */
-enum { LEAST_M = 48, LEAST_GROUP = 16 };
+/* Rows of a task, k of a panel, panels of a strip. */
+enum { LEAST_M = 48, MOST_M = 512, BLOCK_K = 640, STRIP = 4 };
+enum { LEAST_GROUP = 16 };
 
 typedef struct Product {
     const CpuGemm *g;
@@ -25,10 +26,10 @@ typedef struct Product {
     size_t groups;
     const uint16_t *x; /* [m, x_row]: integers, or the bfloat16 of A */
     size_t x_row;
-    uint16_t *own_x;                     /* x if not A itself */
-    float *scales, *sums;                /* [m, groups] */
-    _Atomic bool special;                /* an activation is not finite */
-    size_t strip, strips, part_m, parts; /* a task: `strip` columns of part_m rows */
+    uint16_t *own_x;      /* x if not A itself */
+    float *scales, *sums; /* [m, groups] */
+    _Atomic bool special; /* an activation is not finite */
+    GemmTasks tasks;
     _Atomic size_t next_task;
 } Product;
 
@@ -38,12 +39,8 @@ typedef struct Panel {
     float *scales, *biases; /* [BLOCK_K / LEAST_GROUP, nr] */
     float *codes;           /* [BLOCK_K] */
     uint16_t *rows;         /* [nr, BLOCK_K] */
-    float *c;               /* [part_m, strip] */
+    float *c;               /* [part_m, strip_n] */
 } Panel;
-
-static const void *row_of(const CpuGemm *g, size_t i) {
-    return (const char *)g->a + (ptrdiff_t)i * g->a_row * (ptrdiff_t)cpu_type_size(g->a_type);
-}
 
 static void prepare_slice(void *context, size_t begin, size_t end, int thread) {
     Product *p = context;
@@ -55,10 +52,7 @@ static void prepare_slice(void *context, size_t begin, size_t end, int thread) {
     (void)thread;
     for (size_t i = begin; i < end; i++) {
         float *scales = p->scales + i * p->groups, *sums = p->sums + i * p->groups;
-        CpuGemm row = *g;
-        row.m = 1;
-        row.a = row_of(g, i);
-        cpu_gemm_widen(&row, wide);
+        cpu_gemm_widen_row(g, i, wide);
         if (p->kind == PAIRS_INT16) {
             finite &=
                 kernels->fix_activations(wide, g->k, g->quant->group, 1,
@@ -136,17 +130,13 @@ static void pack_panel(const Product *p, size_t n0, size_t k0, size_t kb, Panel 
     }
 }
 
-static size_t parts_of(size_t count, size_t size) {
-    return (count + size - 1) / size;
-}
-
 /* Columns n0.. of a strip of panels, rows m0..m0+mb. */
 static void run_strip(const Product *p, size_t n0, size_t columns, size_t m0, size_t mb,
                       Panel *panel) {
     const CpuGemm *g = p->g;
-    const size_t nr = p->kernel->nr, mr = p->kernel->mr, c_row = p->strip;
+    const size_t nr = p->kernel->nr, mr = p->kernel->mr, c_row = p->tasks.strip_n;
     /* Equal blocks of whole groups: a short last one would not pay its way. */
-    const size_t blocks = parts_of(g->k, BLOCK_K);
+    const size_t blocks = cpu_pieces(g->k, BLOCK_K);
     const size_t block = (g->k / blocks + 127) / 128 * 128;
     for (size_t k0 = 0; k0 < g->k; k0 += block) {
         const size_t kb = BASE_MIN(block, g->k - k0), first = k0 / (size_t)g->quant->group;
@@ -179,38 +169,28 @@ static void strip_slice(void *context, size_t begin, size_t end, int thread) {
     enum { GROUPS = BLOCK_K / LEAST_GROUP };
     Product *p = context;
     const CpuGemm *g = p->g;
+    const GemmTasks *tasks = &p->tasks;
     const size_t nr = p->kernel->nr;
     (void)begin;
     (void)end;
     (void)thread;
     Panel panel = {.b = cpu_scratch_take(2 * BLOCK_K * nr * sizeof(uint16_t)),
                    .scales = cpu_scratch_take((2 * GROUPS * nr + BLOCK_K) * sizeof(float)),
-                   .c = cpu_scratch_take(p->part_m * p->strip * sizeof(float))};
+                   .c = cpu_scratch_take(tasks->part_m * tasks->strip_n * sizeof(float))};
     panel.rows = panel.b + BLOCK_K * nr;
     panel.biases = panel.scales + GROUPS * nr;
     panel.codes = panel.biases + GROUPS * nr;
     for (;;) {
         const size_t task = atomic_fetch_add_explicit(&p->next_task, 1, memory_order_relaxed);
-        if (task >= p->strips * p->parts) break;
-        const size_t n0 = task % p->strips * p->strip, m0 = task / p->strips * p->part_m;
-        run_strip(p, n0, BASE_MIN(p->strip, g->n - n0), m0, BASE_MIN(p->part_m, g->m - m0), &panel);
+        if (task >= tasks->strips * tasks->parts) break;
+        const size_t n0 = task % tasks->strips * tasks->strip_n,
+                     m0 = task / tasks->strips * tasks->part_m;
+        run_strip(p, n0, BASE_MIN(tasks->strip_n, g->n - n0), m0,
+                  BASE_MIN(tasks->part_m, g->m - m0), &panel);
     }
     cpu_scratch_give(panel.b);
     cpu_scratch_give(panel.scales);
     cpu_scratch_give(panel.c);
-}
-
-/* Strips narrow enough, and if those are few parts of the rows small enough, that
- * every thread has some. */
-static void share_out(Product *p) {
-    const size_t wanted = base_threads() > 1 ? 3 * (size_t)base_threads() : 1;
-    const size_t nr = p->kernel->nr, mr = p->kernel->mr, m = p->g->m,
-                 panels = parts_of(p->g->n, nr);
-    p->strip = BASE_MIN(BASE_MAX(panels / wanted, (size_t)1), (size_t)STRIP) * nr;
-    p->strips = parts_of(p->g->n, p->strip);
-    const size_t part = BASE_MAX(parts_of(m, parts_of(wanted, p->strips)), (size_t)LEAST_M);
-    p->part_m = parts_of(BASE_MIN(part, (size_t)BLOCK_M), mr) * mr;
-    p->parts = parts_of(m, p->part_m);
 }
 
 /* Whether some tile takes these activations and codes. */
@@ -228,9 +208,14 @@ bool cpu_quant_pairs(const CpuGemm *g) {
     p.kernel = &cpu_kernels()->pairs[p.kind];
     p.groups = g->k / (size_t)g->quant->group;
     prepare(&p);
-    share_out(&p);
+    const size_t mr = p.kernel->mr, nr = p.kernel->nr;
+    p.tasks = cpu_gemm_tasks(g->m, g->n, mr, nr, STRIP * nr);
+    const size_t part = BASE_MIN(BASE_MAX(p.tasks.part_m, (size_t)LEAST_M), (size_t)MOST_M);
+    p.tasks.part_m = cpu_pieces(part, mr) * mr;
+    p.tasks.parts = cpu_pieces(g->m, p.tasks.part_m);
     if (!p.special)
-        base_parallel_for(BASE_MIN(p.strips * p.parts, (size_t)base_threads()), 1, strip_slice, &p);
+        base_parallel_for(BASE_MIN(p.tasks.strips * p.tasks.parts, (size_t)base_threads()), 1,
+                          strip_slice, &p);
     cpu_scratch_give(p.scales);
     cpu_scratch_give(p.own_x);
     return !p.special;

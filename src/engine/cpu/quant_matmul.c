@@ -95,10 +95,6 @@ static void release(Product *p) {
     cpu_scratch_give(p->scales);
 }
 
-static size_t row_blocks(size_t rows) {
-    return (rows + GEMV_ROWS - 1) / GEMV_ROWS;
-}
-
 /* Columns from.. of product i, computed as floats, become its result. */
 static void finish_columns(const Gemv *gemv, size_t i, size_t from, size_t to) {
     const CpuGemm *g = &gemv->product.g[i];
@@ -115,7 +111,7 @@ static void gemv_slice(void *context, size_t begin, size_t end, int thread) {
     (void)thread;
     for (size_t i = 0; i < gemv->count; i++) {
         const CpuQuant *q = gemv->of[i].quant;
-        const size_t first = gemv->of[i].first_block, blocks = row_blocks(q->rows);
+        const size_t first = gemv->of[i].first_block, blocks = cpu_pieces(q->rows, GEMV_ROWS);
         if (end <= first || begin >= first + blocks) continue;
         const size_t from = (BASE_MAX(begin, first) - first) * GEMV_ROWS;
         const size_t to = BASE_MIN((BASE_MIN(end, first + blocks) - first) * GEMV_ROWS, q->rows);
@@ -146,7 +142,7 @@ static bool run_gemv(const CpuGemm *products, size_t count) {
         gemv.of[i].first_block = blocks;
         gemv.of[i].y = direct ? g->c : next;
         gemv.of[i].y_row = direct ? g->c_row : (ptrdiff_t)g->n;
-        blocks += row_blocks(g->n);
+        blocks += cpu_pieces(g->n, GEMV_ROWS);
         if (!direct) next += g->m * g->n;
     }
     base_parallel_for(blocks, BASE_MAX((size_t)1, 8192 / GEMV_ROWS / products->k), gemv_slice,
@@ -161,7 +157,7 @@ bool cpu_quant_streams(const CpuGemm *g) {
 }
 
 bool cpu_quant_streams_more(const CpuGemm *g) {
-    return g->quant && g->quant_transposed &&
+    return g->quant && g->quant_transposed && g->m > CPU_STREAMED_ROWS &&
            cpu_kernels()->quant_layout[cpu_quant_kind(g->quant)] == LAYOUT_DIGITS &&
            g->m <= (g->a_type == CPU_F32 ? MORE_F32 : MORE_HALF) && run_gemv(g, 1);
 }
