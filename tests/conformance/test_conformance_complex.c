@@ -174,8 +174,29 @@ static void test_normal_numbers_may_be_complex(void **state) {
     check_near(wide, VALUES(1.81608713, -.754884779, .339889258, -.534835339), 1e-6);
 }
 
+/* numpy 2: eigvalsh of the hermitian matrix, svd of the other. */
+static void test_spectra_of_complex_matrices(void **state) {
+    (void)state;
+    mlx_array h =
+        numbers(SHAPE(3, 3), VALUES(2, 0, 1, -1, 0, 2, 1, 1, -1, 0, 3, 0, 0, -2, 3, 0, 1, 0));
+    check_near(OP(linalg_eigvalsh, h, "L"), VALUES(-3.95781588, 1.84138684, 4.11642903), 2e-6);
+    check_near(OP(linalg_eigvalsh, h, "U"), VALUES(-3.95781588, 1.84138684, 4.11642903), 2e-6);
+    mlx_array parts[3], a = square_matrix();
+    assert_int_equal(OPV(parts, linalg_svd, a, true), 3);
+    check_near(parts[1], VALUES(4.08468584, 2.07734002), 2e-6);
+    mlx_array back = OP(matmul, OP(multiply, parts[0], parts[1]), parts[2]);
+    check_complex(back, 1, 2, 3, -1, 1, 1, -2, 0);
+    check_complex(OP(matmul, OP(transpose, OP(conjugate, parts[0])), parts[0]), 1, 0, 0, 0, 0, 0, 1,
+                  0);
+    check_shape(parts[1], MLX_FLOAT32, SHAPE(2));
+    check_near(OP(linalg_norm_matrix, a, "nuc", LIST(0, 1), false), VALUES(6.16202586), 2e-6);
+    check_complex(OP(linalg_norm, a, 2, LIST(0, 1), false), 4.08468584, 0);
+    FAILS("float32 or float64", linalg_inv, a);
+}
+
 RUN(TEST(test_products_of_complex_matrices),
     TEST(test_complex_numbers_are_ordered_by_their_real_part),
     TEST(test_truth_and_closeness_see_both_parts), TEST(test_functions_of_complex_numbers),
     TEST(test_sums_of_exponentials_of_complex_numbers), TEST(test_moments_of_complex_numbers),
-    TEST(test_gradients_conjugate_what_multiplies), TEST(test_normal_numbers_may_be_complex))
+    TEST(test_gradients_conjugate_what_multiplies), TEST(test_normal_numbers_may_be_complex),
+    TEST(test_spectra_of_complex_matrices))

@@ -58,8 +58,8 @@ static inline void assert_near(double got, double want, double tolerance, const 
 
 /* Runs `tests` once a level of this processor. */
 static inline int run_levels(int (*tests)(void)) {
-    static const char *const levels[] = {"scalar", "neon",       "neondot",    "avx2",
-                                         "avx512", "avx512vnni", "avx512bf16", "amx"};
+    static const char *const levels[] = {"scalar",     "neon",       "neondot",    "avx2", "avx512",
+                                         "avx512vnni", "avx512vbmi", "avx512bf16", "amx"};
     int failed = 0;
     for (size_t i = 0; i < BASE_COUNT(levels); i++) {
         fflush(NULL);

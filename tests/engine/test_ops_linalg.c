@@ -197,6 +197,91 @@ static void test_eigh(void **state) {
     check(OP(linalg_eigvalsh, OP(zeros, INTS(3, 3), MLX_FLOAT32), "U"), 0, 0, 0);
 }
 
+/* x + iy */
+static mlx_array complex_of(mlx_array x, mlx_array y) {
+    mlx_array i = keep(mlx_array_new_complex(0, 1));
+    return OP(add, x, OP(multiply, y, i));
+}
+
+/* As check_near of both parts. */
+static void check_same_complex(mlx_array got, mlx_array expected, double tolerance) {
+    assert_int_equal(mlx_array_dtype(got), MLX_COMPLEX64);
+    check_same(OP(real, got), OP(real, expected), tolerance);
+    check_same(OP(imag, got), OP(imag, expected), tolerance);
+}
+
+static mlx_array adjoint(mlx_array x) {
+    return turned(OP(conjugate, x));
+}
+
+static mlx_array identity(int n) {
+    return OP(eye, n, n, 0, MLX_FLOAT32);
+}
+
+/* The columns of x [.., n, n] are orthonormal over the complex numbers. */
+static void check_unitary(mlx_array x) {
+    mlx_array product = OP(matmul, adjoint(x), x);
+    mlx_array unit = OP(add, OP(zeros_like, product), identity(mlx_array_dim(x, -1)));
+    check_same_complex(product, unit, 1e-5);
+}
+
+static void check_complex_svd(mlx_array x) {
+    mlx_array parts[3], alone[1];
+    const int m = mlx_array_dim(x, 0), n = mlx_array_dim(x, 1), k = m < n ? m : n;
+    OPV(parts, linalg_svd, x, true);
+    OPV(alone, linalg_svd, x, false);
+    check_shape(parts[1], MLX_FLOAT32, SHAPE(k));
+    check_same(alone[0], parts[1], 1e-6);
+    check_unitary(parts[0]);
+    check_unitary(parts[2]);
+    mlx_array u = OP(slice, parts[0], INTS(0, 0), INTS(m, k), INTS(1, 1));
+    mlx_array v = OP(slice, parts[2], INTS(0, 0), INTS(k, n), INTS(1, 1));
+    check_same_complex(OP(matmul, OP(multiply, u, parts[1]), v), x, 2e-5);
+    const double *values = doubles(parts[1]);
+    for (int i = 0; i < k; i++) assert_true(values[i] >= 0 && (!i || values[i] <= values[i - 1]));
+}
+
+static void test_complex_svd(void **state) {
+    (void)state;
+    const int shapes[][2] = {{1, 1}, {3, 3}, {7, 4}, {4, 7}, {40, 33}, {2, 20}};
+    for (int i = 0; i < 6; i++) {
+        mlx_array x = wavy(MLX_FLOAT32, shapes[i], 2);
+        check_complex_svd(complex_of(x, OP(sin, OP(multiply, x, scalar(MLX_FLOAT32, 9)))));
+    }
+    mlx_array ones = OP(ones, INTS(4, 3), MLX_FLOAT32), unit = identity(5);
+    check_complex_svd(complex_of(ones, ones)); /* of rank 1 */
+    check_complex_svd(complex_of(OP(zeros_like, ones), OP(zeros_like, ones)));
+    check_complex_svd(complex_of(OP(zeros_like, unit), unit)); /* one value five times */
+    const double falling[] = {1, 1e-3, 1e-6, 1e-9, 1e-13, 0};
+    mlx_array steep = OP(diag, make(MLX_FLOAT32, SHAPE(6), falling, 6), 0), turn[3];
+    OPV(turn, linalg_svd, complex_of(wavy(MLX_FLOAT32, SHAPE(6, 6)), steep), true);
+    check_complex_svd(OP(matmul, OP(matmul, turn[0], steep), turn[2]));
+    check_complex_svd(OP(astype, steep, MLX_COMPLEX64));
+}
+
+static void test_complex_eigh(void **state) {
+    (void)state;
+    mlx_array x = wavy(MLX_FLOAT32, SHAPE(2, 9, 9)), z = complex_of(x, OP(square, x));
+    mlx_array tall = OP(take_axis, z, OP(arange, 0, 2, 1, MLX_INT32), -1);
+    mlx_array matrices[] = {OP(add, z, adjoint(z)),                 /* no value twice */
+                            OP(astype, identity(4), MLX_COMPLEX64), /* one value four times */
+                            OP(matmul, tall, adjoint(tall))};       /* zero seven times */
+    for (int i = 0; i < 6; i++) {
+        mlx_array a = matrices[i / 2], half = i % 2 ? OP(triu, a, 0) : OP(tril, a, 0);
+        /* Only one triangle counts, and of the diagonal the real part. */
+        mlx_array given =
+            complex_of(OP(real, half), OP(add, OP(imag, half), identity(mlx_array_dim(a, -1))));
+        PAIR(values, vectors, linalg_eigh, given, i % 2 ? "U" : "L");
+        assert_int_equal(mlx_array_dtype(values), MLX_FLOAT32);
+        check_same(OP(sort_axis, values, -1), values, 0);
+        check_same(OP(linalg_eigvalsh, given, i % 2 ? "U" : "L"), values, 1e-6);
+        check_unitary(vectors);
+        const double most = doubles(OP(max, OP(abs, values), false))[0];
+        check_same_complex(OP(matmul, a, vectors),
+                           OP(multiply, vectors, OP(expand_dims, values, -2)), 1e-5 * most);
+    }
+}
+
 static void test_cross(void **state) {
     (void)state;
     mlx_array a = make(MLX_FLOAT32, SHAPE(3), VALUES(1, 2, 3));
@@ -224,6 +309,10 @@ static void test_bad_matrices_are_errors(void **state) {
     check_fails(OP(linalg_eigvalsh, nan, "L"), "Eigenvalue decomposition failed");
     OPV(parts, linalg_svd, nan, true);
     check_fails(parts[0], "SVD failed");
+    mlx_array complex_nan = OP(astype, nan, MLX_COMPLEX64);
+    check_fails(OP(linalg_eigvalsh, complex_nan, "L"), "Eigenvalue decomposition failed");
+    OPV(parts, linalg_svd, complex_nan, true);
+    check_fails(parts[0], "SVD failed");
     mlx_array square = OP(linalg_inv, nan);
     assert_int_equal(mlx_array_eval(square), 0);
 }
@@ -234,6 +323,9 @@ static void test_bad_arguments_are_refused(void **state) {
     mlx_array whole = OP(ones, INTS(2, 2), MLX_INT32), square = OP(ones, INTS(2, 2), MLX_FLOAT32);
     FAILS("float32 or float64", linalg_inv, whole);
     FAILS(">= 2 dimensions", linalg_inv, line);
+    FAILS("float32, float64 or complex64", linalg_eigvalsh, whole, "L");
+    FAILS("float32 or float64", linalg_inv, OP(astype, whole, MLX_COMPLEX64));
+    FAILS("float32 or float64", linalg_pinv, OP(astype, whole, MLX_COMPLEX64));
     FAILS("square", linalg_inv, wide);
     FAILS("square", linalg_cholesky, wide, false);
     FAILS("square", linalg_eigvalsh, wide, "L");
@@ -256,6 +348,8 @@ int main(void) {
         TEST(test_svd),
         TEST(test_pinv),
         TEST(test_eigh),
+        TEST(test_complex_svd),
+        TEST(test_complex_eigh),
         TEST(test_cross),
         TEST(test_bad_matrices_are_errors),
         TEST(test_bad_arguments_are_refused),

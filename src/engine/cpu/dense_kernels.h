@@ -11,7 +11,7 @@
  *      a1 [ c10 c11 ]
  *      ..                     two FMA a cycle need (MR + 2) / MR loads a cycle,
  *                             under the two a core can do: bound by FMA. */
-#include "cpu/vector.h"
+#include "cpu/vector_words.h"
 
 #if defined(__aarch64__)
 enum { MR = 12 }; /* 12 x 8: 24 C + 2 B + 3 A of 32 registers */
@@ -77,47 +77,33 @@ static inline void transpose(Row r[4]) {
 }
 #else
 enum { SQUARE = 8 };
-typedef __m256 Row;
+typedef __m256i Row;
 
 static inline Row zero_row(void) {
-    return _mm256_setzero_ps();
+    return _mm256_setzero_si256();
 }
 
 /* Eight items of a row from p on; of bf16 the upper halves of floats. */
 static inline Row load_row(const char *row, size_t p, bool bf16) {
-    if (!bf16) return _mm256_loadu_ps((const float *)(const void *)row + p);
+    if (!bf16) return _mm256_loadu_si256((const __m256i *)(const void *)(row + 4 * p));
     const __m128i halves = _mm_loadu_si128((const __m128i *)(const void *)(row + 2 * p));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+    return _mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16);
 }
 
 /* All eight items, or the first six: what a panel of MR rows has beyond whole eights.
  * Those are two stores, because AMD's masked one is slow. */
 static inline void store_row(float *out, Row x, size_t columns) {
     if (columns == 8) {
-        _mm256_storeu_ps(out, x);
+        _mm256_storeu_si256((__m256i *)(void *)out, x);
         return;
     }
-    _mm_storeu_ps(out, _mm256_castps256_ps128(x));
-    _mm_storel_pi((__m64 *)(void *)(out + 4), _mm256_extractf128_ps(x, 1));
+    _mm_storeu_si128((__m128i *)(void *)out, _mm256_castsi256_si128(x));
+    _mm_storel_epi64((__m128i *)(void *)(out + 4), _mm256_extracti128_si256(x, 1));
 }
 _Static_assert(MR % 8 == 6 && NR % 8 == 0, "panels are eights and a six");
 
 static inline void transpose(Row r[8]) {
-    __m256 t[8], u[8];
-    for (int i = 0; i < 4; i++) {
-        t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
-        t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
-    }
-    for (int i = 0; i < 2; i++) {
-        u[4 * i] = _mm256_shuffle_ps(t[4 * i], t[4 * i + 2], 0x44);
-        u[4 * i + 1] = _mm256_shuffle_ps(t[4 * i], t[4 * i + 2], 0xEE);
-        u[4 * i + 2] = _mm256_shuffle_ps(t[4 * i + 1], t[4 * i + 3], 0x44);
-        u[4 * i + 3] = _mm256_shuffle_ps(t[4 * i + 1], t[4 * i + 3], 0xEE);
-    }
-    for (int i = 0; i < 4; i++) {
-        r[i] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
-        r[i + 4] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
-    }
+    transpose8(r);
 }
 #endif
 

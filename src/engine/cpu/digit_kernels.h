@@ -1,7 +1,7 @@
-/* digit_kernels: 4-bit products (8-bit ones too where an instruction sums products
- * of bytes) that stream packed weights against activations in bytes, for every
- * vector width. Included by digit_avx2.c, digit_avx512.c, digit_avx512vnni.c,
- * digit_neon.c and digit_neondot.c.
+/* digit_kernels: products that stream packed weights against activations in bytes,
+ * for every vector width: of 4 bits, where an instruction sums products of bytes of 8
+ * bits too, with VBMI of 2, 3, 5 and 6. Included by digit_avx2.c, digit_avx512.c,
+ * digit_avx512vnni.c, digit_avx512vbmi.c, digit_neon.c and digit_neondot.c.
  *
  * An activation is an integer times the scale of its group, and the integer is
  * two signed bytes (half types) or three (float32: every bit of the largest of
@@ -21,97 +21,80 @@
  * reads from memory. The scales of LANES groups are prepared at once and stay
  * in a register. Sums fit 32 bits: 8 elements a lane * 15 * 2^23 < 2^31. */
 #include "base/base.h"
-#include "cpu/vector.h"
+#include "cpu/vector_words.h"
 
 #include <string.h>
 
 #if defined(__aarch64__)
 #include "cpu/digit_neon.h"
 #elif defined(__AVX512F__)
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512VBMI__)
+#define DIGIT(name) name##_avx512vbmi
+#elif defined(__AVX512VNNI__)
 #define DIGIT(name) name##_avx512vnni
-#define BYTE_DOTS
-static inline __m512i iv_dot(__m512i sum, __m512i codes, __m512i digits) {
-    return _mm512_dpbusd_epi32(sum, codes, digits);
-}
 #else
 #define DIGIT(name) name##_avx512
 #endif
-typedef __m512i Iv;
-static inline Iv iv_load(const void *p) {
-    return _mm512_loadu_si512(p);
+#if defined(__AVX512VNNI__)
+#define BYTE_DOTS
+static inline Vi vi_dot_bytes(Vi sum, Vi codes, Vi digits) {
+    return _mm512_dpbusd_epi32(sum, codes, digits);
 }
-static inline Iv iv_load_part(const void *p, size_t words) {
+#endif
+static inline Vi vi_load_part(const void *p, size_t words) {
     return _mm512_maskz_loadu_epi32((__mmask16)((1u << words) - 1), p);
 }
-static inline Iv iv_zero(void) {
-    return _mm512_setzero_si512();
-}
-static inline Iv iv_shift8(Iv sum) {
-    return _mm512_slli_epi32(sum, 8);
-}
-static inline Iv iv_low_nibbles(Iv w) {
+static inline Vi vi_low_nibbles(Vi w) {
     return _mm512_and_si512(w, _mm512_set1_epi8(15));
 }
-static inline Iv iv_high_nibbles(Iv w) {
+static inline Vi vi_high_nibbles(Vi w) {
     return _mm512_and_si512(_mm512_srli_epi16(w, 4), _mm512_set1_epi8(15));
 }
-static inline Iv iv_look_up(const int8_t table[16], Iv w) {
+static inline Vi vi_look_up(const int8_t table[16], Vi w) {
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const void *)table)), w);
-}
-static inline V iv_float(Iv a) {
-    return _mm512_cvtepi32_ps(a);
 }
 /* Lane l of the result: scales[(first + l * step) >> shift]. */
 static inline __attribute__((always_inline)) V spread(const V *scales, int first, int step,
                                                       int shift) {
-    const Iv lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    Iv at = _mm512_add_epi32(_mm512_set1_epi32(first),
+    const Vi lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    Vi at = _mm512_add_epi32(_mm512_set1_epi32(first),
                              _mm512_mullo_epi32(lane, _mm512_set1_epi32(step)));
     return _mm512_permutexvar_ps(_mm512_srli_epi32(at, (unsigned)shift), *scales);
 }
-static inline V keep_first(V x, size_t n) {
-    return _mm512_maskz_mov_ps(v_first(n), x);
-}
 #else
 #define DIGIT(name) name##_avx2
-typedef __m256i Iv;
-static inline Iv iv_load(const void *p) {
-    return _mm256_loadu_si256(p);
-}
-static inline Iv iv_load_part(const void *p, size_t words) {
+static inline Vi vi_load_part(const void *p, size_t words) {
     return _mm256_maskload_epi32(p, v_first(words));
 }
-static inline Iv iv_zero(void) {
-    return _mm256_setzero_si256();
-}
-static inline Iv iv_low_nibbles(Iv w) {
+static inline Vi vi_low_nibbles(Vi w) {
     return _mm256_and_si256(w, _mm256_set1_epi8(15));
 }
-static inline Iv iv_high_nibbles(Iv w) {
+static inline Vi vi_high_nibbles(Vi w) {
     return _mm256_and_si256(_mm256_srli_epi16(w, 4), _mm256_set1_epi8(15));
 }
-static inline Iv iv_look_up(const int8_t table[16], Iv w) {
+static inline Vi vi_look_up(const int8_t table[16], Vi w) {
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)table)),
                                w);
 }
-static inline V iv_float(Iv a) {
-    return _mm256_cvtepi32_ps(a);
-}
 static inline __attribute__((always_inline)) V spread(const V *scales, int first, int step,
                                                       int shift) {
-    const Iv lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    Iv at = _mm256_add_epi32(_mm256_set1_epi32(first),
+    const Vi lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    Vi at = _mm256_add_epi32(_mm256_set1_epi32(first),
                              _mm256_mullo_epi32(lane, _mm256_set1_epi32(step)));
     return _mm256_permutevar8x32_ps(*scales, _mm256_srli_epi32(at, shift));
-}
-static inline V keep_first(V x, size_t n) {
-    return _mm256_and_ps(x, _mm256_castsi256_ps(v_first(n)));
 }
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
-enum { VECTOR_BYTES = sizeof(Iv), NIBBLES = 2 * VECTOR_BYTES };
+enum { VECTOR_BYTES = sizeof(Vi), NIBBLES = 2 * VECTOR_BYTES };
+/* The elements that are unpacked at once, and their bytes: nibbles fill two vectors,
+ * other codes one. */
+INLINE int elements_of(int bits) {
+    return bits == 4 ? NIBBLES : VECTOR_BYTES;
+}
+INLINE int bytes_of(int bits) {
+    return elements_of(bits) * bits / 8;
+}
 #if !defined(__aarch64__)
 /* Weight rows that one activation row meets at once, as registers allow. */
 #if defined(__AVX512F__)
@@ -124,14 +107,14 @@ enum { FETCHES = true }; /* lines are asked for ahead of their use */
 /* Dot products of bytes take codes without a sign. */
 enum { SIGNED_CODES = 0 };
 enum { LARGEST3 = 8355600 }; /* of three digits: 127 in each, less what rounding may add */
-static inline Iv iv_less_middle(Iv w) {
+INLINE Vi vi_less_middle(Vi w) {
     return w;
 }
-static inline void copy_bytes(uint8_t *out, const uint8_t *in, size_t n) {
+INLINE void copy_bytes(uint8_t *out, const uint8_t *in, size_t n) {
     memcpy(out, in, n);
 }
-typedef V Scales;
-static inline Scales scales_of(V x) {
+typedef V Scales; /* of LANES groups */
+INLINE Scales scales_of(V x) {
     return x;
 }
 #endif
@@ -139,51 +122,71 @@ static inline Scales scales_of(V x) {
 /* Sums of low . even + high . odd in 32-bit lanes, all digits together; x
  * points at [digits][even, odd]. Two neighbouring products of a nibble and a
  * byte, twice, fit 16 bits without saturation: 4 * 15 * 128. */
-INLINE Vi nibble_dots(Iv low, Iv high, const int8_t *x, int digits) {
+INLINE Vi nibble_dots(Vi low, Vi high, const int8_t *x, int digits) {
 #if defined(BYTE_DOTS)
-    Vi sum = iv_zero();
+    Vi sum = vi_set(0);
     for (int d = 0; d < digits; d++, x += 2 * VECTOR_BYTES) {
-        if (d) sum = iv_shift8(sum);
-        sum = iv_dot(sum, low, iv_load(x));
-        sum = iv_dot(sum, high, iv_load(x + VECTOR_BYTES));
+        if (d) sum = vi_shl(sum, 8);
+        sum = vi_dot_bytes(sum, low, vi_load(x));
+        sum = vi_dot_bytes(sum, high, vi_load(x + VECTOR_BYTES));
     }
     return sum;
 #elif defined(__aarch64__)
-    Vi sum = iv_zero();
+    Vi sum = vi_set(0);
 #pragma GCC unroll 3
     for (int d = 0; d < digits; d++, x += 2 * VECTOR_BYTES) {
-        const Iv even = iv_load(x), odd = iv_load(x + VECTOR_BYTES);
-        int16x8_t first = vmull_s8(vget_low_s8(low), vget_low_s8(even));
-        int16x8_t second = vmull_high_s8(low, even);
-        first = vmlal_s8(first, vget_low_s8(high), vget_low_s8(odd));
-        second = vmlal_high_s8(second, high, odd);
-        if (d) sum = iv_shift8(sum);
-        sum = vpadalq_s16(sum, vpaddq_s16(first, second));
+        if (d) sum = vi_shl(sum, 8);
+        sum = vi_dot_nibbles(sum, low, high, vi_load(x), vi_load(x + VECTOR_BYTES));
     }
     return sum;
 #elif defined(__AVX512F__)
-    Iv sum = iv_zero();
+    Vi sum = vi_set(0);
     for (int d = 0; d < digits; d++, x += 2 * VECTOR_BYTES) {
-        Iv pairs = _mm512_add_epi16(_mm512_maddubs_epi16(low, iv_load(x)),
-                                    _mm512_maddubs_epi16(high, iv_load(x + VECTOR_BYTES)));
+        Vi pairs = _mm512_add_epi16(_mm512_maddubs_epi16(low, vi_load(x)),
+                                    _mm512_maddubs_epi16(high, vi_load(x + VECTOR_BYTES)));
         if (d) sum = _mm512_slli_epi32(sum, 8);
         sum = _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
     }
     return sum;
 #else
-    Iv sum = iv_zero();
+    Vi sum = vi_set(0);
     for (int d = 0; d < digits; d++, x += 2 * VECTOR_BYTES) {
-        Iv pairs = _mm256_add_epi16(_mm256_maddubs_epi16(low, iv_load(x)),
-                                    _mm256_maddubs_epi16(high, iv_load(x + VECTOR_BYTES)));
+        Vi pairs = _mm256_add_epi16(_mm256_maddubs_epi16(low, vi_load(x)),
+                                    _mm256_maddubs_epi16(high, vi_load(x + VECTOR_BYTES)));
         /* The first of two digits is shifted by the product itself. */
         const bool shifts = digits == 2 && d == 0;
-        Iv part = _mm256_madd_epi16(pairs, _mm256_set1_epi16(shifts ? 256 : 1));
+        Vi part = _mm256_madd_epi16(pairs, _mm256_set1_epi16(shifts ? 256 : 1));
         if (digits == 3 && d) sum = _mm256_slli_epi32(sum, 8);
         sum = d ? _mm256_add_epi32(sum, part) : part;
     }
     return sum;
 #endif
 }
+
+#if defined(__AVX512VBMI__)
+/* Codes of 2, 3, 5 or 6 bits as bytes: each eight of them, `bits` bytes, move to 64
+ * bits of their own, where every byte takes its eight bits from anywhere. */
+INLINE Vi unpack_codes(Vi words, int bits) {
+    uint8_t byte[64], bit[64];
+#pragma GCC unroll 64
+    for (int i = 0; i < 64; i++) {
+        byte[i] = (uint8_t)(i / 8 * bits + i % 8);
+        bit[i] = (uint8_t)(i % 8 * bits);
+    }
+    const Vi eights = _mm512_permutexvar_epi8(vi_load(byte), words);
+    return _mm512_and_si512(_mm512_multishift_epi64_epi8(vi_load(bit), eights),
+                            _mm512_set1_epi8((char)((1 << bits) - 1)));
+}
+/* Of codes below 64 all digits fit 32 bits: 4 elements a lane * 63 * 2^23. */
+INLINE Vi code_dots(Vi codes, const int8_t *x, int digits) {
+    Vi sum = vi_set(0);
+    for (int d = 0; d < digits; d++, x += VECTOR_BYTES) {
+        if (d) sum = vi_shl(sum, 8);
+        sum = vi_dot_bytes(sum, codes, vi_load(x));
+    }
+    return sum;
+}
+#endif
 
 /* Twice the value of each E2M1 code is a small whole number. Where codes have no
  * sign it is counted from the smallest, which makes these weights affine:
@@ -193,32 +196,29 @@ static const int8_t e2m1_twice[2][16] = {
     {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12}};
 
 /* The products of one vector of words, as floats. */
-INLINE V vector_dots(Iv words, const int8_t *x, CpuQuantMode mode, int bits, int digits) {
+INLINE V vector_dots(Vi words, const int8_t *x, CpuQuantMode mode, int bits, int digits) {
+#if defined(__AVX512VBMI__)
+    (void)mode;
+    return v_float(code_dots(unpack_codes(words, bits), x, digits));
+#else
 #if defined(BYTE_DOTS)
     if (bits == 8) { /* three digits of eight bits need more than 32 */
-        words = iv_less_middle(words);
-        Vi top = iv_dot(iv_zero(), words, iv_load(x));
-        top = iv_dot(iv_shift8(top), words, iv_load(x + VECTOR_BYTES));
-        if (digits == 2) return iv_float(top);
-        Vi last = iv_dot(iv_zero(), words, iv_load(x + 2 * VECTOR_BYTES));
-        return v_fma(iv_float(top), v_set(256.0f), iv_float(last));
+        words = vi_less_middle(words);
+        Vi top = vi_dot_bytes(vi_set(0), words, vi_load(x));
+        top = vi_dot_bytes(vi_shl(top, 8), words, vi_load(x + VECTOR_BYTES));
+        if (digits == 2) return v_float(top);
+        Vi last = vi_dot_bytes(vi_set(0), words, vi_load(x + 2 * VECTOR_BYTES));
+        return v_fma(v_float(top), v_set(256.0f), v_float(last));
     }
 #endif
     (void)bits;
-    Iv low = iv_low_nibbles(words), high = iv_high_nibbles(words);
+    Vi low = vi_low_nibbles(words), high = vi_high_nibbles(words);
     if (mode != CPU_AFFINE) {
-        low = iv_look_up(e2m1_twice[SIGNED_CODES], low);
-        high = iv_look_up(e2m1_twice[SIGNED_CODES], high);
+        low = vi_look_up(e2m1_twice[SIGNED_CODES], low);
+        high = vi_look_up(e2m1_twice[SIGNED_CODES], high);
     }
-    return iv_float(nibble_dots(low, high, x, digits));
-}
-
-/* n scales or biases from `at` on, zero in the other lanes. A whole vector is
- * read where the tensor goes on for as long. */
-INLINE V load_scales(const void *p, size_t at, size_t n, size_t total, CpuType type) {
-    if (n == LANES) return v_load_type(p, at, type);
-    if (at + LANES > total) return v_load_type_n(p, at, n, type);
-    return keep_first(v_load_type(p, at, type), n);
+    return v_float(nibble_dots(low, high, x, digits));
+#endif
 }
 
 /* n bytes of scale from `at` on as floats, zero in the other lanes. */
@@ -231,20 +231,20 @@ INLINE V load_byte_scales(const CpuQuant *w, size_t at, size_t n, size_t total, 
     }
     const V scale = mode == CPU_NVFP4 ? v_mul(v_load_e4m3(bytes), v_set(256.0f * w->factor))
                                       : v_load_e8m0(bytes);
-    return n == LANES ? scale : keep_first(scale, n);
+    return n == LANES ? scale : v_keep_first(scale, n);
 }
 
 /* The scales and biases of n groups. */
 INLINE V group_scales(const CpuQuant *w, size_t at, size_t n, size_t total, CpuQuantMode mode,
                       int bits, V *bias) {
     if (mode == CPU_AFFINE) {
-        *bias = load_scales(w->biases, at, n, total, w->type);
-        const V scale = load_scales(w->scales, at, n, total, w->type);
+        const V scale = v_load_scales(w->scales, at, n, total, w->type);
+        *bias = v_load_scales(w->biases, at, n, total, w->type);
         if (bits == 8 && SIGNED_CODES) *bias = v_fma(scale, v_set(128.0f), *bias);
         return scale;
     }
     const V scale = load_byte_scales(w, at, n, total, mode);
-    *bias = v_mul(scale, v_set(SIGNED_CODES ? 0.0f : -6.0f));
+    *bias = v_mul(scale, v_set(-6.0f));
     return v_mul(scale, v_set(0.5f));
 }
 
@@ -283,13 +283,14 @@ static bool fetches_once(const CpuQuant *w) {
     return FETCHES && cpu_kernels()->fetch_once && w->cols * (size_t)w->bits / 8 <= ONCE_ROW_BYTES;
 }
 
-/* The sums of `rows` weight rows with m activation rows. */
-typedef V Sums[GEMV_ROWS][GEMV_MAX_M];
-typedef Scales GroupScales[GEMV_ROWS][GEMV_MAX_M];
+/* The sums of `rows` weight rows with m activation rows. Two activation rows share
+ * what is done to the words; more would not stay in the first-level cache. */
+typedef V Sums[TOGETHER][2];
+typedef Scales GroupScales[TOGETHER][2];
 
 /* Adds the products of one vector of words a row; `scale` holds the groups of
  * the chunk that `digit` begins, `first` is the vector's first element there. */
-INLINE void add_vectors(Sums acc, GroupScales scale, const Iv *packed, const int8_t *digit,
+INLINE void add_vectors(Sums acc, GroupScales scale, const Vi *packed, const int8_t *digit,
                         size_t digit_stride, int first, int rows, int m, CpuQuantMode mode,
                         int bits, int shift, int digits) {
 #pragma GCC unroll 4
@@ -299,7 +300,13 @@ INLINE void add_vectors(Sums acc, GroupScales scale, const Iv *packed, const int
             acc[r][i] =
                 v_fma(vector_dots(packed[r], digit + (size_t)i * digit_stride + first * digits,
                                   mode, bits, digits),
-                      spread(&scale[r][i], first, 32 / bits, shift), acc[r][i]);
+                      spread(&scale[r][i], first, elements_of(bits) / LANES, shift), acc[r][i]);
+}
+
+/* bytes_of(bits) of packed words, zeros after them. */
+INLINE Vi load_words(const uint8_t *p, int bits) {
+    return bytes_of(bits) == VECTOR_BYTES ? vi_load(p)
+                                          : vi_load_part(p, (size_t)bytes_of(bits) / 4);
 }
 
 /* The same from memory; *words goes on to the next vectors. */
@@ -307,21 +314,21 @@ INLINE void stream_vectors(Sums acc, GroupScales scale, const uint8_t **words, s
                            Fetch *fetch, const int8_t *digit, size_t digit_stride, int first,
                            int rows, int m, CpuQuantMode mode, int bits, int shift, int digits,
                            bool once) {
-    Iv packed[GEMV_ROWS];
+    Vi packed[TOGETHER];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++) {
-        fetch_next(&fetch->words, VECTOR_BYTES, once);
-        packed[r] = iv_load(*words + (size_t)r * row_bytes);
+        fetch_next(&fetch->words, (size_t)bytes_of(bits), once);
+        packed[r] = load_words(*words + (size_t)r * row_bytes, bits);
     }
     add_vectors(acc, scale, packed, digit, digit_stride, first, rows, m, mode, bits, shift, digits);
-    *words += VECTOR_BYTES;
+    *words += bytes_of(bits);
 }
 
 /* y for `rows` weight rows (TOGETHER or 1) and m activation rows. */
 INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size_t first_x,
                        float *y, ptrdiff_t y_stride, int rows, int m, CpuQuantMode mode, int bits,
                        int group, int digits, bool once) {
-    const int per_vector = VECTOR_BYTES * 8 / bits;
+    const int per_vector = elements_of(bits);
     const int shift = group == 16 ? 4 : group == 32 ? 5 : group == 64 ? 6 : 7;
     const size_t row_bytes = w->cols * (size_t)bits / 8, total = w->rows * x->groups;
     const size_t scale_bytes = mode == CPU_AFFINE ? cpu_type_size(w->type) : 1;
@@ -330,7 +337,7 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
     const int8_t *digit = x->digits + first_x * x->digit_stride;
     Sums acc;
     GroupScales scale;
-    Iv packed[GEMV_ROWS];
+    Vi packed[TOGETHER];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
@@ -366,8 +373,8 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
         if (rest) {
 #pragma GCC unroll 4
             for (int r = 0; r < rows; r++) {
-                fetch_next(&fetch.words, VECTOR_BYTES, once);
-                packed[r] = iv_load_part(words + (size_t)r * row_bytes, (size_t)(rest * bits / 32));
+                fetch_next(&fetch.words, (size_t)bytes_of(bits), once);
+                packed[r] = vi_load_part(words + (size_t)r * row_bytes, (size_t)(rest * bits / 32));
             }
             add_vectors(acc, scale, packed, digit, x->digit_stride, first, rows, m, mode, bits,
                         shift, digits);
@@ -377,37 +384,28 @@ INLINE void digit_rows(const CpuQuant *w, size_t row, const Activations *x, size
 #pragma GCC unroll 4
     for (int i = 0; i < m; i++) {
         float *target = y + (ptrdiff_t)(first_x + (size_t)i) * y_stride + (ptrdiff_t)row;
-        if (rows == 4)
-            v_sums4(target, acc[0][i], acc[1][i], acc[2][i], acc[3][i]);
-        else
-            for (int r = 0; r < rows; r++) target[r] = v_sum(acc[r][i]);
+        if (TOGETHER == 4 && rows == TOGETHER) {
+            v_sums4(target, acc[0][i], acc[1][i], acc[2 % TOGETHER][i], acc[3 % TOGETHER][i]);
+            continue;
+        }
+        for (int r = 0; r < rows; r++) target[r] = v_sum(acc[r][i]);
     }
 }
 
 INLINE void digit_gemv(const CpuQuant *w, size_t begin, size_t end, const Activations *x, float *y,
                        ptrdiff_t y_stride, CpuQuantMode mode, int bits, int group, int digits,
                        bool once) {
-    for (size_t row = begin; row < end;) {
-        const size_t together = end - row >= TOGETHER ? TOGETHER : 1;
-        for (size_t i = 0; i < x->m;) {
-            const size_t left = x->m - i;
-            if (left == 1 && together > 1) {
-                digit_rows(w, row, x, i, y, y_stride, TOGETHER, 1, mode, bits, group, digits, once);
-                break;
-            }
-            const size_t m = left >= 4 ? 4 : left >= 2 ? 2 : 1;
-            for (size_t r = row; r < row + together; r++) {
-                if (m == 4)
-                    digit_rows(w, r, x, i, y, y_stride, 1, 4, mode, bits, group, digits, false);
-                else if (m == 2)
-                    digit_rows(w, r, x, i, y, y_stride, 1, 2, mode, bits, group, digits, false);
-                else
-                    digit_rows(w, r, x, i, y, y_stride, 1, 1, mode, bits, group, digits, false);
-            }
-            i += m;
-        }
-        row += together;
+    size_t row = begin;
+    for (; row + TOGETHER <= end; row += TOGETHER) {
+        size_t i = 0;
+        for (; i + 2 <= x->m; i += 2)
+            digit_rows(w, row, x, i, y, y_stride, TOGETHER, 2, mode, bits, group, digits, once);
+        if (i < x->m)
+            digit_rows(w, row, x, i, y, y_stride, TOGETHER, 1, mode, bits, group, digits, once);
     }
+    for (; row < end; row++)
+        for (size_t i = 0; i < x->m; i++)
+            digit_rows(w, row, x, i, y, y_stride, 1, 1, mode, bits, group, digits, false);
 }
 
 #define GEMV(name, mode, bits, group, digits)                                                     \
@@ -432,6 +430,22 @@ INLINE void digit_gemv(const CpuQuant *w, size_t begin, size_t end, const Activa
                                             {gemv_##bits##_128_2, gemv_##bits##_128_3}};       \
         run[w->group / 64][x->parts - 2](w, begin, end, x, y, y_stride);                       \
     }
+#if defined(__AVX512VBMI__)
+GEMV_OF_BITS(2)
+GEMV_OF_BITS(3)
+GEMV_OF_BITS(5)
+GEMV_OF_BITS(6)
+
+void DIGIT(cpu_fill_digit)(Kernels *t) {
+    static const QuantGemv by_bits[] = {[2] = gemv_2, [3] = gemv_3, [5] = gemv_5, [6] = gemv_6};
+    for (size_t bits = 2; bits < BASE_COUNT(by_bits); bits++) {
+        if (!by_bits[bits]) continue;
+        t->quant_gemv[bits] = by_bits[bits];
+        t->quant_layout[bits] = LAYOUT_DIGITS;
+        t->digit_block[bits] = VECTOR_BYTES;
+    }
+}
+#else
 GEMV_OF_BITS(4)
 #if defined(BYTE_DOTS)
 GEMV_OF_BITS(8)
@@ -472,8 +486,7 @@ INLINE void split_digits(const int32_t *v, int count, bool nibbles, int digits, 
 static bool digit_activations(const float *x, size_t k, int group, int bits, int digits,
                               int8_t *out, float *scales, float *sums) {
     const float limit = digits == 3 ? LARGEST3 : 32638.0f;
-    const int count = bits == 4 ? NIBBLES : VECTOR_BYTES;
-    const int step = BASE_MIN(group, BASE_MIN(count, 32));
+    const int count = elements_of(bits), step = BASE_MIN(group, BASE_MIN(count, 32));
     int32_t v[NIBBLES];
     float factor = 0, scale = 0;
     int sum = 0;
@@ -525,3 +538,4 @@ void DIGIT(cpu_fill_digit)(Kernels *t) {
 #endif
     t->digit_activations = digit_activations;
 }
+#endif

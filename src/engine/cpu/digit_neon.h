@@ -11,18 +11,27 @@
 #ifndef ENGINE_CPU_DIGIT_NEON_H
 #define ENGINE_CPU_DIGIT_NEON_H
 
-#include "cpu/vector.h"
+#include "cpu/vector_words.h"
 
 #if defined(NEON_DOT)
 #define DIGIT(name) name##_neondot
 #define BYTE_DOTS
-static inline Vi iv_dot(Vi sum, int8x16_t codes, int8x16_t digits) {
-    return vdotq_s32(sum, codes, digits);
+static inline Vi vi_dot_bytes(Vi sum, Vi codes, Vi digits) {
+    return vdotq_s32(sum, vreinterpretq_s8_s32(codes), vreinterpretq_s8_s32(digits));
 }
 #else
 #define DIGIT(name) name##_neon
+/* sum + low . even + high . odd */
+static inline Vi vi_dot_nibbles(Vi sum, Vi low, Vi high, Vi even, Vi odd) {
+    const int8x16_t l = vreinterpretq_s8_s32(low), h = vreinterpretq_s8_s32(high);
+    const int8x16_t e = vreinterpretq_s8_s32(even), o = vreinterpretq_s8_s32(odd);
+    int16x8_t first = vmull_s8(vget_low_s8(l), vget_low_s8(e));
+    int16x8_t second = vmull_high_s8(l, e);
+    first = vmlal_s8(first, vget_low_s8(h), vget_low_s8(o));
+    second = vmlal_high_s8(second, h, o);
+    return vpadalq_s16(sum, vpaddq_s16(first, second));
+}
 #endif
-typedef int8x16_t Iv;
 enum { TOGETHER = 4 };
 enum { UNROLLED = 1 };    /* more and GCC loads so far ahead that sums leave the registers */
 enum { FETCHES = false }; /* left to the processor: the rows are a few plain streams */
@@ -31,40 +40,28 @@ enum { SIGNED_CODES = 1 };
  * numbers, and their scale, are exact. It keeps 23.6 bits of a group's largest. */
 enum { LARGEST3 = 6 << 20 };
 
-static inline Iv iv_load(const void *p) {
-    return vld1q_s8(p);
-}
 /* Two words: a part of a vector is one group of 16 codes. */
-static inline Iv iv_load_part(const void *p, size_t words) {
+static inline Vi vi_load_part(const void *p, size_t words) {
     (void)words;
-    return vcombine_s8(vld1_s8(p), vdup_n_s8(0));
+    return vcombine_s32(vreinterpret_s32_s8(vld1_s8(p)), vdup_n_s32(0));
 }
 /* At most LANES; no call, as for v_load_n. */
 static inline void copy_bytes(uint8_t *out, const uint8_t *in, size_t n) {
     for (size_t i = 0; i < LANES; i++)
         if (i < n) out[i] = in[i];
 }
-static inline Vi iv_zero(void) {
-    return vdupq_n_s32(0);
+static inline Vi vi_low_nibbles(Vi w) {
+    return vandq_s32(w, vdupq_n_s32(0x0F0F0F0F));
 }
-static inline Vi iv_shift8(Vi sum) {
-    return vshlq_n_s32(sum, 8);
-}
-static inline Iv iv_low_nibbles(Iv w) {
-    return vandq_s8(w, vdupq_n_s8(15));
-}
-static inline Iv iv_high_nibbles(Iv w) {
-    return vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(w), 4));
+static inline Vi vi_high_nibbles(Vi w) {
+    return vreinterpretq_s32_u8(vshrq_n_u8(vreinterpretq_u8_s32(w), 4));
 }
 /* Codes of 8 bits less 128. */
-static inline Iv iv_less_middle(Iv w) {
-    return veorq_s8(w, vdupq_n_s8(-128));
+static inline Vi vi_less_middle(Vi w) {
+    return veorq_s32(w, vdupq_n_s32((int)0x80808080));
 }
-static inline Iv iv_look_up(const int8_t table[16], Iv w) {
-    return vqtbl1q_s8(vld1q_s8(table), vreinterpretq_u8_s8(w));
-}
-static inline V iv_float(Vi a) {
-    return vcvtq_f32_s32(a);
+static inline Vi vi_look_up(const int8_t table[16], Vi w) {
+    return vreinterpretq_s32_s8(vqtbl1q_s8(vld1q_s8(table), vreinterpretq_u8_s32(w)));
 }
 /* Of LANES groups, in memory: a load and the multiply-add by one lane cost what a
  * permutation would, and no register. */
@@ -84,9 +81,6 @@ static inline __attribute__((always_inline)) V spread(const Scales *scales, int 
     const float *of = scales->of + (first >> shift);
     if (shift == 4) return vcombine_f32(vdup_n_f32(of[0]), vdup_n_f32(of[1]));
     return vdupq_n_f32(of[0]);
-}
-static inline V keep_first(V x, size_t n) {
-    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(x), v_first(n)));
 }
 
 #endif

@@ -13,7 +13,8 @@
  * rows, C once. Packing turns every storage type, stride and quantised layout
  * into the same float32 panels, so there is one tile a processor; with bf16 dot
  * products and bf16 operands the panels are pairs of bf16 instead. Few rows
- * stream B instead (dense), or go to the quantised kernels of quant_matmul.c. */
+ * stream B instead (dense), or go to the quantised kernels of quant_matmul.c;
+ * more rows of half types with quantised weights go to those of quant_many.c. */
 #include "base/base.h"
 #include "cpu/matmul.h"
 
@@ -35,7 +36,7 @@ typedef struct Plan {
     GemmTile tile;
     size_t m0, mb;  /* the block of rows in work */
     char *a_panels; /* [blocks of k][panels][k][mr], 4 bytes an f32 or pair of bf16 */
-    size_t strip_n, strips, part_m, parts; /* a task is a strip of a part of the rows */
+    GemmTasks tasks;
     _Atomic size_t next_task;
 } Plan;
 
@@ -166,18 +167,14 @@ static void pack_panel(const Plan *plan, const GemmSide *side, size_t first, siz
         cpu_gemm_pack(side, first, count, k0, kb, width, (float *)(void *)out);
 }
 
-static size_t panels(size_t count, size_t width) {
-    return (count + width - 1) / width;
-}
-
 /* Where the packed rows of a block of k begin. */
 static char *a_block(const Plan *plan, size_t k0) {
-    return plan->a_panels + panels(plan->mb, plan->mr) * plan->mr * depth(plan, k0) * 4;
+    return plan->a_panels + cpu_pieces(plan->mb, plan->mr) * plan->mr * depth(plan, k0) * 4;
 }
 
 static void pack_slice(void *context, size_t begin, size_t end, int thread) {
     Plan *plan = context;
-    const size_t count = panels(plan->mb, plan->mr), k = plan->g->k, mr = plan->mr;
+    const size_t count = cpu_pieces(plan->mb, plan->mr), k = plan->g->k, mr = plan->mr;
     (void)thread;
     for (size_t i = begin; i < end; i++) {
         const size_t k0 = i / count * plan->block_k, row = i % count * mr;
@@ -201,7 +198,7 @@ static void run_tiles(const Plan *plan, const Strip *strip, size_t k0, size_t kb
     enum { LARGEST_TILE = 64 * 64 };
     float edge[LARGEST_TILE] __attribute__((aligned(64)));
     const size_t deep = depth(plan, kb), mr = plan->mr, nr = plan->nr;
-    const size_t chunk = panels(CHUNK_M, mr) * mr;
+    const size_t chunk = cpu_pieces(CHUNK_M, mr) * mr;
     const char *a_panels = a_block(plan, k0);
     const bool accumulate = k0 > 0;
     for (size_t first = 0; first < strip->rows; first += chunk)
@@ -242,22 +239,22 @@ static void task_slice(void *context, size_t begin, size_t end, int thread) {
     /* Rows of C far apart share few places of the first-level cache: a strip that
      * is added to again and again is kept close together. */
     const bool direct = g->c_type == CPU_F32 && g->k <= plan->block_k;
-    const size_t width = panels(plan->strip_n, plan->nr) * plan->nr, c_row = width + C_PADDING;
+    const size_t width = plan->tasks.strip_n, c_row = width + C_PADDING;
     (void)begin;
     (void)end;
     (void)thread;
     char *b_panels = cpu_scratch_take(width * depth(plan, plan->block_k) * 4);
-    float *c = direct ? NULL : cpu_scratch_take(plan->part_m * c_row * sizeof(float));
+    float *c = direct ? NULL : cpu_scratch_take(plan->tasks.part_m * c_row * sizeof(float));
     for (;;) {
         const size_t task = atomic_fetch_add_explicit(&plan->next_task, 1, memory_order_relaxed);
-        if (task >= plan->strips * plan->parts) break;
-        Strip strip = {.m = task % plan->parts * plan->part_m,
-                       .n = task / plan->parts * plan->strip_n,
+        if (task >= plan->tasks.strips * plan->tasks.parts) break;
+        Strip strip = {.m = task % plan->tasks.parts * plan->tasks.part_m,
+                       .n = task / plan->tasks.parts * plan->tasks.strip_n,
                        .b_panels = b_panels,
                        .c = c,
                        .c_row = (ptrdiff_t)c_row};
-        strip.rows = BASE_MIN(plan->part_m, plan->mb - strip.m);
-        strip.columns = BASE_MIN(plan->strip_n, g->n - strip.n);
+        strip.rows = BASE_MIN(plan->tasks.part_m, plan->mb - strip.m);
+        strip.columns = BASE_MIN(plan->tasks.strip_n, g->n - strip.n);
         if (direct) {
             strip.c_row = g->c_row;
             strip.c =
@@ -309,16 +306,15 @@ static size_t depth_block(const CpuGemm *g, bool bf16) {
     return ((g->k + blocks - 1) / blocks + 7) / 8 * 8;
 }
 
-/* Strips narrow enough, and if those are few parts of the rows small enough, that
- * every thread has some. */
-static void share_out(Plan *plan) {
-    const size_t wanted = 3 * (size_t)base_threads(), n = plan->g->n, rows = plan->mb;
-    plan->strip_n =
-        BASE_MIN(panels(panels(n, wanted), plan->nr) * plan->nr, STRIP_N / plan->nr * plan->nr);
-    plan->strips = panels(n, plan->strip_n);
-    const size_t parts = base_threads() > 1 ? panels(wanted, plan->strips) : 1;
-    plan->part_m = panels(panels(rows, parts), plan->mr) * plan->mr;
-    plan->parts = panels(rows, plan->part_m);
+GemmTasks cpu_gemm_tasks(size_t m, size_t n, size_t mr, size_t nr, size_t most_n) {
+    const size_t wanted = 3 * (size_t)base_threads();
+    GemmTasks tasks;
+    tasks.strip_n = BASE_MIN(cpu_pieces(cpu_pieces(n, wanted), nr), most_n / nr) * nr;
+    tasks.strips = cpu_pieces(n, tasks.strip_n);
+    const size_t parts = base_threads() > 1 ? cpu_pieces(wanted, tasks.strips) : 1;
+    tasks.part_m = cpu_pieces(cpu_pieces(m, parts), mr) * mr;
+    tasks.parts = cpu_pieces(m, tasks.part_m);
+    return tasks;
 }
 
 static void run_packed(const CpuGemm *g) {
@@ -338,15 +334,15 @@ static void run_packed(const CpuGemm *g) {
     plan.block_k = depth_block(g, plan.bf16);
     const size_t row_bytes = (depth(&plan, g->k) + 1) * 4;
     size_t block_m = BASE_MIN(BASE_MAX((size_t)A_BYTES / row_bytes, plan.mr), (size_t)BLOCK_M);
-    block_m = panels(BASE_MIN(g->m, block_m), plan.mr) * plan.mr;
+    block_m = cpu_pieces(BASE_MIN(g->m, block_m), plan.mr) * plan.mr;
     plan.a_panels = cpu_scratch_take(block_m * row_bytes);
     for (plan.m0 = 0; plan.m0 < g->m; plan.m0 += block_m) {
         plan.mb = BASE_MIN(block_m, g->m - plan.m0);
-        base_parallel_for(panels(plan.mb, plan.mr) * panels(g->k, plan.block_k),
+        base_parallel_for(cpu_pieces(plan.mb, plan.mr) * cpu_pieces(g->k, plan.block_k),
                           BASE_MAX((size_t)1, 8192 / (plan.mr * plan.block_k)), pack_slice, &plan);
-        share_out(&plan);
+        plan.tasks = cpu_gemm_tasks(plan.mb, g->n, plan.mr, plan.nr, STRIP_N);
         atomic_store(&plan.next_task, 0);
-        const size_t tasks = plan.strips * plan.parts;
+        const size_t tasks = plan.tasks.strips * plan.tasks.parts;
         const bool small = plan.mb * g->n * g->k < 65536;
         base_parallel_for(small ? 1 : BASE_MIN((size_t)base_threads(), tasks), 1, task_slice,
                           &plan);
@@ -379,19 +375,18 @@ static void stream_slice(void *context, size_t begin, size_t end, int thread) {
                                  s->y_row);
 }
 
-/* Rows of A as contiguous float32. */
+void cpu_gemm_widen_row(const CpuGemm *g, size_t row, float *out) {
+    const size_t size = cpu_type_size(g->a_type);
+    const char *items = (const char *)g->a + (ptrdiff_t)row * g->a_row * (ptrdiff_t)size;
+    if (g->a_col == 1)
+        cpu_kernels()->to_f32[g->a_type](out, items, g->k);
+    else
+        for (size_t p = 0; p < g->k; p++)
+            out[p] = cpu_load(items + (ptrdiff_t)p * g->a_col * (ptrdiff_t)size, g->a_type, 0);
+}
+
 void cpu_gemm_widen(const CpuGemm *g, float *out) {
-    const Kernels *kernels = cpu_kernels();
-    size_t size = cpu_type_size(g->a_type);
-    for (size_t i = 0; i < g->m; i++) {
-        const char *row = (const char *)g->a + (ptrdiff_t)i * g->a_row * (ptrdiff_t)size;
-        if (g->a_col == 1)
-            kernels->to_f32[g->a_type](out + i * g->k, row, g->k);
-        else
-            for (size_t p = 0; p < g->k; p++)
-                out[i * g->k + p] =
-                    cpu_load(row + (ptrdiff_t)p * g->a_col * (ptrdiff_t)size, g->a_type, 0);
-    }
+    for (size_t i = 0; i < g->m; i++) cpu_gemm_widen_row(g, i, out + i * g->k);
 }
 
 static void run_streamed(const CpuGemm *g) {
@@ -466,7 +461,8 @@ void cpu_gemm(const CpuGemm *g) {
         run_streamed(g);
     else if (run_turned(g))
         return;
-    else if (!cpu_quant_streams(g) && !cpu_gemm_split(g) && !cpu_quant_integers(g))
+    else if (!cpu_quant_streams(g) && !cpu_gemm_split(g) && !cpu_quant_streams_more(g) &&
+             !cpu_quant_pairs(g))
         run_packed(g);
 }
 

@@ -29,14 +29,10 @@ typedef struct Split {
     GemmTile tile;
     size_t block_k, m0, mb;
     uint16_t *a_panels; /* [blocks of k][panels][k / DEPTH][parts][WIDTH * DEPTH] */
-    size_t strip_n, strips, part_m, parts;
+    GemmTasks tasks;
     _Atomic size_t next_task;
     _Atomic bool beyond;
 } Split;
-
-static size_t pieces(size_t count, size_t size) {
-    return (count + size - 1) / size;
-}
 
 /* Behind a panel's parts: float32 sums of A's groups, scales and biases of B's. */
 static size_t a_items(const Split *s, size_t kb) {
@@ -57,7 +53,7 @@ static float *b_scales(const Split *s, const uint16_t *panel, size_t kb) {
 
 /* Where the panels of a block of k begin; all blocks before it are whole. */
 static uint16_t *a_block(const Split *s, size_t k0) {
-    return s->a_panels + pieces(s->mb, WIDTH) * a_items(s, k0);
+    return s->a_panels + cpu_pieces(s->mb, WIDTH) * a_items(s, k0);
 }
 
 /* What is taken from a code so that it lies around zero. */
@@ -131,7 +127,7 @@ static bool pack_panel(const Split *s, int side, size_t first, size_t count, siz
 
 static void pack_slice(void *context, size_t begin, size_t end, int thread) {
     Split *s = context;
-    const size_t count = pieces(s->mb, WIDTH);
+    const size_t count = cpu_pieces(s->mb, WIDTH);
     float *wide = cpu_scratch_take(s->block_k * WIDTH * sizeof(float));
     (void)thread;
     for (size_t i = begin; i < end; i++) {
@@ -163,7 +159,7 @@ static void multiply(const Split *s, const uint16_t *a, const uint16_t *b, size_
                                                                    .c = c,
                                                                    .c_row = (ptrdiff_t)c_row});
     else
-        s->tile(pieces(kb, DEPTH), a, b, c, (ptrdiff_t)c_row, accumulate);
+        s->tile(cpu_pieces(kb, DEPTH), a, b, c, (ptrdiff_t)c_row, accumulate);
 }
 
 /* The strip += its rows of A times its columns of B for one block of k. A chunk
@@ -173,7 +169,7 @@ static void run_tiles(const Split *s, const Strip *strip, size_t k0, size_t kb) 
     const size_t a_step = a_items(s, kb), b_step = b_items(s, kb);
     const uint16_t *a = a_block(s, k0) + strip->m / WIDTH * a_step;
     const size_t panels = CHUNK_M / WIDTH;
-    const size_t share = a_step / pieces(strip->columns, WIDTH) + 1;
+    const size_t share = a_step / cpu_pieces(strip->columns, WIDTH) + 1;
     for (size_t first = 0; first < strip->rows; first += CHUNK_M)
         for (size_t j = 0; j < strip->columns; j += WIDTH)
             for (size_t i = first; i < BASE_MIN(first + CHUNK_M, strip->rows); i += WIDTH) {
@@ -190,7 +186,7 @@ static void run_tiles(const Split *s, const Strip *strip, size_t k0, size_t kb) 
 static bool run_strip(const Split *s, const Strip *strip) {
     bool good = true;
     if (s->group)
-        memset(strip->c, 0, pieces(strip->rows, WIDTH) * WIDTH * strip->c_row * sizeof(float));
+        memset(strip->c, 0, cpu_pieces(strip->rows, WIDTH) * WIDTH * strip->c_row * sizeof(float));
     for (size_t k0 = 0; good && k0 < s->g->k; k0 += s->block_k) {
         const size_t kb = BASE_MIN(s->block_k, s->g->k - k0);
         for (size_t j = 0; j < strip->columns; j += WIDTH)
@@ -206,39 +202,28 @@ static bool run_strip(const Split *s, const Strip *strip) {
 
 static void task_slice(void *context, size_t begin, size_t end, int thread) {
     Split *s = context;
-    const size_t width = pieces(s->strip_n, WIDTH) * WIDTH;
+    const size_t width = s->tasks.strip_n;
     Strip strip = {.c_row = width + C_PADDING};
     (void)begin;
     (void)end;
     (void)thread;
     strip.wide = cpu_scratch_take(s->block_k * WIDTH * sizeof(float));
     strip.b_panels = cpu_scratch_take(width / WIDTH * b_items(s, s->block_k) * sizeof(uint16_t));
-    strip.c = cpu_scratch_take(s->part_m * strip.c_row * sizeof(float));
+    strip.c = cpu_scratch_take(s->tasks.part_m * strip.c_row * sizeof(float));
     cpu_kernels()->split_begin();
     while (!atomic_load_explicit(&s->beyond, memory_order_relaxed)) {
         const size_t task = atomic_fetch_add_explicit(&s->next_task, 1, memory_order_relaxed);
-        if (task >= s->strips * s->parts) break;
-        strip.m = task % s->parts * s->part_m;
-        strip.n = task / s->parts * s->strip_n;
-        strip.rows = BASE_MIN(s->part_m, s->mb - strip.m);
-        strip.columns = BASE_MIN(s->strip_n, s->g->n - strip.n);
+        if (task >= s->tasks.strips * s->tasks.parts) break;
+        strip.m = task % s->tasks.parts * s->tasks.part_m;
+        strip.n = task / s->tasks.parts * s->tasks.strip_n;
+        strip.rows = BASE_MIN(s->tasks.part_m, s->mb - strip.m);
+        strip.columns = BASE_MIN(s->tasks.strip_n, s->g->n - strip.n);
         if (!run_strip(s, &strip)) atomic_store_explicit(&s->beyond, true, memory_order_relaxed);
     }
     cpu_kernels()->split_end();
     cpu_scratch_give(strip.wide);
     cpu_scratch_give(strip.b_panels);
     cpu_scratch_give(strip.c);
-}
-
-/* Strips narrow enough, and if those are few parts of the rows small enough, that
- * every thread has some. */
-static void share_out(Split *s) {
-    const size_t wanted = 3 * (size_t)base_threads(), n = s->g->n;
-    s->strip_n = BASE_MIN(pieces(pieces(n, wanted), WIDTH) * WIDTH, (size_t)STRIP_N);
-    s->strips = pieces(n, s->strip_n);
-    const size_t parts = base_threads() > 1 ? pieces(wanted, s->strips) : 1;
-    s->part_m = pieces(pieces(s->mb, parts), WIDTH) * WIDTH;
-    s->parts = pieces(s->mb, s->part_m);
 }
 
 bool cpu_gemm_split(const CpuGemm *g) {
@@ -254,17 +239,19 @@ bool cpu_gemm_split(const CpuGemm *g) {
     s.tile = cpu_kernels()->split_tile[s.a_parts - 1][s.b_parts - 1];
     const int parts = s.a_parts + s.b_parts;
     s.block_k = s.group || parts == 2 ? BLOCK_K : parts > 4 && !g->quant ? 64 : 128;
-    const size_t row_bytes = a_items(&s, pieces(g->k, DEPTH) * DEPTH) / WIDTH * sizeof(uint16_t);
+    const size_t row_bytes =
+        a_items(&s, cpu_pieces(g->k, DEPTH) * DEPTH) / WIDTH * sizeof(uint16_t);
     size_t block_m =
         BASE_MIN(BASE_MAX((size_t)A_BYTES / row_bytes, (size_t)WIDTH), (size_t)BLOCK_M);
-    block_m = BASE_MIN(pieces(g->m, WIDTH), block_m / WIDTH) * WIDTH;
+    block_m = BASE_MIN(cpu_pieces(g->m, WIDTH), block_m / WIDTH) * WIDTH;
     s.a_panels = cpu_scratch_take(block_m * row_bytes);
     for (s.m0 = 0; s.m0 < g->m && !s.beyond; s.m0 += block_m) {
         s.mb = BASE_MIN(block_m, g->m - s.m0);
-        base_parallel_for(pieces(s.mb, WIDTH) * pieces(g->k, s.block_k), 1, pack_slice, &s);
-        share_out(&s);
+        base_parallel_for(cpu_pieces(s.mb, WIDTH) * cpu_pieces(g->k, s.block_k), 1, pack_slice, &s);
+        s.tasks = cpu_gemm_tasks(s.mb, g->n, WIDTH, WIDTH, STRIP_N);
         atomic_store(&s.next_task, 0);
-        base_parallel_for(BASE_MIN((size_t)base_threads(), s.strips * s.parts), 1, task_slice, &s);
+        base_parallel_for(BASE_MIN((size_t)base_threads(), s.tasks.strips * s.tasks.parts), 1,
+                          task_slice, &s);
     }
     cpu_scratch_give(s.a_panels);
     return !s.beyond;

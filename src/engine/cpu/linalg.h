@@ -41,7 +41,7 @@ void linalg_qr(double *columns, size_t m, size_t n, double *tau);
 /* x [m] = Q x for the Q of the first k reflections. */
 void linalg_qr_apply(const double *columns, const double *tau, size_t m, size_t k, double *x);
 
-/* ---- spectra (linalg_eigen.c, linalg_svd.c) --------------------------------- */
+/* ---- spectra (linalg_eigen.c, linalg_svd.c, linalg_complex.c) ---------------- */
 
 /* a [n, n], symmetric, becomes its orthonormal eigenvectors, one a row (or
  * garbage without vectors), values [n] its eigenvalues in ascending order.
@@ -51,6 +51,18 @@ bool linalg_eigen(double *a, size_t n, double *values, bool vectors);
  * u: [m, m], v: [n, n], a vector a row; both NULL for the values alone. False as
  * above. */
 bool linalg_svd(const double *a, size_t m, size_t n, double *values, double *u, double *v);
+/* The same of complex matrices, an item being two numbers, real and imaginary: a
+ * hermitian a, and a = sum over i of values[i] * u row i * conjugate of v row i.
+ * The values are real. */
+bool linalg_eigen_complex(double *a, size_t n, double *values, bool vectors);
+bool linalg_svd_complex(const double *a, size_t m, size_t n, double *values, double *u, double *v);
+
+/* Values in ascending order, or down; equal ones as their rows. */
+typedef struct LinalgRank {
+    double value;
+    size_t row;
+} LinalgRank;
+void linalg_rank(LinalgRank *ranks, size_t n, bool down);
 
 /* ---- runs --------------------------------------------------------------------- */
 

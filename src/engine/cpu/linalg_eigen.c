@@ -92,14 +92,19 @@ static bool diagonalise(double *d, double *e, double *z, size_t n) {
     return true;
 }
 
-typedef struct Pair {
-    double value;
-    size_t row;
-} Pair;
+static int ascending(const void *a, const void *b) {
+    const LinalgRank *x = a, *y = b;
+    return x->value == y->value ? (x->row > y->row) - (x->row < y->row)
+                                : (x->value > y->value) - (x->value < y->value);
+}
 
-static int by_value(const void *a, const void *b) {
-    const Pair *x = a, *y = b;
-    return (x->value > y->value) - (x->value < y->value);
+static int descending(const void *a, const void *b) {
+    const LinalgRank *x = a, *y = b;
+    return x->value == y->value ? ascending(a, b) : ascending(b, a);
+}
+
+void linalg_rank(LinalgRank *ranks, size_t n, bool down) {
+    qsort(ranks, n, sizeof *ranks, down ? descending : ascending);
 }
 
 /* The largest magnitude, or NaN or infinity when there is one. */
@@ -116,7 +121,7 @@ bool linalg_eigen(double *a, size_t n, double *values, bool vectors) {
     if (n == 0) return true;
     const double down = scale > 0 ? 1 / scale : 1;
     double *memory = calloc(4 * n + (vectors ? n * n : 0), sizeof *memory);
-    Pair *order = calloc(n, sizeof *order);
+    LinalgRank *order = calloc(n, sizeof *order);
     if (!memory || !order) {
         free(memory);
         free(order);
@@ -128,8 +133,8 @@ bool linalg_eigen(double *a, size_t n, double *values, bool vectors) {
     reduce(a, n, d, e, tau, work);
     if (vectors) form_basis(a, tau, n, z);
     const bool good = diagonalise(d, e, z, n);
-    for (size_t i = 0; i < n; i++) order[i] = (Pair){d[i], i};
-    qsort(order, n, sizeof *order, by_value);
+    for (size_t i = 0; i < n; i++) order[i] = (LinalgRank){d[i], i};
+    linalg_rank(order, n, false);
     for (size_t i = 0; i < n; i++) {
         values[i] = order[i].value * (scale > 0 ? scale : 1);
         if (z) memcpy(a + i * n, z + order[i].row * n, n * sizeof *a);

@@ -88,17 +88,6 @@ static bool orthogonalise(Jacobi *job) {
     return false;
 }
 
-typedef struct Pair {
-    double value;
-    size_t row;
-} Pair;
-
-static int descending(const void *a, const void *b) {
-    const Pair *x = a, *y = b;
-    return x->value == y->value ? (x->row > y->row) - (x->row < y->row)
-                                : (x->value < y->value) - (x->value > y->value);
-}
-
 /* Row `row` of the orthonormal rows before it, which span less than the whole,
  * becomes another one, from the unit vector that they hold least of. */
 static void complete_basis(double *rows, size_t row, size_t n) {
@@ -124,7 +113,7 @@ static void complete_basis(double *rows, size_t row, size_t n) {
 /* What a tall SVD works in. */
 typedef struct Space {
     double *tau, *rows, *turns, *squares;
-    Pair *order;
+    LinalgRank *order;
 } Space;
 
 static void space_free(Space *space) {
@@ -140,7 +129,7 @@ static bool space_take(Space *space, size_t n, bool turns) {
     space->rows = calloc(n * n + 1, sizeof(double));
     space->turns = turns ? calloc(n * n + 1, sizeof(double)) : NULL;
     space->squares = calloc(n + 1, sizeof(double));
-    space->order = calloc(n + 1, sizeof(Pair));
+    space->order = calloc(n + 1, sizeof(LinalgRank));
     return space->tau && space->rows && space->squares && space->order && (space->turns || !turns);
 }
 
@@ -173,9 +162,9 @@ static bool tall_svd(double *columns, size_t m, size_t n, double *values, double
         for (size_t i = 0; i < n; i++) {
             const double *row = space.rows + i * n;
             const double length = sqrt(linalg_dot(row, row, n));
-            space.order[i] = (Pair){length < NEGLIGIBLE ? 0 : length, i};
+            space.order[i] = (LinalgRank){length < NEGLIGIBLE ? 0 : length, i};
         }
-        qsort(space.order, n, sizeof *space.order, descending);
+        linalg_rank(space.order, n, true);
         for (size_t i = 0; i < n; i++) {
             values[i] = space.order[i].value;
             if (long_side) form_vectors(columns, m, n, i, &space, values[i], long_side, short_side);

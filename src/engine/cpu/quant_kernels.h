@@ -11,64 +11,31 @@
  * Weights come out in element order as 16-bit lanes, LANES16 a step; a dot
  * product sums pairs to 32 bits. */
 #include "base/base.h"
-#include "cpu/vector.h"
+#include "cpu/vector_words.h"
 
 #include <string.h>
 
 #if defined(__aarch64__)
 #include "cpu/quant_neon.h"
-#elif defined(__AVX512F__)
-#if defined(__AVX512VNNI__)
+#elif defined(__AVX512VNNI__)
 #define QUANT(name) name##_avx512vnni
-#else
+#elif defined(__AVX512F__)
 #define QUANT(name) name##_avx512
-#endif
-typedef __m512i Iv;
-static inline Iv iv_load(const void *p) {
-    return _mm512_loadu_si512(p);
-}
-static inline Iv iv_zero(void) {
-    return _mm512_setzero_si512();
-}
-#if defined(__AVX512VNNI__)
-static inline Iv iv_dot(Iv sum, Iv a, Iv b) {
-    return _mm512_dpwssd_epi32(sum, a, b);
-}
-#else
-static inline Iv iv_dot(Iv sum, Iv a, Iv b) {
-    return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b));
-}
-#endif
-static inline V iv_float(Iv a) {
-    return _mm512_cvtepi32_ps(a);
-}
-static inline V keep_first(V x, size_t n) {
-    return _mm512_maskz_mov_ps(v_first(n), x);
-}
 #else
 #define QUANT(name) name##_avx2
-typedef __m256i Iv;
-static inline Iv iv_load(const void *p) {
-    return _mm256_loadu_si256(p);
-}
-static inline Iv iv_zero(void) {
-    return _mm256_setzero_si256();
-}
-static inline Iv iv_dot(Iv sum, Iv a, Iv b) {
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
-}
-static inline V iv_float(Iv a) {
-    return _mm256_cvtepi32_ps(a);
-}
-static inline V keep_first(V x, size_t n) {
-    return _mm256_and_ps(x, _mm256_castsi256_ps(v_first(n)));
-}
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
 
 #if !defined(__aarch64__)
 enum { LANES16 = 2 * LANES };
+typedef Vi Codes; /* 16 bits each */
+INLINE Codes load_fixed(const int16_t *p) {
+    return vi_load(p);
+}
+INLINE Vi dot_codes(Vi sum, Codes a, Codes b) {
+    return vi_dot_pairs(sum, a, b);
+}
 
 /* Elements of `bits` bits in 16-bit lanes: a byte shuffle brings the two bytes
  * that hold an element into its lane, a multiplication moves its top bit to
@@ -117,7 +84,8 @@ INLINE void store16(float *out, __m256i codes, float scale, float bias) {
 #endif
 
 /* Step `step` of a row: LANES16 elements. */
-INLINE Iv linear_load(const uint8_t *row, const uint8_t *end, size_t step, Spreader s, int bits) {
+INLINE Codes linear_load(const uint8_t *row, const uint8_t *end, size_t step, Spreader s,
+                         int bits) {
 #if defined(__AVX512F__)
     if (bits == 8)
         return _mm512_cvtepu8_epi16(
@@ -130,27 +98,19 @@ INLINE Iv linear_load(const uint8_t *row, const uint8_t *end, size_t step, Sprea
 #endif
 }
 
-/* n scales or biases from `at` on, zero in the other lanes. A whole vector is
- * read where the tensor goes on for as long. */
-INLINE V load_scales(const void *p, size_t at, size_t n, size_t total, CpuType type) {
-    if (n == LANES) return v_load_type(p, at, type);
-    if (at + LANES > total) return v_load_type_n(p, at, n, type);
-    return keep_first(v_load_type(p, at, type), n);
-}
-
 /* Bytes between a fetch and its use, as in digit_kernels.h. */
 enum { AHEAD = 8192 };
 
 /* The products of 32 weights, a divisor of every group, with one activation
  * row of 1 or 2 planes. */
-INLINE V linear_dots(Iv first, Iv second, const int16_t *x, size_t plane, int planes) {
+INLINE V linear_dots(Codes first, Codes second, const int16_t *x, size_t plane, int planes) {
     enum { STEPS = 32 / LANES16 };
-    Vi sum = iv_dot(iv_zero(), first, iv_load(x));
-    if (STEPS == 2) sum = iv_dot(sum, second, iv_load(x + LANES16));
-    if (planes == 1) return iv_float(sum);
-    Vi low = iv_dot(iv_zero(), first, iv_load(x + plane));
-    if (STEPS == 2) low = iv_dot(low, second, iv_load(x + plane + LANES16));
-    return v_fma(iv_float(sum), v_set(32768.0f), iv_float(low));
+    Vi sum = dot_codes(vi_set(0), first, load_fixed(x));
+    if (STEPS == 2) sum = dot_codes(sum, second, load_fixed(x + LANES16));
+    if (planes == 1) return v_float(sum);
+    Vi low = dot_codes(vi_set(0), first, load_fixed(x + plane));
+    if (STEPS == 2) low = dot_codes(low, second, load_fixed(x + plane + LANES16));
+    return v_fma(v_float(sum), v_set(32768.0f), v_float(low));
 }
 
 /* y for `rows` weight rows (4 or 1) and m activation rows. The scales of LANES
@@ -176,8 +136,8 @@ INLINE void linear_rows(const CpuQuant *w, size_t row, const Activations *x, siz
             for (int r = 0; r < rows; r++) {
                 const size_t n = BASE_MIN(x->groups - g, (size_t)LANES);
                 const size_t at = (row + (size_t)r) * x->groups + g;
-                V of_weights = load_scales(w->scales, at, n, total, w->type);
-                V bias = load_scales(w->biases, at, n, total, w->type);
+                V of_weights = v_load_scales(w->scales, at, n, total, w->type);
+                V bias = v_load_scales(w->biases, at, n, total, w->type);
 #pragma GCC unroll 4
                 for (int i = 0; i < m; i++) {
                     const size_t a = (first_x + (size_t)i) * x->group_stride + g;
@@ -190,7 +150,7 @@ INLINE void linear_rows(const CpuQuant *w, size_t row, const Activations *x, siz
             for (int r = 0; r < rows; r++) {
                 const uint8_t *from = words + (size_t)r * row_bytes;
                 __builtin_prefetch(from + u * 4 * (size_t)bits + ahead, 0, 2);
-                Iv first = linear_load(from, end, u * STEPS, s, bits), second = first;
+                Codes first = linear_load(from, end, u * STEPS, s, bits), second = first;
                 if (STEPS == 2) second = linear_load(from, end, u * STEPS + 1, s, bits);
 #pragma GCC unroll 4
                 for (int i = 0; i < m; i++) {

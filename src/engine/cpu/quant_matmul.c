@@ -1,21 +1,17 @@
-/* y = x W^T with quantised W: the activations are prepared once (float32, and
- * integers with a scale a group where a kernel wants them), then
- *
- *   few rows    threads share the weight rows; each word is read once
- *   many rows   threads share the columns of y; a panel of 16-bit weights is
- *               unpacked into the first-level cache and meets every row of x
- *
- * Float32 activations in many rows, widths and processors without an integer
- * kernel, and activations that are not finite use the blocked product of
- * gemm.c, which unpacks to float32 panels. */
+/* y = x W^T with quantised W and few rows of x: the activations are prepared once
+ * (float32, and integers with a scale a group where a kernel wants them), then
+ * threads share the weight rows and each word is read once. Activations that are
+ * not finite use the blocked product of gemm.c, which unpacks to float32 panels. */
 #include "base/base.h"
 #include "cpu/matmul.h"
 
 #include <stdatomic.h>
 #include <string.h>
 
-enum { BLOCK_M = 512, BLOCK_K = 640, STRIP = 4 }; /* rows, k and panels of an integer task */
-enum { SLACK = 16 };                              /* floats a vector read may pass a row's end */
+/* Rows up to which bytes of activations, which need no panels, are as fast as tiles
+ * (measured): fewer of half types, whose tiles are twice as fast. */
+enum { MORE_HALF = 16, MORE_F32 = 32 };
+enum { SLACK = 16 }; /* floats a vector read may pass a row's end */
 
 typedef struct Product {
     const CpuGemm *g;
@@ -25,7 +21,6 @@ typedef struct Product {
     int16_t *fixed;
     int8_t *digits;
     _Atomic bool special; /* an activation is not finite */
-    _Atomic size_t next_task;
 } Product;
 
 /* Products of one x by the GEMV: blocks of GEMV_ROWS weight rows, numbered through. */
@@ -100,10 +95,6 @@ static void release(Product *p) {
     cpu_scratch_give(p->scales);
 }
 
-static size_t row_blocks(size_t rows) {
-    return (rows + GEMV_ROWS - 1) / GEMV_ROWS;
-}
-
 /* Columns from.. of product i, computed as floats, become its result. */
 static void finish_columns(const Gemv *gemv, size_t i, size_t from, size_t to) {
     const CpuGemm *g = &gemv->product.g[i];
@@ -120,7 +111,7 @@ static void gemv_slice(void *context, size_t begin, size_t end, int thread) {
     (void)thread;
     for (size_t i = 0; i < gemv->count; i++) {
         const CpuQuant *q = gemv->of[i].quant;
-        const size_t first = gemv->of[i].first_block, blocks = row_blocks(q->rows);
+        const size_t first = gemv->of[i].first_block, blocks = cpu_pieces(q->rows, GEMV_ROWS);
         if (end <= first || begin >= first + blocks) continue;
         const size_t from = (BASE_MAX(begin, first) - first) * GEMV_ROWS;
         const size_t to = BASE_MIN((BASE_MIN(end, first + blocks) - first) * GEMV_ROWS, q->rows);
@@ -151,7 +142,7 @@ static bool run_gemv(const CpuGemm *products, size_t count) {
         gemv.of[i].first_block = blocks;
         gemv.of[i].y = direct ? g->c : next;
         gemv.of[i].y_row = direct ? g->c_row : (ptrdiff_t)g->n;
-        blocks += row_blocks(g->n);
+        blocks += cpu_pieces(g->n, GEMV_ROWS);
         if (!direct) next += g->m * g->n;
     }
     base_parallel_for(blocks, BASE_MAX((size_t)1, 8192 / GEMV_ROWS / products->k), gemv_slice,
@@ -161,117 +152,14 @@ static bool run_gemv(const CpuGemm *products, size_t count) {
     return true;
 }
 
-/* Scratch of one thread of the integer product. */
-typedef struct Panel {
-    int16_t *b;             /* [BLOCK_K / 2, nr, 2] */
-    float *scales, *biases; /* [BLOCK_K / 32, nr] */
-    float *c;               /* [BLOCK_M, STRIP * nr] */
-} Panel;
-
-/* Weights n0.. (a panel), k0..k0+kb, with their scales and biases. */
-static void pack_panel(const CpuQuant *q, size_t n0, size_t k0, size_t kb, size_t nr,
-                       Panel *panel) {
-    const Kernels *kernels = cpu_kernels();
-    size_t group = (size_t)q->group, groups = q->cols / group, used = kb / group,
-           first = k0 / group;
-    size_t row_words = q->cols * (size_t)q->bits / 32, size = cpu_type_size(q->type);
-    for (size_t j = 0; j < nr; j += 8) {
-        size_t rows = n0 + j < q->rows ? BASE_MIN((size_t)8, q->rows - n0 - j) : 0;
-        const uint32_t *words = q->words;
-        if (rows) words += (n0 + j) * row_words + k0 * (size_t)q->bits / 32;
-        kernels->int_pack(words, row_words, q->bits, rows, kb, nr, panel->b + 2 * j);
-    }
-    for (size_t j = 0; j < nr; j++) {
-        float scales[BLOCK_K / 32] = {0}, biases[BLOCK_K / 32] = {0};
-        if (n0 + j < q->rows) {
-            size_t at = ((n0 + j) * groups + first) * size;
-            kernels->to_f32[q->type](scales, (const char *)q->scales + at, used);
-            kernels->to_f32[q->type](biases, (const char *)q->biases + at, used);
-        }
-        for (size_t g = 0; g < used; g++) {
-            panel->scales[g * nr + j] = scales[g];
-            panel->biases[g * nr + j] = biases[g];
-        }
-    }
-}
-
-/* Columns n0.. of a strip of panels, rows m0..m0+mb. */
-static void run_strip(const Product *p, size_t n0, size_t columns, size_t m0, size_t mb,
-                      Panel *panel) {
-    const CpuGemm *g = p->g;
-    const Kernels *kernels = cpu_kernels();
-    size_t nr = kernels->int_nr, mr = kernels->int_mr, c_row = STRIP * nr;
-    /* Equal blocks of whole groups: a short last one would not pay its way. */
-    size_t blocks = (g->k + BLOCK_K - 1) / BLOCK_K, block = (g->k / blocks + 127) / 128 * 128;
-    for (size_t k0 = 0; k0 < g->k; k0 += block) {
-        size_t kb = BASE_MIN(block, g->k - k0), first = k0 / (size_t)g->quant->group;
-        for (size_t j = 0; j < columns; j += nr) {
-            pack_panel(g->quant, n0 + j, k0, kb, nr, panel);
-            for (size_t i = 0; i < mb; i += mr) {
-                size_t row = m0 + i, at = row * p->x.group_stride + first;
-                kernels->int_tile(&(IntTile){.rows = BASE_MIN(mr, mb - i),
-                                             .groups = kb / (size_t)g->quant->group,
-                                             .group = g->quant->group,
-                                             .a = p->fixed + row * p->x.fixed_stride + k0,
-                                             .a_row = p->x.fixed_stride,
-                                             .a_scales = p->scales + at,
-                                             .a_sums = p->sums + at,
-                                             .a_group_row = p->x.group_stride,
-                                             .b = panel->b,
-                                             .b_scales = panel->scales,
-                                             .b_biases = panel->biases,
-                                             .c = panel->c + i * c_row + j,
-                                             .c_row = (ptrdiff_t)c_row,
-                                             .accumulate = k0 > 0});
-            }
-        }
-    }
-    for (size_t i = 0; i < mb; i++)
-        cpu_gemm_finish_row(g, m0 + i, n0, columns, panel->c + i * c_row);
-}
-
-static void strip_slice(void *context, size_t begin, size_t end, int thread) {
-    Product *p = context;
-    const CpuGemm *g = p->g;
-    size_t nr = cpu_kernels()->int_nr, width = STRIP * nr, strips = (g->n + width - 1) / width;
-    size_t blocks = (g->m + BLOCK_M - 1) / BLOCK_M;
-    (void)begin;
-    (void)end;
-    (void)thread;
-    Panel panel = {.b = cpu_scratch_take(BLOCK_K * nr * sizeof(int16_t)),
-                   .scales = cpu_scratch_take(2 * (BLOCK_K / 32) * nr * sizeof(float)),
-                   .c = cpu_scratch_take(BLOCK_M * width * sizeof(float))};
-    panel.biases = panel.scales + BLOCK_K / 32 * nr;
-    for (;;) {
-        size_t task = atomic_fetch_add_explicit(&p->next_task, 1, memory_order_relaxed);
-        if (task >= strips * blocks) break;
-        size_t n0 = task % strips * width, m0 = task / strips * BLOCK_M;
-        run_strip(p, n0, BASE_MIN(width, g->n - n0), m0, BASE_MIN((size_t)BLOCK_M, g->m - m0),
-                  &panel);
-    }
-    cpu_scratch_give(panel.b);
-    cpu_scratch_give(panel.scales);
-    cpu_scratch_give(panel.c);
-}
-
-static bool run_int(const CpuGemm *g) {
-    Product p = {.g = g};
-    prepare_activations(&p, LAYOUT_LINEAR);
-    const bool finite = !p.special;
-    size_t width = STRIP * cpu_kernels()->int_nr, strips = (g->n + width - 1) / width;
-    if (finite) base_parallel_for(BASE_MIN(strips, (size_t)base_threads()), 1, strip_slice, &p);
-    release(&p);
-    return finite;
-}
-
 bool cpu_quant_streams(const CpuGemm *g) {
     return g->quant && g->quant_transposed && g->m <= CPU_STREAMED_ROWS && run_gemv(g, 1);
 }
 
-bool cpu_quant_integers(const CpuGemm *g) {
-    return cpu_kernels()->int_tile && g->quant && g->quant_transposed && g->m > CPU_STREAMED_ROWS &&
-           (g->quant->bits == 4 || g->quant->bits == 8) && g->quant->mode == CPU_AFFINE &&
-           g->a_type != CPU_F32 && run_int(g);
+bool cpu_quant_streams_more(const CpuGemm *g) {
+    return g->quant && g->quant_transposed && g->m > CPU_STREAMED_ROWS &&
+           cpu_kernels()->quant_layout[cpu_quant_kind(g->quant)] == LAYOUT_DIGITS &&
+           g->m <= (g->a_type == CPU_F32 ? MORE_F32 : MORE_HALF) && run_gemv(g, 1);
 }
 
 static CpuGemm product_of(const CpuQuant *weights, size_t m, const void *x, CpuType x_type,

@@ -7,31 +7,22 @@
 #ifndef ENGINE_CPU_QUANT_NEON_H
 #define ENGINE_CPU_QUANT_NEON_H
 
-#include "cpu/vector.h"
+#include "cpu/vector_words.h"
 
 #include <string.h>
 
 #define QUANT(name) name##_neon
 enum { LANES16 = 16 };
-typedef int16x8x2_t Iv;
-static inline Iv iv_load(const int16_t *p) {
-    return (Iv){{vld1q_s16(p), vld1q_s16(p + 8)}};
-}
-static inline Vi iv_zero(void) {
-    return vdupq_n_s32(0);
+typedef int16x8x2_t Codes;
+static inline Codes load_fixed(const int16_t *p) {
+    return (Codes){{vld1q_s16(p), vld1q_s16(p + 8)}};
 }
 /* Which elements meet in a lane does not matter within a group. */
-static inline Vi iv_dot(Vi sum, Iv a, Iv b) {
+static inline Vi dot_codes(Vi sum, Codes a, Codes b) {
     sum = vmlal_s16(sum, vget_low_s16(a.val[0]), vget_low_s16(b.val[0]));
     sum = vmlal_high_s16(sum, a.val[0], b.val[0]);
     sum = vmlal_s16(sum, vget_low_s16(a.val[1]), vget_low_s16(b.val[1]));
     return vmlal_high_s16(sum, a.val[1], b.val[1]);
-}
-static inline V iv_float(Vi a) {
-    return vcvtq_f32_s32(a);
-}
-static inline V keep_first(V x, size_t n) {
-    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(x), v_first(n)));
 }
 
 /* Elements of `bits` bits in 16-bit lanes: a byte shuffle brings the two bytes
@@ -56,13 +47,13 @@ static inline __attribute__((always_inline)) Spreader spreader(int bits) {
 
 /* Step `step` of a row: 16 elements from 2 * bits bytes; reads 16 bytes where the
  * words go on. */
-static inline __attribute__((always_inline)) Iv load16(const uint8_t *row, const uint8_t *end,
-                                                       size_t step, Spreader s, int bits) {
+static inline __attribute__((always_inline)) Codes load16(const uint8_t *row, const uint8_t *end,
+                                                          size_t step, Spreader s, int bits) {
     const uint8_t *p = row + step * 2 * (size_t)bits;
     if (bits == 8) {
         const uint8x16_t bytes = vld1q_u8(p);
-        return (Iv){{vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(bytes))),
-                     vreinterpretq_s16_u16(vmovl_high_u8(bytes))}};
+        return (Codes){{vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(bytes))),
+                        vreinterpretq_s16_u16(vmovl_high_u8(bytes))}};
     }
     uint8_t part[16] = {0};
     if (p + 16 > end) {
@@ -70,7 +61,7 @@ static inline __attribute__((always_inline)) Iv load16(const uint8_t *row, const
         p = part;
     }
     const uint8x16_t bytes = vld1q_u8(p);
-    Iv codes;
+    Codes codes;
     for (int half = 0; half < 2; half++) {
         const uint16x8_t pairs = vreinterpretq_u16_u8(vqtbl1q_u8(bytes, s.shuffle[half]));
         codes.val[half] = vreinterpretq_s16_u16(vandq_u16(vshlq_u16(pairs, s.shift), s.mask));
@@ -79,7 +70,7 @@ static inline __attribute__((always_inline)) Iv load16(const uint8_t *row, const
 }
 
 /* 16 codes as weights. */
-static inline void store16(float *out, Iv codes, float scale, float bias) {
+static inline void store16(float *out, Codes codes, float scale, float bias) {
     const V factor = vdupq_n_f32(scale), shift = vdupq_n_f32(bias);
     for (int half = 0; half < 2; half++) {
         const V low = vcvtq_f32_s32(vmovl_s16(vget_low_s16(codes.val[half])));

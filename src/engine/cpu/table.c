@@ -59,6 +59,9 @@ static bool has_avx512(void) {
 static bool has_avx512vnni(void) {
     return has_avx512() && __builtin_cpu_supports("avx512vnni");
 }
+static bool has_avx512vbmi(void) {
+    return has_avx512vnni() && __builtin_cpu_supports("avx512vbmi");
+}
 /* Intel's cores issue the bf16 dot product at half the rate: float32 panels
  * are as fast there and keep every bit, so they run it only when asked. */
 static bool has_avx512bf16(void) {
@@ -96,15 +99,16 @@ static const Level levels[] = {
     {"avx2",
      has_avx2,
      {cpu_fill_vector_avx2, cpu_fill_gemm_avx2, cpu_fill_quant_avx2, cpu_fill_digit_avx2,
-      cpu_fill_int_avx2, cpu_fill_fp_quant_avx2, cpu_fill_conv_avx2, cpu_fill_pack_avx2}},
+      cpu_fill_pairs_avx2, cpu_fill_fp_quant_avx2, cpu_fill_conv_avx2, cpu_fill_pack_avx2}},
     {"avx512",
      has_avx512,
      {cpu_fill_vector_avx512, cpu_fill_gemm_avx512, cpu_fill_quant_avx512, cpu_fill_digit_avx512,
-      cpu_fill_int_avx512, cpu_fill_fp_quant_avx512, cpu_fill_conv_avx512, cpu_fill_pack_avx512}},
+      cpu_fill_pairs_avx512, cpu_fill_fp_quant_avx512, cpu_fill_conv_avx512, cpu_fill_pack_avx512}},
     {"avx512vnni",
      has_avx512vnni,
-     {cpu_fill_quant_avx512vnni, cpu_fill_digit_avx512vnni, cpu_fill_int_avx512vnni}},
-    {"avx512bf16", has_avx512bf16, {cpu_fill_gemm_avx512bf16}},
+     {cpu_fill_quant_avx512vnni, cpu_fill_digit_avx512vnni, cpu_fill_pairs_avx512vnni}},
+    {"avx512vbmi", has_avx512vbmi, {cpu_fill_digit_avx512vbmi}},
+    {"avx512bf16", has_avx512bf16, {cpu_fill_gemm_avx512bf16, cpu_fill_pairs_avx512bf16}},
     {"amx", has_amx, {cpu_fill_split_amx, cpu_fill_split_quant_amx}},
 #endif
 };

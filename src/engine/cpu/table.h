@@ -71,21 +71,32 @@ typedef struct SplitGroups {
     ptrdiff_t c_row;
 } SplitGroups;
 
-/* A tile of the integer product: rows of 16-bit activations times a panel of
- * columns, both with a float32 scale a group. */
-typedef struct IntTile {
-    size_t rows, groups; /* rows <= int_mr; groups in this block of k */
+/* A tile of the product of many rows with quantised weights: rows of 16-bit
+ * activations times a panel of 16-bit codes, both with a float32 scale a group. */
+typedef struct PairTile {
+    size_t rows, groups; /* rows <= mr; groups in this block of k */
     int group;
-    const int16_t *a; /* [rows, a_row] */
+    const uint16_t *a; /* [rows, a_row] */
     size_t a_row;
-    const float *a_scales, *a_sums; /* [rows, a_group_row] */
+    const float *a_scales, *a_sums; /* [rows, a_group_row]; no scales of PAIRS_BF16 */
     size_t a_group_row;
-    const int16_t *b;                 /* [groups * group / 2, nr, 2] */
+    const uint16_t *b;                /* [groups * group / 2, nr, 2] */
     const float *b_scales, *b_biases; /* [groups, nr] */
     float *c;                         /* [rows, c_row] */
     ptrdiff_t c_row;
     bool accumulate;
-} IntTile;
+} PairTile;
+
+/* What the 16-bit items are. */
+typedef enum { PAIRS_INT16, PAIRS_BF16, PAIR_KINDS } PairKind;
+typedef struct PairKernel {
+    size_t mr, nr;
+    void (*tile)(const PairTile *tile); /* NULL: no such product */
+    /* 8 columns of a panel: `count` codes of each of `rows` weight rows, row_words
+     * apart, to out[pair][nr][2]; rows up to 8 are zero. bits 4 or 8. */
+    void (*pack)(const uint32_t *words, size_t row_words, int bits, size_t rows, size_t count,
+                 size_t nr, uint16_t *out);
+} PairKernel;
 
 typedef struct Kernels {
     const char *name;
@@ -190,12 +201,7 @@ typedef struct Kernels {
     void (*split_scales)(const CpuQuant *weights, size_t first, size_t count, size_t group,
                          size_t groups, float middle, float *out);
 
-    size_t int_mr, int_nr; /* 0: no integer product */
-    void (*int_tile)(const IntTile *tile);
-    /* 8 columns of a panel: `count` elements of each of `rows` weight rows,
-     * row_words apart, to out[pair][nr][2]; rows up to 8 are zero. bits 4 or 8. */
-    void (*int_pack)(const uint32_t *words, size_t row_words, int bits, size_t rows, size_t count,
-                     size_t nr, int16_t *out);
+    PairKernel pairs[PAIR_KINDS];
 } Kernels;
 
 const Kernels *cpu_kernels(void);
@@ -233,7 +239,7 @@ void cpu_fill_gemm_avx2(Kernels *table);
 void cpu_fill_quant_avx2(Kernels *table);
 void cpu_fill_fp_quant_avx2(Kernels *table);
 void cpu_fill_digit_avx2(Kernels *table);
-void cpu_fill_int_avx2(Kernels *table);
+void cpu_fill_pairs_avx2(Kernels *table);
 void cpu_fill_vector_avx512(Kernels *table);
 void cpu_fill_gemm_avx512(Kernels *table);
 void cpu_fill_quant_avx512(Kernels *table);
@@ -241,9 +247,11 @@ void cpu_fill_fp_quant_avx512(Kernels *table);
 void cpu_fill_digit_avx512(Kernels *table);
 void cpu_fill_quant_avx512vnni(Kernels *table);
 void cpu_fill_digit_avx512vnni(Kernels *table);
-void cpu_fill_int_avx512(Kernels *table);
-void cpu_fill_int_avx512vnni(Kernels *table);
+void cpu_fill_digit_avx512vbmi(Kernels *table);
+void cpu_fill_pairs_avx512(Kernels *table);
+void cpu_fill_pairs_avx512vnni(Kernels *table);
 void cpu_fill_gemm_avx512bf16(Kernels *table);
+void cpu_fill_pairs_avx512bf16(Kernels *table);
 
 /* Scratch memory, 64-byte aligned, kept by the process between calls (a few
  * blocks of moderate size; the rest goes back to the system). */

@@ -60,25 +60,28 @@ static size_t lu_body(const LinalgJob *job, size_t index, double *a) {
     return room ? 0 : LINALG_NO_MEMORY;
 }
 
-static void turn(const double *in, size_t rows, size_t columns, double *out) {
+/* out [columns, rows] from in [rows, columns], items of `parts` numbers. */
+static void turn(const double *in, size_t rows, size_t columns, size_t parts, double *out) {
     for (size_t i = 0; i < rows; i++)
-        for (size_t j = 0; j < columns; j++) out[j * rows + i] = in[i * columns + j];
+        for (size_t j = 0; j < columns; j++)
+            for (size_t p = 0; p < parts; p++)
+                out[(j * rows + i) * parts + p] = in[(i * columns + j) * parts + p];
 }
 
 /* out: Q [m, k], R [k, n]. space: [m, n] and [k, m]. */
 static void split_qr(const LinalgJob *job, size_t index, double *a, double *columns, double *q,
                      double *tau) {
     const size_t m = job->m, n = job->n, k = BASE_MIN(m, n);
-    turn(a, m, n, columns);
+    turn(a, m, n, 1, columns);
     linalg_qr(columns, m, n, tau);
-    turn(columns, n, m, a);
+    turn(columns, n, m, 1, a);
     for (size_t i = 0; i < k; i++) {
         memset(a + i * n, 0, i * sizeof *a);
         linalg_store(job, job->out[1], (index * k + i) * n, a + i * n, n);
         q[i * m + i] = 1;
         linalg_qr_apply(columns, tau, m, k, q + i * m);
     }
-    turn(q, k, m, columns);
+    turn(q, k, m, 1, columns);
     linalg_store(job, job->out[0], index * m * k, columns, m * k);
 }
 
@@ -91,18 +94,26 @@ static size_t qr_body(const LinalgJob *job, size_t index, double *a) {
     return 0;
 }
 
-/* out: S, U and V^T; or S alone. */
+/* The imaginary parts of n complex numbers change sign. */
+static void conjugate(double *items, size_t n) {
+    for (size_t i = 0; i < n; i++) items[2 * i + 1] = -items[2 * i + 1];
+}
+
+/* out: S, U and V^H; or S alone. */
 static size_t svd_body(const LinalgJob *job, size_t index, double *a) {
-    const size_t m = job->m, n = job->n, k = BASE_MIN(m, n);
-    double *space = calloc(k + 1 + (job->option ? 2 * m * m + n * n : 0), sizeof *space);
+    const size_t m = job->m, n = job->n, k = BASE_MIN(m, n), parts = job->parts;
+    const size_t u_size = m * m * parts, v_size = n * n * parts;
+    double *space = calloc(k + 1 + (job->option ? 2 * u_size + v_size : 0), sizeof *space);
     if (!space) return LINALG_NO_MEMORY;
-    double *u = space + k, *across = u + m * m, *v = across + m * m;
-    const bool good = linalg_svd(a, m, n, space, job->option ? u : NULL, job->option ? v : NULL);
+    double *u = job->option ? space + k : NULL, *across = space + k + u_size;
+    double *v = job->option ? across + u_size : NULL;
+    const bool good = (parts == 2 ? linalg_svd_complex : linalg_svd)(a, m, n, space, u, v);
     linalg_store(job, job->out[0], index * k, space, k);
     if (job->option) {
-        turn(u, m, m, across);
-        linalg_store(job, job->out[1], index * m * m, across, m * m);
-        linalg_store(job, job->out[2], index * n * n, v, n * n);
+        turn(u, m, m, parts, across);
+        if (parts == 2) conjugate(v, n * n);
+        linalg_store(job, job->out[1], index * u_size, across, u_size);
+        linalg_store(job, job->out[2], index * v_size, v, v_size);
     }
     free(space);
     return good ? 0 : 1;
@@ -110,28 +121,38 @@ static size_t svd_body(const LinalgJob *job, size_t index, double *a) {
 
 /* out: values, vectors as columns. */
 static size_t eigen_body(const LinalgJob *job, size_t index, double *a) {
-    const size_t n = job->n;
-    double *space = calloc(n + 1 + (job->option ? n * n : 0), sizeof *space);
+    const size_t n = job->n, parts = job->parts, size = n * n * parts;
+    double *space = calloc(n + 1 + (job->option ? size : 0), sizeof *space);
     if (!space) return LINALG_NO_MEMORY;
-    const bool good = linalg_eigen(a, n, space, job->option);
+    const bool good = (parts == 2 ? linalg_eigen_complex : linalg_eigen)(a, n, space, job->option);
     linalg_store(job, job->out[0], index * n, space, n);
     if (job->option) {
-        turn(a, n, n, space + n);
-        linalg_store(job, job->out[1], index * n * n, space + n, n * n);
+        turn(a, n, n, parts, space + n);
+        linalg_store(job, job->out[1], index * size, space + n, size);
     }
     free(space);
     return good ? 0 : 1;
 }
 
+/* The other triangle becomes the adjoint of the one that counts. */
+static void mirror(double *a, size_t n, size_t parts, bool lower) {
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j <= i; j++) {
+            double *below = a + (i * n + j) * parts, *above = a + (j * n + i) * parts;
+            const double *from = lower ? below : above;
+            double *to = lower ? above : below;
+            to[0] = from[0];
+            if (parts == 2) to[1] = i == j ? 0 : -from[1];
+        }
+}
+
 static size_t eigen_lower_body(const LinalgJob *job, size_t index, double *a) {
-    for (size_t i = 0; i < job->n; i++)
-        for (size_t j = 0; j < i; j++) a[j * job->n + i] = a[i * job->n + j];
+    mirror(a, job->n, job->parts, true);
     return eigen_body(job, index, a);
 }
 
 static size_t eigen_upper_body(const LinalgJob *job, size_t index, double *a) {
-    for (size_t i = 0; i < job->n; i++)
-        for (size_t j = 0; j < i; j++) a[i * job->n + j] = a[j * job->n + i];
+    mirror(a, job->n, job->parts, false);
     return eigen_body(job, index, a);
 }
 
@@ -220,10 +241,15 @@ static int smaller_side(const Node *x) {
     return BASE_MIN(rows_of(x), columns_of(x));
 }
 
+/* The type of singular values and of eigenvalues. */
+static mlx_dtype real_of(const Node *x) {
+    return x->dtype == MLX_COMPLEX64 ? MLX_FLOAT32 : x->dtype;
+}
+
 int op_svd(Node *x, bool compute_uv, Node *parts[3]) {
-    if (!x || !linalg_check("svd", x, false)) return 0;
+    if (!x || !linalg_check_spectrum("svd", x, false)) return 0;
     const int m = rows_of(x), n = columns_of(x), k = smaller_side(x);
-    const Result results[] = {{x->dtype, 1, {k}}, {x->dtype, 2, {m, m}}, {x->dtype, 2, {n, n}}};
+    const Result results[] = {{real_of(x), 1, {k}}, {x->dtype, 2, {m, m}}, {x->dtype, 2, {n, n}}};
     Node *found[3];
     const int count = factor_nodes(&svd_op, x, compute_uv, results, compute_uv ? 3 : 1, found);
     static const int order[] = {1, 0, 2};
@@ -273,14 +299,14 @@ int mlx_linalg_qr(mlx_array *res_0, mlx_array *res_1, const mlx_array a, const m
 
 /* parts: the values, and the vectors if wanted. */
 static int eigen_nodes(const char *op, Node *x, const char *triangle, bool vectors, Node **parts) {
-    if (!x || !linalg_check(op, x, true)) return 0;
+    if (!x || !linalg_check_spectrum(op, x, true)) return 0;
     if (!triangle || (strcmp(triangle, "L") != 0 && strcmp(triangle, "U") != 0)) {
         op_error("[linalg::%s] UPLO must be \"L\" or \"U\", but got \"%s\".", op,
                  triangle ? triangle : "");
         return 0;
     }
     const int n = columns_of(x);
-    const Result results[] = {{x->dtype, 1, {n}}, {x->dtype, 2, {n, n}}};
+    const Result results[] = {{real_of(x), 1, {n}}, {x->dtype, 2, {n, n}}};
     return factor_nodes(triangle[0] == 'L' ? &eigen_lower_op : &eigen_upper_op, x, vectors, results,
                         vectors ? 2 : 1, parts);
 }

@@ -21,6 +21,7 @@ void linalg_load(const Node *x, size_t index, double *out) {
         for (int j = 0; j < columns; j++) {
             const void *item = ops_at(x, at + i * row + j * column);
             *out++ = x->dtype == MLX_FLOAT64 ? *(const double *)item : (double)*(const float *)item;
+            if (x->dtype == MLX_COMPLEX64) *out++ = (double)((const float *)item)[1];
         }
 }
 
@@ -34,7 +35,7 @@ void linalg_store(const LinalgJob *job, void *out, size_t at, const double *in, 
 
 static void run_slice(void *context, size_t begin, size_t end, int thread) {
     LinalgJob *job = context;
-    double *a = job->memory + (size_t)thread * (job->m * job->n + 1);
+    double *a = job->memory + (size_t)thread * (job->m * job->n * job->parts + 1);
     for (size_t i = begin; i < end; i++) {
         linalg_load(job->x, i, a);
         const size_t code = job->body(job, i, a);
@@ -48,9 +49,10 @@ bool linalg_run(LinalgJob *job, Error *err) {
     job->m = (size_t)x->shape[x->ndim - 2];
     job->n = (size_t)x->shape[x->ndim - 1];
     job->dtype = x->dtype;
+    job->parts = x->dtype == MLX_COMPLEX64 ? 2 : 1;
     job->count = 1;
     for (int i = 0; i < x->ndim - 2; i++) job->count *= (size_t)x->shape[i];
-    const size_t items = job->m * job->n;
+    const size_t items = job->m * job->n * job->parts;
     const size_t threads = job->count == 1 ? 1 : (size_t)base_threads();
     job->memory = base_try_alloc(threads * (items + 1), sizeof(double), err);
     if (!job->memory) return false;
@@ -66,11 +68,12 @@ bool linalg_run(LinalgJob *job, Error *err) {
     return code == 0 || base_fail(err, ERROR_INPUT, "%s with error code %zu", job->failure, code);
 }
 
-bool linalg_check(const char *op, const Node *x, bool square) {
-    if (x->dtype != MLX_FLOAT32 && x->dtype != MLX_FLOAT64)
-        op_error("[linalg::%s] Arrays must have type float32 or float64. Received array with type "
-                 "%s.",
-                 op, dtype_name(x->dtype));
+static bool check(const char *op, const Node *x, bool square, bool spectrum) {
+    if (x->dtype != MLX_FLOAT32 && x->dtype != MLX_FLOAT64 &&
+        !(spectrum && x->dtype == MLX_COMPLEX64))
+        op_error("[linalg::%s] Arrays must have type %s. Received array with type %s.", op,
+                 spectrum ? "float32, float64 or complex64" : "float32 or float64",
+                 dtype_name(x->dtype));
     else if (x->ndim < 2)
         op_error("[linalg::%s] Arrays must have >= 2 dimensions. Received array with %d "
                  "dimensions.",
@@ -80,6 +83,13 @@ bool linalg_check(const char *op, const Node *x, bool square) {
     else
         return true;
     return false;
+}
+
+bool linalg_check(const char *op, const Node *x, bool square) {
+    return check(op, x, square, false);
+}
+bool linalg_check_spectrum(const char *op, const Node *x, bool square) {
+    return check(op, x, square, true);
 }
 
 /* A ready [n, n] matrix of the dtype with three constants. */

@@ -61,7 +61,12 @@ static Node *singular_norm(Node *x, ReduceKind kind, const int *axes, bool keepd
 /* The largest or smallest sum of sizes over one axis, along the other. */
 static Node *matrix_norm(Node *x, double ord, const int *axes, bool keepdims) {
     const bool rows = isinf(ord);
-    if (fabs(ord) == 2) return singular_norm(x, ord > 0 ? REDUCE_MAX : REDUCE_MIN, axes, keepdims);
+    if (fabs(ord) == 2) {
+        Node *norm = singular_norm(x, ord > 0 ? REDUCE_MAX : REDUCE_MIN, axes, keepdims);
+        Node *typed = norm ? op_astype(norm, x->dtype) : NULL;
+        node_release(norm);
+        return typed;
+    }
     if (!rows && fabs(ord) != 1)
         return op_error("[linalg::norm] Invalid ord %g for matrix norm.", ord);
     int fixed[NODE_DIMS];
