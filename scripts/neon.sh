@@ -16,10 +16,10 @@ cmake -S "$source" -B "$build" -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSO
     > "$build.log" 2>&1 || { cat "$build.log"; exit 1; }
 rm -f "$build.log"
 
-targets=$(cd "$source/tests/engine" && ls test_kernels_*.c test_ops_quant.c | sed 's/\.c$//')
+targets=$(cd "$source/tests" && ls engine/test_*.c conformance/test_*.c | sed 's|.*/||; s/\.c$//')
 # shellcheck disable=SC2086
 cmake --build "$build" -j"$jobs" --target $targets
 
 tests() { ctest --test-dir "$build" --output-on-failure -j"$jobs" -R "$1"; }
-QEMU_CPU=$with_dot tests '^test_(kernels_|ops_quant$)'
-QEMU_CPU=$without_dot tests '^test_ops_quant$'
+QEMU_CPU=$with_dot tests "^($(echo $targets | tr ' ' '|'))\$"
+QEMU_CPU=$without_dot tests '^test_(kernels_matmul|kernels_fp_quant|ops_quant)$'
