@@ -243,6 +243,7 @@ int main(void) {
     };
     if (!start()) {
         printf("skipped: no PostgreSQL with pgvector here\n");
+        stop();
         return 77;
     }
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
