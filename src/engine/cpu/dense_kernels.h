@@ -26,16 +26,20 @@ static void gemm_tile(size_t k, const void *a_panel, const void *b_panel, float 
                       bool accumulate) {
     const float *a = a_panel, *b = b_panel;
     V acc[MR][2];
+#pragma GCC unroll MR
     for (int i = 0; i < MR; i++) acc[i][0] = acc[i][1] = v_set(0.0f);
+#pragma GCC unroll MR
     for (int i = 0; i < MR; i++) __builtin_prefetch(c + i * c_row, 1);
     for (size_t p = 0; p < k; p++, a += MR, b += NR) {
         V b0 = v_load(b), b1 = v_load(b + LANES);
+#pragma GCC unroll MR
         for (int i = 0; i < MR; i++) {
             V x = v_set(a[i]);
             acc[i][0] = v_fma(x, b0, acc[i][0]);
             acc[i][1] = v_fma(x, b1, acc[i][1]);
         }
     }
+#pragma GCC unroll MR
     for (int i = 0; i < MR; i++, c += c_row) {
         if (accumulate) {
             acc[i][0] = v_add(acc[i][0], v_load(c));

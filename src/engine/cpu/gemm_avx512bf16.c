@@ -16,15 +16,18 @@ static void gemm_tile(size_t k, const void *a_panel, const void *b_panel, float 
                       bool accumulate) {
     const int32_t *a = a_panel, *b = b_panel;
     __m512 acc[MR][2];
+#pragma GCC unroll MR
     for (int i = 0; i < MR; i++) acc[i][0] = acc[i][1] = _mm512_setzero_ps();
     for (size_t p = 0; p < k; p++, a += MR, b += NR) {
         __m512bh b0 = (__m512bh)_mm512_loadu_si512(b), b1 = (__m512bh)_mm512_loadu_si512(b + 16);
+#pragma GCC unroll MR
         for (int i = 0; i < MR; i++) {
             __m512bh x = (__m512bh)_mm512_set1_epi32(a[i]);
             acc[i][0] = _mm512_dpbf16_ps(acc[i][0], x, b0);
             acc[i][1] = _mm512_dpbf16_ps(acc[i][1], x, b1);
         }
     }
+#pragma GCC unroll MR
     for (int i = 0; i < MR; i++, c += c_row) {
         if (accumulate) {
             acc[i][0] = _mm512_add_ps(acc[i][0], _mm512_loadu_ps(c));
