@@ -20,27 +20,30 @@ enum { MR = 14 };
 #else
 enum { MR = 6 };
 #endif
-enum { NR = 2 * LANES };
+enum { NR = 2 * LANES, HALF_MR = MR / 2 + 1 };
 
-static void gemm_tile(size_t k, const void *a_panel, const void *b_panel, float *c, ptrdiff_t c_row,
-                      bool accumulate) {
+/* The first `rows` of it. The loops are unrolled early, before the sums get a place. */
+static inline __attribute__((always_inline)) void tile_rows(size_t k, const void *a_panel,
+                                                            const void *b_panel, float *c,
+                                                            ptrdiff_t c_row, bool accumulate,
+                                                            int rows) {
     const float *a = a_panel, *b = b_panel;
     V acc[MR][2];
 #pragma GCC unroll MR
-    for (int i = 0; i < MR; i++) acc[i][0] = acc[i][1] = v_set(0.0f);
+    for (int i = 0; i < rows; i++) acc[i][0] = acc[i][1] = v_set(0.0f);
 #pragma GCC unroll MR
-    for (int i = 0; i < MR; i++) __builtin_prefetch(c + i * c_row, 1);
+    for (int i = 0; i < rows; i++) __builtin_prefetch(c + i * c_row, 1);
     for (size_t p = 0; p < k; p++, a += MR, b += NR) {
         V b0 = v_load(b), b1 = v_load(b + LANES);
 #pragma GCC unroll MR
-        for (int i = 0; i < MR; i++) {
+        for (int i = 0; i < rows; i++) {
             V x = v_set(a[i]);
             acc[i][0] = v_fma(x, b0, acc[i][0]);
             acc[i][1] = v_fma(x, b1, acc[i][1]);
         }
     }
 #pragma GCC unroll MR
-    for (int i = 0; i < MR; i++, c += c_row) {
+    for (int i = 0; i < rows; i++, c += c_row) {
         if (accumulate) {
             acc[i][0] = v_add(acc[i][0], v_load(c));
             acc[i][1] = v_add(acc[i][1], v_load(c + LANES));
@@ -48,6 +51,16 @@ static void gemm_tile(size_t k, const void *a_panel, const void *b_panel, float 
         v_store(c, acc[i][0]);
         v_store(c + LANES, acc[i][1]);
     }
+}
+
+static void gemm_tile(size_t k, const void *a, const void *b, float *c, ptrdiff_t c_row,
+                      bool accumulate) {
+    tile_rows(k, a, b, c, c_row, accumulate, MR);
+}
+
+static void gemm_half_tile(size_t k, const void *a, const void *b, float *c, ptrdiff_t c_row,
+                           bool accumulate) {
+    tile_rows(k, a, b, c, c_row, accumulate, HALF_MR);
 }
 
 /* Packing turns squares of SQUARE rows by as many items around. */
@@ -346,7 +359,9 @@ MATRIX_ROWS(bf16, CPU_BF16)
 void VECTOR(cpu_fill_gemm)(Kernels *t) {
     t->mr = MR;
     t->nr = NR;
+    t->half_mr = HALF_MR;
     t->tile = gemm_tile;
+    t->half_tile = gemm_half_tile;
     t->pack_rows = pack_rows_run;
     t->pack_rows_bf16 = pack_rows_bf16;
     t->dot_rows[CPU_F32] = dot_rows_f32;

@@ -32,8 +32,8 @@ typedef struct Plan {
     const CpuGemm *g;
     GemmSide a, b;
     bool bf16;
-    size_t mr, nr, block_k;
-    GemmTile tile;
+    size_t mr, nr, half_mr, block_k;
+    GemmTile tile, half_tile;
     size_t m0, mb;  /* the block of rows in work */
     char *a_panels; /* [blocks of k][panels][k][mr], 4 bytes an f32 or pair of bf16 */
     GemmTasks tasks;
@@ -209,11 +209,13 @@ static void run_tiles(const Plan *plan, const Strip *strip, size_t k0, size_t kb
                 float *c = strip->c + (ptrdiff_t)i * strip->c_row + (ptrdiff_t)j;
                 const size_t rows = BASE_MIN(mr, strip->rows - i),
                              columns = BASE_MIN(nr, strip->columns - j);
-                if (rows == mr && columns == nr) {
-                    plan->tile(deep, a, b, c, strip->c_row, accumulate);
+                const bool half = rows <= plan->half_mr;
+                const GemmTile tile = half ? plan->half_tile : plan->tile;
+                if (rows == (half ? plan->half_mr : mr) && columns == nr) {
+                    tile(deep, a, b, c, strip->c_row, accumulate);
                     continue;
                 }
-                plan->tile(deep, a, b, edge, (ptrdiff_t)nr, false);
+                tile(deep, a, b, edge, (ptrdiff_t)nr, false);
                 for (size_t r = 0; r < rows; r++)
                     for (size_t s = 0; s < columns; s++) {
                         float *target = c + (ptrdiff_t)r * strip->c_row + (ptrdiff_t)s;
@@ -324,12 +326,16 @@ static void run_packed(const CpuGemm *g) {
                  .b = cpu_gemm_b(g),
                  .mr = kernels->mr,
                  .nr = kernels->nr,
-                 .tile = kernels->tile};
+                 .half_mr = kernels->half_mr,
+                 .tile = kernels->tile,
+                 .half_tile = kernels->half_tile};
     if (kernels->bf16_mr && !g->quant && g->a_type == CPU_BF16 && g->b_type == CPU_BF16) {
         plan.bf16 = true;
         plan.mr = kernels->bf16_mr;
         plan.nr = kernels->bf16_nr;
+        plan.half_mr = kernels->bf16_half_mr;
         plan.tile = kernels->bf16_tile;
+        plan.half_tile = kernels->bf16_half_tile;
     }
     plan.block_k = depth_block(g, plan.bf16);
     const size_t row_bytes = (depth(&plan, g->k) + 1) * 4;

@@ -166,7 +166,9 @@ typedef struct Kernels {
                                size_t n_taps, size_t n);
 
     size_t mr, nr;
+    size_t half_mr; /* 0: no half tile */
     GemmTile tile;
+    GemmTile half_tile; /* the first half_mr rows of a tile, for the last rows of C */
     /* 32-bit items, k of them in each of `rows` rows stride_bytes apart, to a
      * panel [k][width]; rows up to width are zero. */
     void (*pack_rows)(float *out, size_t width, const void *in, ptrdiff_t stride_bytes, size_t rows,
@@ -175,8 +177,8 @@ typedef struct Kernels {
     void (*pack_rows_bf16)(float *out, size_t width, const void *in, ptrdiff_t stride_bytes,
                            size_t rows, size_t k);
 
-    size_t bf16_mr, bf16_nr; /* 0: no bf16 dot product */
-    GemmTile bf16_tile;
+    size_t bf16_mr, bf16_nr, bf16_half_mr; /* 0: no bf16 dot product */
+    GemmTile bf16_tile, bf16_half_tile;
 
     /* A matrix unit of bf16 (NULL: none): tiles of SPLIT_WIDTH by SPLIT_WIDTH from
      * panels in parts, [parts of A - 1][parts of B - 1], where k counts blocks of
