@@ -309,14 +309,23 @@ static size_t depth_block(const CpuGemm *g, bool bf16) {
 }
 
 GemmTasks cpu_gemm_tasks(size_t m, size_t n, size_t mr, size_t nr, size_t most_n) {
-    const size_t wanted = 3 * (size_t)base_threads();
-    GemmTasks tasks;
-    tasks.strip_n = BASE_MIN(cpu_pieces(cpu_pieces(n, wanted), nr), most_n / nr) * nr;
-    tasks.strips = cpu_pieces(n, tasks.strip_n);
-    const size_t parts = base_threads() > 1 ? cpu_pieces(wanted, tasks.strips) : 1;
-    tasks.part_m = cpu_pieces(cpu_pieces(m, parts), mr) * mr;
-    tasks.parts = cpu_pieces(m, tasks.part_m);
-    return tasks;
+    const size_t threads = (size_t)base_threads(), wanted = 3 * threads;
+    const size_t widest = BASE_MIN(cpu_pieces(cpu_pieces(n, wanted), nr), most_n / nr);
+    GemmTasks best = {0};
+    size_t least = SIZE_MAX;
+    /* Of strips as wide, down to half: those that leave least to the busiest thread. */
+    for (size_t panels = widest; panels > widest / 2; panels--) {
+        GemmTasks tasks = {.strip_n = panels * nr, .strips = cpu_pieces(n, panels * nr)};
+        const size_t parts = threads > 1 ? cpu_pieces(wanted, tasks.strips) : 1;
+        tasks.part_m = cpu_pieces(cpu_pieces(m, parts), mr) * mr;
+        tasks.parts = cpu_pieces(m, tasks.part_m);
+        const size_t load =
+            cpu_pieces(tasks.strips * tasks.parts, threads) * tasks.strip_n * tasks.part_m;
+        if (load >= least) continue;
+        least = load;
+        best = tasks;
+    }
+    return best;
 }
 
 static void run_packed(const CpuGemm *g) {
