@@ -4,6 +4,7 @@ time of several; says so when an engine is missing.
 """
 import ctypes
 import glob
+import mmap
 import os
 import time
 
@@ -57,8 +58,11 @@ class Ggml:
             setattr(self, name[5:], function)
 
     def product(self, label, kind, rows, cols, tokens):
-        context = self.init(self.Params(rows * cols * 4 + tokens * (rows + cols) * 8 + (64 << 20),
-                                        None, False))
+        memory = mmap.mmap(-1, rows * cols * 4 + tokens * (rows + cols) * 8 + (64 << 20))
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            memory.madvise(mmap.MADV_HUGEPAGE)  # as the engine's and numpy's arrays have it
+        place = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        context = self.init(self.Params(len(memory), place, False))
         weights = self.new_tensor_2d(context, kind, cols, rows)
         x = self.new_tensor_2d(context, self.F32, cols, tokens)
         for tensor in (weights, x):

@@ -72,6 +72,9 @@ void *base_alloc(size_t bytes);                /* never NULL; caller frees with 
 void *base_calloc(size_t count, size_t bytes); /* zeroed; overflow-checked */
 void *base_realloc(void *memory, size_t bytes);
 void *base_try_alloc(size_t count, size_t bytes, Error *err); /* NULL and *err on failure */
+/* Says that all of this memory will be used, and read in many places at once: where it
+ * is large, Linux backs it with large pages. Changes nothing that is stored. */
+void base_large_pages(void *memory, size_t bytes);
 char *base_strdup(const char *text);
 char *base_strndup(const char *text, size_t length);
 char *base_format(const char *format, ...) BASE_PRINTF(1, 2); /* caller frees */

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 static void *checked(void *memory) {
@@ -32,6 +33,19 @@ void *base_try_alloc(size_t count, size_t bytes, Error *err) {
         memory = malloc(total ? total : 1);
     if (!memory) base_fail(err, ERROR_MEMORY, "cannot allocate %zu x %zu bytes", count, bytes);
     return memory;
+}
+
+void base_large_pages(void *memory, size_t bytes) {
+#ifdef MADV_HUGEPAGE
+    enum { LEAST = 4 << 20 };
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t from = ((uintptr_t)memory + page - 1) / page * page;
+    const uintptr_t to = ((uintptr_t)memory + bytes) / page * page;
+    if (bytes >= LEAST) madvise((void *)from, to - from, MADV_HUGEPAGE);
+#else
+    (void)memory;
+    (void)bytes;
+#endif
 }
 
 char *base_strdup(const char *text) {

@@ -55,9 +55,7 @@ static bool reserve(RagResident *resident, size_t n_segments, size_t dim) {
     if (!n_segments || !fits(bytes)) return false;
     void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED) return false;
-#ifdef MADV_HUGEPAGE
-    madvise(at, bytes, MADV_HUGEPAGE);
-#endif
+    base_large_pages(at, bytes);
     resident->bytes = at;
     resident->mapped = bytes;
     resident->n_segments = n_segments;

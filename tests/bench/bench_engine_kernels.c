@@ -20,8 +20,15 @@ static uint32_t random_bits(void) {
     return (uint32_t)(state >> 32);
 }
 
+/* Memory as the engine's arrays have it. */
+static void *array_memory(size_t bytes) {
+    void *memory = base_alloc(bytes);
+    base_large_pages(memory, bytes);
+    return memory;
+}
+
 static void *filled(CpuType type, size_t n) {
-    void *array = base_alloc(n * cpu_type_size(type));
+    void *array = array_memory(n * cpu_type_size(type));
     for (size_t i = 0; i < n; i++)
         cpu_store(array, type, i, (float)(int32_t)random_bits() * 0x1p-31f);
     return array;
@@ -46,7 +53,7 @@ static void show(const char *name, double seconds, double amount, const char *un
 
 static CpuQuant quantised(size_t rows, size_t cols, int bits, int group) {
     size_t groups = rows * cols / (size_t)group;
-    uint32_t *words = base_alloc(rows * cols * (size_t)bits / 8);
+    uint32_t *words = array_memory(rows * cols * (size_t)bits / 8);
     for (size_t i = 0; i < rows * cols * (size_t)bits / 32; i++) words[i] = random_bits();
     return (CpuQuant){.words = words,
                       .scales = filled(CPU_F16, groups),

@@ -151,6 +151,7 @@ Buffer *buffer_new(size_t bytes, Error *err) {
         base_fail(err, ERROR_MEMORY, "out of memory for an array of %zu bytes", bytes);
         return NULL;
     }
+    base_large_pages(slot, total);
     slot->buffer = (Buffer){.refs = 1, .capacity = capacity, .data = (uint8_t *)slot + HEADER};
     pthread_mutex_lock(&memory.lock);
     count_active(capacity);
