@@ -190,38 +190,61 @@ typedef struct Strip {
     char *b_panels; /* [panels][k][nr] */
     float *c;       /* [rows, c_row] */
     ptrdiff_t c_row;
+    bool finish; /* they have yet to become C */
 } Strip;
 
-/* The strip += its rows of A times its columns of B for one block of k. A chunk
- * of A stays in the second-level cache while it meets every panel of B. */
-static void run_tiles(const Plan *plan, const Strip *strip, size_t k0, size_t kb) {
+static void run_tile(const Plan *plan, const Strip *strip, size_t i, size_t j, size_t k0,
+                     size_t kb) {
     enum { LARGEST_TILE = 64 * 64 };
     float edge[LARGEST_TILE] __attribute__((aligned(64)));
-    const size_t deep = depth(plan, kb), mr = plan->mr, nr = plan->nr;
-    const size_t chunk = cpu_pieces(CHUNK_M, mr) * mr;
-    const char *a_panels = a_block(plan, k0);
-    const bool accumulate = k0 > 0;
-    for (size_t first = 0; first < strip->rows; first += chunk)
-        for (size_t j = 0; j < strip->columns; j += nr)
-            for (size_t i = first; i < BASE_MIN(first + chunk, strip->rows); i += mr) {
-                const char *a = a_panels + (strip->m + i) * deep * 4;
-                const char *b = strip->b_panels + j * deep * 4;
-                float *c = strip->c + (ptrdiff_t)i * strip->c_row + (ptrdiff_t)j;
-                const size_t rows = BASE_MIN(mr, strip->rows - i),
-                             columns = BASE_MIN(nr, strip->columns - j);
-                const bool half = rows <= plan->half_mr;
-                const GemmTile tile = half ? plan->half_tile : plan->tile;
-                if (rows == (half ? plan->half_mr : mr) && columns == nr) {
-                    tile(deep, a, b, c, strip->c_row, accumulate);
-                    continue;
-                }
-                tile(deep, a, b, edge, (ptrdiff_t)nr, false);
-                for (size_t r = 0; r < rows; r++)
-                    for (size_t s = 0; s < columns; s++) {
-                        float *target = c + (ptrdiff_t)r * strip->c_row + (ptrdiff_t)s;
-                        *target = accumulate ? *target + edge[r * nr + s] : edge[r * nr + s];
-                    }
+    const size_t deep = depth(plan, kb), nr = plan->nr;
+    const char *a = a_block(plan, k0) + (strip->m + i) * deep * 4;
+    const char *b = strip->b_panels + j * deep * 4;
+    float *c = strip->c + (ptrdiff_t)i * strip->c_row + (ptrdiff_t)j;
+    const size_t rows = BASE_MIN(plan->mr, strip->rows - i);
+    const size_t columns = BASE_MIN(nr, strip->columns - j);
+    const bool accumulate = k0 > 0, half = rows <= plan->half_mr;
+    const GemmTile tile = half ? plan->half_tile : plan->tile;
+    if (rows == (half ? plan->half_mr : plan->mr) && columns == nr) {
+        tile(deep, a, b, c, strip->c_row, accumulate);
+        return;
+    }
+    tile(deep, a, b, edge, (ptrdiff_t)nr, false);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t s = 0; s < columns; s++) {
+            float *target = c + (ptrdiff_t)r * strip->c_row + (ptrdiff_t)s;
+            *target = accumulate ? *target + edge[r * nr + s] : edge[r * nr + s];
+        }
+}
+
+/* Calls for the lines of C where the tile's values will go. */
+static void expect_tile(const Plan *plan, const Strip *strip, size_t i, size_t j) {
+    const CpuGemm *g = plan->g;
+    const ptrdiff_t size = (ptrdiff_t)cpu_type_size(g->c_type);
+    const char *c = g->c;
+    c += ((ptrdiff_t)(plan->m0 + strip->m + i) * g->c_row + (ptrdiff_t)(strip->n + j)) * size;
+    for (size_t r = 0; r < BASE_MIN(plan->mr, strip->rows - i); r++)
+        __builtin_prefetch(c + (ptrdiff_t)r * g->c_row * size, 1);
+}
+
+/* The strip += its rows of A times its columns of B for one block of k. A chunk
+ * of A stays in the second-level cache while it meets every panel of B, and so do
+ * its rows of the strip, which become C there after the last block. */
+static void run_tiles(const Plan *plan, const Strip *strip, size_t k0, size_t kb) {
+    const CpuGemm *g = plan->g;
+    const size_t mr = plan->mr, chunk = cpu_pieces(CHUNK_M, mr) * mr;
+    const bool finish = strip->finish && k0 + kb == g->k;
+    for (size_t first = 0; first < strip->rows; first += chunk) {
+        const size_t end = BASE_MIN(first + chunk, strip->rows);
+        for (size_t j = 0; j < strip->columns; j += plan->nr)
+            for (size_t i = first; i < end; i += mr) {
+                if (finish) expect_tile(plan, strip, i, j);
+                run_tile(plan, strip, i, j, k0, kb);
             }
+        for (size_t i = first; finish && i < end; i++)
+            cpu_gemm_finish_row(g, plan->m0 + strip->m + i, strip->n, strip->columns,
+                                strip->c + (ptrdiff_t)i * strip->c_row);
+    }
 }
 
 static void run_strip(const Plan *plan, const Strip *strip) {
@@ -254,7 +277,8 @@ static void task_slice(void *context, size_t begin, size_t end, int thread) {
                        .n = task / plan->tasks.parts * plan->tasks.strip_n,
                        .b_panels = b_panels,
                        .c = c,
-                       .c_row = (ptrdiff_t)c_row};
+                       .c_row = (ptrdiff_t)c_row,
+                       .finish = !direct || g->alpha != 1.0f || g->add};
         strip.rows = BASE_MIN(plan->tasks.part_m, plan->mb - strip.m);
         strip.columns = BASE_MIN(plan->tasks.strip_n, g->n - strip.n);
         if (direct) {
@@ -263,10 +287,6 @@ static void task_slice(void *context, size_t begin, size_t end, int thread) {
                 (float *)g->c + (ptrdiff_t)(plan->m0 + strip.m) * g->c_row + (ptrdiff_t)strip.n;
         }
         run_strip(plan, &strip);
-        if (!direct || g->alpha != 1.0f || g->add)
-            for (size_t i = 0; i < strip.rows; i++)
-                cpu_gemm_finish_row(g, plan->m0 + strip.m + i, strip.n, strip.columns,
-                                    strip.c + (ptrdiff_t)i * strip.c_row);
     }
     cpu_scratch_give(b_panels);
     cpu_scratch_give(c);
