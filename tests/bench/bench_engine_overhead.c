@@ -119,25 +119,22 @@ static void show_small(const char *name, void (*run)(void *), Small small) {
 enum { LARGE = 16 << 20 };
 
 typedef struct Large {
-    mlx_array x, y;
+    mlx_array x, y, two, half;
 } Large;
 
 /* Six operations: x * y + x - 2 y, its absolute value, half of it. */
 static void six(void *context) {
     const Large *large = context;
-    mlx_array two = mlx_array_new_float(2), half = mlx_array_new_float(0.5f);
     mlx_array r = mlx_array_new(), t = mlx_array_new();
     mlx_multiply(&r, large->x, large->y, cpu);
     mlx_add(&r, r, large->x, cpu);
-    mlx_multiply(&t, large->y, two, cpu);
+    mlx_multiply(&t, large->y, large->two, cpu);
     mlx_subtract(&r, r, t, cpu);
     mlx_array_free(t);
     mlx_abs(&r, r, cpu);
-    mlx_multiply(&r, r, half, cpu);
+    mlx_multiply(&r, r, large->half, cpu);
     mlx_array_eval(r);
     mlx_array_free(r);
-    mlx_array_free(two);
-    mlx_array_free(half);
 }
 
 static void silu_gate(void *context) {
@@ -169,6 +166,13 @@ static mlx_array uniform(mlx_dtype dtype) {
     mlx_array_eval(x);
     mlx_array_free(low);
     mlx_array_free(high);
+    return x;
+}
+
+static mlx_array number(float value, mlx_dtype dtype) {
+    mlx_array x = mlx_array_new_float(value);
+    mlx_astype(&x, x, dtype, cpu);
+    mlx_array_eval(x);
     return x;
 }
 
@@ -216,7 +220,8 @@ int main(void) {
         const char *name;
     } types[] = {{MLX_FLOAT32, 4, "float32"}, {MLX_BFLOAT16, 2, "bfloat16"}};
     for (size_t i = 0; i < BASE_COUNT(types); i++) {
-        Large large = {uniform(types[i].dtype), uniform(types[i].dtype)};
+        const mlx_dtype dtype = types[i].dtype;
+        Large large = {uniform(dtype), uniform(dtype), number(2, dtype), number(0.5f, dtype)};
         char text[80];
         snprintf(text, sizeof text, "six operations on 16M %s", types[i].name);
         show_large(text, six, &large, 3 * types[i].size * LARGE, limit);
@@ -224,6 +229,8 @@ int main(void) {
         show_large(text, silu_gate, &large, 3 * types[i].size * LARGE, limit);
         mlx_array_free(large.x);
         mlx_array_free(large.y);
+        mlx_array_free(large.two);
+        mlx_array_free(large.half);
     }
     mlx_stream_free(cpu);
     return 0;
