@@ -220,6 +220,16 @@ static void test_fast_operations_have_their_vectors(void **state) {
     REFUSED(q, OP(zeros, LIST(1, 1, 3, 5), MLX_FLOAT32), k, 1, "", NONE, NONE);
 }
 
-RUN(TEST(test_random_bits_are_those_of_threefry), TEST(test_random_numbers_follow_from_the_bits),
-    TEST(test_a_seed_starts_the_sequence_again), TEST(test_affine_words_are_those_of_mlx),
-    TEST(test_quantised_products_equal_plain_ones), TEST(test_fast_operations_have_their_vectors))
+static void test_scans_begin_with_the_first_item(void **state) {
+    (void)state;
+    mlx_array x = OP(cumsum, row(MLX_FLOAT32, VALUES(-0.0, 1)), 0, false, true);
+    assert_true(signbit(doubles(x)[0]));
+    mlx_array infinite = keep(mlx_array_new_complex(INFINITY, 1));
+    mlx_array first = OP(cumprod, OP(reshape, infinite, LIST(1)), 0, false, true);
+    check(OP(imag, first), 1);
+}
+
+RUN(TEST(test_scans_begin_with_the_first_item), TEST(test_random_bits_are_those_of_threefry),
+    TEST(test_random_numbers_follow_from_the_bits), TEST(test_a_seed_starts_the_sequence_again),
+    TEST(test_affine_words_are_those_of_mlx), TEST(test_quantised_products_equal_plain_ones),
+    TEST(test_fast_operations_have_their_vectors))

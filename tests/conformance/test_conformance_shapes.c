@@ -232,7 +232,33 @@ static void test_arange_counts(void **state) {
         check(OP(take, OP(arange, 0, 300, 1, MLX_BFLOAT16), scalar(MLX_INT32, 299)), 300);
 }
 
-RUN(TEST(test_negative_axes_are_those_from_the_end),
+static void test_ranges_of_integers_step_by_what_is_whole(void **state) {
+    (void)state;
+    check(OP(arange, -3, 3, 1.5, MLX_INT32), -3, -1, 1, 3);
+    check(OP(arange, 0.5, 4, 0.5, MLX_INT64), 0, 1, 2, 3, 4, 5, 6);
+    check(OP(arange, 0.6, 3, 0.7, MLX_UINT8), 0, 1, 2, 3);
+    check(OP(arange, 5, 0, -2, MLX_INT8), 5, 3, 1);
+}
+
+static void test_tiles_of_many_axes(void **state) {
+    (void)state;
+    mlx_array x = count_up(MLX_FLOAT32, SHAPE(1, 1, 1, 1, 1, 1, 1, 1, 1, 2));
+    int reps[10] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 2};
+    check(OP(tile, x, reps, 10), 0, 1, 0, 1);
+    check(OP(kron, x, x), 0, 0, 0, 1);
+    reps[0] = 2;
+    check(OP(tile, x, reps, 10), 0, 1, 0, 1, 0, 1, 0, 1);
+}
+
+static void test_padding_wants_a_value_in_every_mode(void **state) {
+    (void)state;
+    mlx_array x = count_up(MLX_FLOAT32, SHAPE(3));
+    FAILS("", pad, x, LIST(0), LIST(1), LIST(1), NONE, "edge");
+    FAILS("", pad_symmetric, x, 1, NONE, "edge");
+}
+
+RUN(TEST(test_ranges_of_integers_step_by_what_is_whole), TEST(test_tiles_of_many_axes),
+    TEST(test_padding_wants_a_value_in_every_mode), TEST(test_negative_axes_are_those_from_the_end),
     TEST(test_axes_out_of_range_or_twice_are_refused),
     TEST(test_shapes_that_do_not_fit_are_refused), TEST(test_empty_arrays_flow_through),
     TEST(test_indices_of_every_type_wrap_once), TEST(test_nan_and_infinity_behave),

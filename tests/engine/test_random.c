@@ -82,6 +82,15 @@ static void test_the_global_generator(void **state) {
     }
 }
 
+static void test_bounds_that_a_dtype_cannot_hold_wrap(void **state) {
+    (void)state;
+    mlx_array key = key_of(7), low = scalar(MLX_INT32, -7), high = scalar(MLX_INT32, 3);
+    mlx_array wide = OP(random_randint, low, high, INTS(64), MLX_INT32, key);
+    mlx_array bytes = OP(random_randint, low, high, INTS(64), MLX_UINT8, key);
+    mlx_array same = OP(all, OP(equal, bytes, OP(astype, wide, MLX_UINT8)), false);
+    check(same, 1);
+}
+
 static void test_categorical(void **state) {
     (void)state;
     mlx_array key = key_of(0);
@@ -161,10 +170,15 @@ static void test_more_distributions_of_key_0(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_keys_and_bits),           TEST(test_splits),
-        TEST(test_distributions_of_key_0),  TEST(test_half_uniforms_stay_below_one),
-        TEST(test_the_global_generator),    TEST(test_categorical),
-        TEST(test_categorical_frequencies), TEST(test_more_distributions_of_key_0),
+        TEST(test_keys_and_bits),
+        TEST(test_splits),
+        TEST(test_distributions_of_key_0),
+        TEST(test_half_uniforms_stay_below_one),
+        TEST(test_the_global_generator),
+        TEST(test_bounds_that_a_dtype_cannot_hold_wrap),
+        TEST(test_categorical),
+        TEST(test_categorical_frequencies),
+        TEST(test_more_distributions_of_key_0),
     };
     return cmocka_run_group_tests(tests, start, finish);
 }

@@ -31,6 +31,11 @@ void mlx_set_error_handler(mlx_error_handler_func handler, void *data, void (*dt
     if (old_dtor) old_dtor(old_data);
 }
 
+/* The data of the last handler goes with the library. */
+static __attribute__((destructor)) void release_handler(void) {
+    mlx_set_error_handler(NULL, NULL, NULL);
+}
+
 /* The part of a source path that means something to a reader. */
 static const char *short_path(const char *file) {
     const char *engine = strstr(file, "src/engine/");

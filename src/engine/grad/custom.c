@@ -15,7 +15,7 @@ typedef struct Rules {
     _Atomic int refs;
     mlx_closure fun;
     mlx_closure_custom vjp;     /* null: differentiate fun */
-    mlx_closure_custom_jvp jvp; /* null: by the gradient rule */
+    mlx_closure_custom_jvp jvp; /* null: through fun */
     bool later;                 /* checkpoint: fun runs again only when the gradient is due */
 } Rules;
 
@@ -135,27 +135,55 @@ static bool custom_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
 }
 static const Op custom_op = {"custom_function", custom_eval, custom_vjp};
 
-Node *custom_tangents(Node *whole, Node *const *tangents, bool *handled) {
-    *handled = false;
-    if (whole->op != &custom_op) return NULL;
-    const CustomParam *param = whole->param;
-    const size_t n = (size_t)param->n_primals, m = (size_t)param->n_outputs;
-    const Rules *rules = whole->inputs[n + m]->buffer->payload;
-    if (!rules->jvp.ctx) return NULL;
-    *handled = true;
+/* The forward rule that the user gave, on the tangents that are not zero. */
+static bool call_jvp(const Rules *rules, Node *whole, Node *const *tangents,
+                     mlx_vector_array *results) {
+    const size_t n = (size_t)((const CustomParam *)whole->param)->n_primals;
     Node **given = base_alloc((n + 1) * sizeof *given);
     int *argnums = base_alloc((n + 1) * sizeof *argnums);
-    size_t count = 0, n_results = 0;
+    size_t count = 0;
     for (size_t i = 0; i < n; i++) {
         if (!tangents[i]) continue;
         given[count] = tangents[i];
         argnums[count++] = (int)i;
     }
     mlx_vector_array primals = list_of(whole->inputs, n), directions = list_of(given, count);
+    const bool good =
+        mlx_closure_custom_jvp_apply(results, rules->jvp, primals, directions, argnums, count) == 0;
+    mlx_vector_array_free(primals);
+    mlx_vector_array_free(directions);
+    free(given);
+    free(argnums);
+    return good;
+}
+
+/* Runs fun again, forward. */
+static bool push_through(const Rules *rules, Node *whole, Node *const *tangents,
+                         mlx_vector_array *results) {
+    const size_t n = (size_t)((const CustomParam *)whole->param)->n_primals;
+    Node **all = base_calloc(n + 1, sizeof *all);
+    for (size_t i = 0; i < n; i++)
+        all[i] = tangents[i] ? node_retain(tangents[i]) : op_zeros_like(whole->inputs[i]);
+    mlx_vector_array primals = list_of(whole->inputs, n), directions = {NULL}, values = {NULL};
+    const bool good = op_finish_vector(&directions, all, n) == 0 &&
+                      mlx_jvp(&values, results, rules->fun, primals, directions) == 0;
+    mlx_vector_array_free(primals);
+    mlx_vector_array_free(directions);
+    mlx_vector_array_free(values);
+    free(all);
+    return good;
+}
+
+Node *custom_tangents(Node *whole, Node *const *tangents, bool *handled) {
+    *handled = whole->op == &custom_op;
+    if (!*handled) return NULL;
+    const CustomParam *param = whole->param;
+    const size_t n = (size_t)param->n_primals, m = (size_t)param->n_outputs;
+    const Rules *rules = whole->inputs[n + m]->buffer->payload;
     mlx_vector_array results = {NULL};
     Node *const *nodes = NULL, *bundle = NULL;
-    bool good = mlx_closure_custom_jvp_apply(&results, rules->jvp, primals, directions, argnums,
-                                             count) == 0 &&
+    size_t n_results = 0;
+    bool good = (rules->jvp.ctx ? call_jvp : push_through)(rules, whole, tangents, &results) &&
                 vector_nodes(results, &nodes, &n_results);
     if (good && n_results != m) {
         op_error("[custom_function] The forward rule gave %zu tangents for %zu outputs.", n_results,
@@ -170,11 +198,7 @@ Node *custom_tangents(Node *whole, Node *const *tangents, bool *handled) {
         node_release(bundle);
         bundle = NULL;
     }
-    mlx_vector_array_free(primals);
-    mlx_vector_array_free(directions);
     mlx_vector_array_free(results);
-    free(given);
-    free(argnums);
     return bundle;
 }
 

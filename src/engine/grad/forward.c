@@ -1,6 +1,6 @@
 /* mlx_jvp: tangents pushed forward, node by node.
  *
- * There are no forward rules. A gradient rule is linear in its cotangent u and
+ * Few operations have forward rules. A gradient rule is linear in its cotangent u and
  * made of differentiable operations, so transposing it gives the forward rule:
  * for y = f(x) with vjp(u) = J^T u, the tangent J t is d/du <vjp(u), t>. */
 #include "engine/core/internal.h"
@@ -54,6 +54,12 @@ static Node *node_tangent(Node *node, const Node *y, const size_t *key, Node *co
     return result;
 }
 
+/* The rules of those whose transposed one would say something else. */
+static ForwardRule forward_rule(const Node *node) {
+    const ForwardRule rule = unary_forward_rule(node);
+    return rule ? rule : scan_forward_rule(node);
+}
+
 /* The tangents of node's inputs, borrowed; free() the list. */
 static Node **input_tangents(const Tape *tape, const Node *node, Node *const *slots) {
     Node **tangents = base_alloc((node->n_inputs + 1) * sizeof *tangents);
@@ -89,7 +95,8 @@ static bool push_forward(const Tape *tape, size_t place, Node **slots) {
         return false;
     }
     Node **tangents = input_tangents(tape, whole, slots);
-    slots[place] = node_tangent(whole, node, key, tangents);
+    const ForwardRule rule = forward_rule(whole);
+    slots[place] = rule ? rule(whole, tangents) : node_tangent(whole, node, key, tangents);
     free(tangents);
     return slots[place] != NULL;
 }

@@ -132,13 +132,11 @@ static Node *op_attention(Node *q, Node *k, Node *v, float scale, const char *mo
                         mode ? mode : "NULL");
     if (causal && mask)
         return op_error(NAME "An explicit mask cannot be given with mask_mode 'causal'.");
-    if (array && !mask) return op_error(NAME "mask_mode 'array' needs a mask.");
     if (sinks && dtype_promote(sinks->dtype, dtype) != dtype)
         return op_error(NAME "Type of sinks must promote to output type %s.", dtype_name(dtype));
     if (sinks && (sinks->ndim != 1 || sinks->shape[0] != q->shape[1]))
         return op_error(NAME "sinks must have one axis of size %d, got %s.", q->shape[1],
                         SHAPE(sinks));
-    if (k->shape[2] == 0) return op_error(NAME "There are no keys to attend to: %s.", SHAPE(k));
     const int scores[4] = {q->shape[0], q->shape[1], q->shape[2], k->shape[2]};
     Node *cast_mask = mask ? attention_mask(mask, scores, dtype) : NULL;
     if (mask && !cast_mask) return NULL;
@@ -148,9 +146,14 @@ static Node *op_attention(Node *q, Node *k, Node *v, float scale, const char *mo
     if (sinks) inputs[count++] = op_astype(sinks, dtype == MLX_FLOAT64 ? dtype : MLX_FLOAT32);
     const AttentionParam param = {scale, causal, mask != NULL, sinks != NULL};
     const int shape[4] = {q->shape[0], q->shape[1], q->shape[2], v->shape[3]};
-    Node *result = dtype == MLX_FLOAT64 ? attention_composed(&param, inputs)
-                                        : node_new_param(&attention_op, dtype, shape, 4, &param,
-                                                         sizeof param, inputs, count);
+    Node *result;
+    if (k->shape[2] == 0 || q->shape[2] == 0) /* no keys have nothing to give */
+        result = op_full_value(shape, 4, 0, dtype);
+    else if (dtype == MLX_FLOAT64 || q->shape[3] == 0)
+        result = attention_composed(&param, inputs);
+    else
+        result =
+            node_new_param(&attention_op, dtype, shape, 4, &param, sizeof param, inputs, count);
     for (int i = 0; i < count; i++) node_release(inputs[i]);
     return result;
 }

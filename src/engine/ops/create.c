@@ -45,14 +45,15 @@ typedef struct ArangeParam {
     double start, step;
 } ArangeParam;
 
-/* Item i is start + i * step, computed wide and cast once. */
+/* Item i is start + i * step, computed wide and cast once. Integers start and step
+ * on by what the first two items are without their fractions. */
 static bool arange_eval(Node *node, Error *err) {
     const ArangeParam *param = node->param;
     if (!node_alloc(node, err)) return false;
     uint8_t *out = node_data(node);
     const bool whole = !dtype_is_float(node->dtype);
     const int64_t start = whole ? (int64_t)param->start : 0,
-                  step = whole ? (int64_t)param->step : 0;
+                  step = whole ? (int64_t)(param->start + param->step) - start : 0;
     double reals[OPS_TILE];
     int64_t integers[OPS_TILE];
     for (size_t done = 0; done < node->size; done += OPS_TILE) {
@@ -79,7 +80,7 @@ Node *op_arange(double start, double stop, double step, mlx_dtype dtype) {
     if (isinf(start) || isinf(stop)) return op_error("[arange] Cannot compute an infinite range.");
     if (step == 0) return op_error("[arange] The step must not be 0.");
     const bool whole = !dtype_is_float(dtype);
-    if (whole && (fabs(start) > 0x1p62 || (fabs(step) > 0x1p62 && !isinf(step))))
+    if (whole && (fabs(start) > 0x1p61 || (fabs(step) > 0x1p61 && !isinf(step))))
         return op_error("[arange] The bounds exceed the integers.");
     /* An infinite step leaves the first item alone. */
     const double length = isinf(step) ? (double)((step > 0) == (start < stop) && start != stop)
@@ -87,7 +88,6 @@ Node *op_arange(double start, double stop, double step, mlx_dtype dtype) {
     if (length > INT32_MAX) return op_error("[arange] Maximum size exceeded.");
     const int size = length > 0 ? (int)length : 0;
     ArangeParam param = {start, isinf(step) ? 0 : step};
-    /* Integer ranges step by a whole number; a step below 1 truncates to 0. */
     return node_new_param(&arange_op, dtype, &size, 1, &param, sizeof param, NULL, 0);
 }
 

@@ -136,6 +136,8 @@ int mlx_dequantize(mlx_array *res, const mlx_array w, const mlx_array scales,
         out = dtype.value;
     else if (shifts)
         out = dtype_promote(factors->dtype, shifts->dtype);
+    else if (global_scale.ctx)
+        out = MLX_FLOAT32;
     return op_finish(
         res, op_dequantize(words, factors, shifts, &param, node_of_optional(global_scale), out));
 }

@@ -144,12 +144,15 @@ static Node *op_randint(Node *low, Node *high, const int *shape, size_t ndim, ml
     if (!low || !high) return NULL;
     if (!dtype_valid(dtype) || dtype_is_float(dtype))
         return op_error("[randint] randint only accepts integer dtypes and bool.");
+    /* Bounds that dtype cannot hold are kept, and the numbers between them wrap. */
+    const mlx_dtype wide = dtype == MLX_UINT64 ? dtype : MLX_INT64;
     Temps t = {0};
     Node *u = temp(&t, op_random_uniform(low, high, shape, ndim, MLX_FLOAT32, key));
-    Node *whole = temp(&t, op_astype(temp(&t, op_unary(UNARY_FLOOR, u)), dtype));
-    Node *last = temp(&t, op_astype(temp(&t, op_binary_scalar(BINARY_SUBTRACT, high, 1)), dtype));
+    Node *whole = temp(&t, op_astype(temp(&t, op_unary(UNARY_FLOOR, u)), wide));
+    Node *last = temp(&t, op_astype(temp(&t, op_binary_scalar(BINARY_SUBTRACT, high, 1)), wide));
     Node *capped = temp(&t, op_binary(BINARY_MINIMUM, whole, last));
-    Node *result = op_binary(BINARY_MAXIMUM, capped, temp(&t, op_astype(low, dtype)));
+    Node *bounded = temp(&t, op_binary(BINARY_MAXIMUM, capped, temp(&t, op_astype(low, wide))));
+    Node *result = op_astype(bounded, dtype);
     temps_end(&t, true);
     return result;
 }

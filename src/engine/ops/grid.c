@@ -99,21 +99,20 @@ static Node *op_kron(Node *a, Node *b) {
     if (!a || !b) return NULL;
     if (a->size == 0 || b->size == 0) return op_error("[kron] Input arrays cannot be empty.");
     const int ndim = BASE_MAX(a->ndim, b->ndim);
-    if (2 * ndim > NODE_DIMS)
-        return op_error("[kron] %s and %s have too many axes.", SHAPE(a), SHAPE(b));
-    int left[NODE_DIMS], right[NODE_DIMS], shape[NODE_DIMS];
+    int left[2 * NODE_DIMS], right[2 * NODE_DIMS], shape[NODE_DIMS], wide = 0;
     for (int i = 0; i < ndim; i++) {
         const int in_a = i - (ndim - a->ndim), in_b = i - (ndim - b->ndim);
         const int rows = in_a < 0 ? 1 : a->shape[in_a], columns = in_b < 0 ? 1 : b->shape[in_b];
-        left[2 * i] = rows;
-        right[2 * i + 1] = columns;
-        left[2 * i + 1] = right[2 * i] = 1;
+        if (rows != 1 || columns == 1) left[wide] = rows, right[wide++] = 1;
+        if (columns != 1) left[wide] = 1, right[wide++] = columns;
         if ((int64_t)rows * columns > INT32_MAX) return op_error("[kron] Axis %d is too long.", i);
         shape[i] = rows * columns;
     }
+    if (wide > NODE_DIMS)
+        return op_error("[kron] %s and %s have too many axes.", SHAPE(a), SHAPE(b));
     Temps t = {0};
-    Node *product = temp(&t, op_multiply(temp(&t, op_reshape(a, left, (size_t)(2 * ndim))),
-                                         temp(&t, op_reshape(b, right, (size_t)(2 * ndim)))));
+    Node *product = temp(&t, op_multiply(temp(&t, op_reshape(a, left, (size_t)wide)),
+                                         temp(&t, op_reshape(b, right, (size_t)wide))));
     Node *result = op_reshape(product, shape, (size_t)ndim);
     temps_end(&t, true);
     return result;

@@ -206,21 +206,24 @@ static Node *op_repeat(Node *x, int repeats, int axis) {
 static Node *op_tile(Node *x, const int *reps, size_t n) {
     if (!x) return NULL;
     const int ndim = BASE_MAX(x->ndim, n > NODE_DIMS ? NODE_DIMS : (int)n);
-    if (n > NODE_DIMS || 2 * ndim > NODE_DIMS)
-        return op_error("[tile] Tiling %s in %zu axes needs too many axes.", SHAPE(x), n);
-    int split[NODE_DIMS], wide_shape[NODE_DIMS], shape[NODE_DIMS];
+    int split[2 * NODE_DIMS], wide_shape[2 * NODE_DIMS], shape[NODE_DIMS], parts_ndim = 0;
+    if (n > NODE_DIMS) return op_error("[tile] %zu counts are too many.", n);
     for (int i = 0; i < ndim; i++) {
         const int own = i - (ndim - x->ndim), rep = i - (ndim - (int)n);
         const int size = own < 0 ? 1 : x->shape[own], times = rep < 0 ? 1 : reps[rep];
         if (times < 0) return op_error("[tile] A count of %d cannot be negative.", times);
         if ((int64_t)size * times > INT32_MAX) return op_error("[tile] Axis %d is too long.", i);
-        split[2 * i] = 1;
-        split[2 * i + 1] = wide_shape[2 * i + 1] = size;
-        wide_shape[2 * i] = times;
         shape[i] = size * times;
+        if (times != 1 || size == 1) {
+            split[parts_ndim] = 1;
+            wide_shape[parts_ndim++] = times;
+        }
+        if (size != 1) split[parts_ndim] = wide_shape[parts_ndim] = size, parts_ndim++;
     }
-    Node *parts = op_reshape(x, split, (size_t)(2 * ndim));
-    Node *wide = op_broadcast_to(parts, wide_shape, 2 * ndim);
+    if (parts_ndim > NODE_DIMS)
+        return op_error("[tile] Tiling %s in %zu axes needs too many axes.", SHAPE(x), n);
+    Node *parts = op_reshape(x, split, (size_t)parts_ndim);
+    Node *wide = op_broadcast_to(parts, wide_shape, parts_ndim);
     Node *result = op_reshape(wide, shape, (size_t)ndim);
     node_release(parts);
     node_release(wide);
@@ -287,8 +290,10 @@ int mlx_pad(mlx_array *res, const mlx_array a, const int *axes, size_t axes_num,
                  high_pad_size_num);
         return 1;
     }
-    return op_finish(res, op_pad(node_of(a), axes, axes_num, low_pad_size, high_pad_size,
-                                 node_of(pad_value), mode));
+    Node *value = node_of(pad_value);
+    return value ? op_finish(res, op_pad(node_of(a), axes, axes_num, low_pad_size, high_pad_size,
+                                         value, mode))
+                 : 1;
 }
 
 int mlx_repeat_axis(mlx_array *res, const mlx_array arr, int repeats, int axis,
@@ -351,12 +356,12 @@ int mlx_roll_axes(mlx_array *res, const mlx_array a, const int *shift, size_t sh
 int mlx_pad_symmetric(mlx_array *res, const mlx_array a, int pad_width, const mlx_array pad_value,
                       const char *mode, const mlx_stream s) {
     if (!stream_ok(s)) return 1;
-    Node *x = node_of(a);
-    if (!x) return 1;
+    Node *x = node_of(a), *value = x ? node_of(pad_value) : NULL;
+    if (!value) return 1;
     int axes[NODE_DIMS], widths[NODE_DIMS];
     for (int i = 0; i < x->ndim; i++) {
         axes[i] = i;
         widths[i] = pad_width;
     }
-    return op_finish(res, op_pad(x, axes, x->ndim, widths, widths, node_of(pad_value), mode));
+    return op_finish(res, op_pad(x, axes, x->ndim, widths, widths, value, mode));
 }

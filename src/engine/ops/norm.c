@@ -219,6 +219,12 @@ static bool norm_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
                            .dweight = weight && wanted[weight],
                            .dbias = bias && wanted[bias],
                            .vector_dtype = node->dtype};
+    if (x->size == 0) {
+        bool good = true;
+        for (uint32_t i = 0; i < node->n_inputs; i++)
+            if (wanted[i]) good = good && (grads[i] = op_zeros_like(node->inputs[i]));
+        return good;
+    }
     if (norm->has_weight) inputs[2] = node->inputs[weight];
     if (weight || bias) param.vector_dtype = node->inputs[1]->dtype;
     const size_t n = (size_t)x->shape[x->ndim - 1];

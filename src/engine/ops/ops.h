@@ -78,6 +78,11 @@ typedef enum {
     UNARY_COUNT
 } UnaryKind;
 Node *op_unary(UnaryKind kind, Node *x);
+/* The forward rule of an operation that has one: node's owned tangent from those of its
+ * inputs (NULL: zero), or NULL after reporting. */
+typedef Node *(*ForwardRule)(Node *node, Node *const *tangents);
+ForwardRule unary_forward_rule(const Node *node);
+ForwardRule scan_forward_rule(const Node *node);
 
 /* From BINARY_EQUAL to BINARY_LOGICAL_OR the result is bool. */
 typedef enum {

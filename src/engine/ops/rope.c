@@ -177,14 +177,65 @@ static bool rope_eval(Node *node, Error *err) {
     return ok;
 }
 
+/* (positions + offset) * scale / freqs, [.., T, dims / 2]. */
+static Node *composed_angles(const RopeParam *param, const Node *x, Node *offset, Node *freqs,
+                             Temps *t) {
+    const int length = x->shape[x->ndim - 2];
+    Node *line = temp(t, op_arange(0, length, 1, MLX_FLOAT32));
+    Node *at = temp(t, op_reshape(line, (int[]){length, 1}, 2));
+    if (offset) {
+        int shape[NODE_DIMS] = {(int)offset->size};
+        for (int i = 1; i < x->ndim; i++) shape[i] = 1;
+        Node *start = temp(t, op_astype(offset, MLX_FLOAT32));
+        at = temp(t, op_add(at, temp(t, op_reshape(start, shape, (size_t)x->ndim))));
+    } else {
+        at = temp(t, op_binary_scalar(BINARY_ADD, at, param->offset));
+    }
+    return temp(t, op_divide(temp(t, op_scale(at, (double)param->scale)), freqs));
+}
+
+/* The same from basic operations, for the gradient of freqs. */
+static bool rope_composed(const void *pointer, Node *const *inputs, Node **outputs) {
+    const RopeParam *param = pointer;
+    Node *x = inputs[0], *offset = param->has_offset ? inputs[1] : NULL;
+    const int last = x->ndim - 1, half = param->dims / 2;
+    Temps t = {0};
+    Node *angles = composed_angles(param, x, offset, inputs[1 + param->has_offset], &t);
+    Node *cosine = temp(&t, op_astype(temp(&t, op_unary(UNARY_COS, angles)), x->dtype));
+    Node *sine = temp(&t, op_astype(temp(&t, op_unary(UNARY_SIN, angles)), x->dtype));
+    Node *turned = temp(&t, op_slice_axis(x, last, 0, param->dims));
+    Node *rest = temp(&t, op_slice_axis(x, last, param->dims, x->shape[last]));
+    int shape[NODE_DIMS + 1];
+    memcpy(shape, x->shape, (size_t)last * sizeof *shape);
+    shape[last] = param->traditional ? half : 2;
+    shape[last + 1] = param->traditional ? 2 : half;
+    const int side = param->traditional ? last + 1 : last;
+    Node *pairs = temp(&t, op_reshape(turned, shape, (size_t)last + 2)), *sides[2];
+    for (int i = 0; i < 2; i++) {
+        Node *one = temp(&t, op_slice_axis(pairs, side, i, i + 1));
+        shape[last] = half;
+        sides[i] = temp(&t, op_reshape(one, shape, (size_t)last + 1));
+    }
+    Node *results[2] = {temp(&t, op_subtract(temp(&t, op_multiply(sides[0], cosine)),
+                                             temp(&t, op_multiply(sides[1], sine)))),
+                        temp(&t, op_add(temp(&t, op_multiply(sides[0], sine)),
+                                        temp(&t, op_multiply(sides[1], cosine))))};
+    shape[last] = param->traditional ? half : 1;
+    shape[last + 1] = param->traditional ? 1 : half;
+    for (int i = 0; i < 2; i++)
+        results[i] = temp(&t, op_reshape(results[i], shape, (size_t)last + 2));
+    shape[last] = param->dims;
+    Node *joined = temp(&t, op_concatenate(results, 2, side));
+    joined = temp(&t, op_reshape(joined, shape, (size_t)last + 1));
+    outputs[0] = op_concatenate((Node *const[]){joined, rest}, 2, last);
+    return temps_end(&t, outputs[0] != NULL);
+}
+
 /* A rotation's transpose turns the other way: every angle has the factor scale. */
 static bool rope_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
     RopeParam param = *(const RopeParam *)node->param;
-    const int freqs = 1 + param.has_offset;
-    if (param.has_freqs && wanted[freqs]) {
-        op_error("[rope] Cannot calculate VJP with respect to freqs.");
-        return false;
-    }
+    if (param.has_freqs && wanted[1 + param.has_offset])
+        return ops_composed_vjp(node, g, wanted, grads, rope_composed, NULL, 1);
     if (!wanted[0]) return true;
     Node *inputs[3] = {g};
     for (uint32_t i = 1; i < node->n_inputs; i++) inputs[i] = node->inputs[i];

@@ -23,7 +23,7 @@ typedef void (*ScanLoop)(void *out, int64_t out_step, const void *in, int64_t in
         for (size_t i = 0; i < n; i++) {                                                       \
             const total v = load(in[(int64_t)i * in_step]);                                    \
             const total before = acc;                                                          \
-            acc = (total)(fold);                                                               \
+            acc = i ? (total)(fold) : v;                                                       \
             out[(int64_t)i * out_step] = (type)store(inclusive ? acc : before);                \
         }                                                                                      \
     }
@@ -300,6 +300,39 @@ static bool scan_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
     default: grads[0] = extreme_grad(x, node, g, param, &t); break;
     }
     return temps_end(&t, grads[0] != NULL);
+}
+
+/* The scanned exp(x) t over exp(y), for t's positive and negative parts. */
+static Node *logsum_tangent(Node *x, Node *y, Node *tangent, const ScanParam *param, Temps *t) {
+    Node *parts[2];
+    Node *zero = temp(t, node_scalar(0, x->dtype)), *one = temp(t, node_scalar(1, x->dtype));
+    Node *none = temp(t, node_scalar(-INFINITY, x->dtype));
+    for (int i = 0; i < 2; i++) {
+        Node *size = i ? temp(t, op_negative(tangent)) : tangent;
+        Node *counts = temp(t, op_binary(BINARY_GREATER, size, zero));
+        Node *logs = temp(t, op_unary(UNARY_LOG, temp(t, op_where(counts, size, one))));
+        Node *level = temp(t, op_where(counts, temp(t, op_add(x, logs)), none));
+        Node *sum =
+            temp(t, op_scan(SCAN_LOGSUM, level, param->axis, param->reverse, param->inclusive));
+        Node *part = temp(t, op_unary(UNARY_EXP, temp(t, op_subtract(sum, y))));
+        Node *some = temp(t, op_binary(BINARY_NOT_EQUAL, sum, none));
+        parts[i] = temp(t, op_where(some, part, zero));
+    }
+    return op_subtract(parts[0], parts[1]);
+}
+
+static Node *logsum_jvp(Node *node, Node *const *tangents) {
+    Node *x = node->inputs[0];
+    if (x->dtype == MLX_COMPLEX64)
+        return op_error("[Primitive::jvp] Not implemented for logcumsumexp of complex numbers.");
+    Temps t = {0};
+    Node *result = logsum_tangent(x, node, tangents[0], node->param, &t);
+    temps_end(&t, true);
+    return result;
+}
+
+ForwardRule scan_forward_rule(const Node *node) {
+    return node->op == &scan_ops[SCAN_LOGSUM] ? logsum_jvp : NULL;
 }
 
 #define SCAN_API(name, kind)                                                                      \

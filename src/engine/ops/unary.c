@@ -175,6 +175,33 @@ static bool unary_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
     return temps_end(&t, grads[0] != NULL);
 }
 
+static Node *unary_jvp(Node *node, Node *const *tangents) {
+    const UnaryKind kind = ((const UnaryParam *)node->param)->kind;
+    Node *x = node->inputs[0], *tangent = tangents[0], *result;
+    Temps t = {0};
+    switch (kind) {
+    case UNARY_NEGATIVE:
+    case UNARY_CONJUGATE:
+    case UNARY_IMAG:
+    case UNARY_REAL: result = op_unary(kind, tangent); break;
+    default: {
+        Node *slope = unary_slope(kind, x, node, &t);
+        if (node->dtype == x->dtype) {
+            result = op_multiply(tangent, slope);
+        } else { /* the length of a complex number */
+            Node *turned = temp(&t, op_unary(UNARY_CONJUGATE, slope));
+            result = op_unary(UNARY_REAL, temp(&t, op_multiply(turned, tangent)));
+        }
+    }
+    }
+    temps_end(&t, true);
+    return result;
+}
+
+ForwardRule unary_forward_rule(const Node *node) {
+    return node->op->eval == unary_eval ? unary_jvp : NULL;
+}
+
 #define UNARY_OP(kind, text, vjp) [kind] = {text, unary_eval, vjp}
 static const Op unary_ops[UNARY_COUNT] = {
     UNARY_OP(UNARY_ABS, "abs", unary_vjp),
@@ -245,6 +272,12 @@ Node *op_unary(UnaryKind kind, Node *x) {
         return op_full_value(x->shape, x->ndim, 0, dtype);
     if ((kind == UNARY_CONJUGATE || kind == UNARY_REAL) && dtype != MLX_COMPLEX64)
         return node_retain(x);
+    if (kind == UNARY_RECIPROCAL && dtype == MLX_COMPLEX64) { /* its gradient is a quotient's */
+        Node *one = node_scalar(1, dtype);
+        Node *result = op_divide(one, x);
+        node_release(one);
+        return result;
+    }
     if (dtype == MLX_COMPLEX64 && !row->c64)
         return op_error("[%s] Not supported for complex64.", row->name);
     if (kind == UNARY_NEGATIVE && dtype == MLX_BOOL)
@@ -257,6 +290,8 @@ Node *op_unary(UnaryKind kind, Node *x) {
         node_release(real);
         return result;
     }
+    if (is_integer && (kind == UNARY_CEIL || kind == UNARY_FLOOR || kind == UNARY_ROUND))
+        return op_stop_gradient(x);
     if (is_integer && (!row->integers || !row->integers[dtype])) return node_retain(x);
     const bool magnitude = kind == UNARY_ABS || kind == UNARY_REAL || kind == UNARY_IMAG;
     const mlx_dtype out = row->result == ANSWERS                ? MLX_BOOL
