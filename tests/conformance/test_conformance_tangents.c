@@ -33,12 +33,9 @@ static void test_tangents_of_complex_functions_are_derivatives(void **state) {
     const struct {
         Unary function;
         double real, imaginary; /* at 1 + 2i */
-    } cases[] = {{mlx_square, 2, 4},
-                 {mlx_exp, -1.1312043838, 2.4717266720},
-                 {mlx_log, 0.2, -0.4},
-                 {mlx_sqrt, 0.2844322249, -0.1757887680},
-                 {mlx_reciprocal, 0.12, 0.16},
-                 {mlx_sin, 2.0327230070, -3.0518977992},
+    } cases[] = {{mlx_square, 2, 4},           {mlx_exp, -1.1312043838, 2.4717266720},
+                 {mlx_log, 0.2, -0.4},         {mlx_sqrt, 0.2844322249, -0.1757887680},
+                 {mlx_reciprocal, 0.12, 0.16}, {mlx_sin, 2.0327230070, -3.0518977992},
                  {mlx_negative, -1, 0}};
     mlx_array z = keep(mlx_array_new_complex(1, 2)), one = keep(mlx_array_new_complex(1, 0));
     mlx_vector_array in = vector_of(&z, 1);
@@ -71,8 +68,7 @@ static int hundredfold(mlx_vector_array *res, const mlx_vector_array primals,
     (void)primals;
     (void)outputs;
     mlx_array g = mlx_array_new(), hundred = mlx_array_new_float(100);
-    const int failed =
-        mlx_vector_array_get(&g, cotangents, 0) || mlx_multiply(&g, g, hundred, cpu);
+    const int failed = mlx_vector_array_get(&g, cotangents, 0) || mlx_multiply(&g, g, hundred, cpu);
     *res = mlx_vector_array_new_value(g);
     mlx_array_free(g);
     mlx_array_free(hundred);
@@ -101,10 +97,10 @@ static void test_a_rule_for_the_way_back_leaves_the_way_forward_alone(void **sta
 
 static int turn(mlx_vector_array *res, const mlx_vector_array in, void *traditional) {
     mlx_array x = mlx_array_new(), freqs = mlx_array_new(), y = mlx_array_new();
-    const int failed = mlx_vector_array_get(&x, in, 0) || mlx_vector_array_get(&freqs, in, 1) ||
-                       mlx_fast_rope(&y, x, 4, *(bool *)traditional, (mlx_optional_float){0}, 1, 2,
-                                     freqs, cpu) ||
-                       mlx_sum(&y, y, false, cpu);
+    const int failed =
+        mlx_vector_array_get(&x, in, 0) || mlx_vector_array_get(&freqs, in, 1) ||
+        mlx_fast_rope(&y, x, 4, *(bool *)traditional, (mlx_optional_float){0}, 1, 2, freqs, cpu) ||
+        mlx_sum(&y, y, false, cpu);
     *res = mlx_vector_array_new_value(y);
     mlx_array_free(x);
     mlx_array_free(freqs);
@@ -193,7 +189,69 @@ static void test_attention_by_nothing_and_to_nothing(void **state) {
                 MLX_FLOAT32, SHAPE(1, 1, 0, 4));
 }
 
-RUN(TEST(test_tangents_of_complex_functions_are_derivatives),
+static int pack(mlx_vector_array *res, const mlx_vector_array in) {
+    const mlx_optional_int group = {32, true}, bits = {4, true};
+    mlx_array w = mlx_array_new(), scales = mlx_array_new(), biases = mlx_array_new();
+    mlx_vector_array parts = mlx_vector_array_new();
+    const int failed = mlx_vector_array_get(&w, in, 0) ||
+                       mlx_quantize(&parts, w, group, bits, "affine", mlx_array_empty, cpu) ||
+                       mlx_vector_array_get(&scales, parts, 1) ||
+                       mlx_vector_array_get(&biases, parts, 2) ||
+                       mlx_add(&scales, scales, biases, cpu);
+    *res = mlx_vector_array_new_value(scales);
+    mlx_array_free(w);
+    mlx_array_free(scales);
+    mlx_array_free(biases);
+    mlx_vector_array_free(parts);
+    return failed;
+}
+
+/* Of 0 to 31 the edge is 31: the scale is 31 / -15 and the bias 31. */
+static void test_scales_and_biases_come_from_the_edge_of_a_group(void **state) {
+    (void)state;
+    mlx_array w = count_up(MLX_FLOAT32, SHAPE(1, 32));
+    mlx_vector_array in = vector_of(&w, 1);
+    mlx_closure f = mlx_closure_new_func(pack);
+    double slopes[32] = {[31] = 14.0 / 15};
+    check_near(derivative(f, in, make(MLX_FLOAT32, SHAPE(1, 1), VALUES(1)), 0, true), slopes, 32,
+               1e-6);
+    mlx_closure_free(f);
+    mlx_vector_array_free(in);
+}
+
+static int part(mlx_vector_array *res, const mlx_vector_array in) {
+    mlx_array x = mlx_array_new(), start = mlx_array_new(), y = mlx_array_new();
+    const int failed = mlx_vector_array_get(&x, in, 0) || mlx_vector_array_get(&start, in, 1) ||
+                       mlx_slice_dynamic(&y, x, start, LIST(0), LIST(2), cpu);
+    *res = mlx_vector_array_new_value(y);
+    mlx_array_free(x);
+    mlx_array_free(start);
+    mlx_array_free(y);
+    return failed;
+}
+
+static void test_the_place_of_a_slice_does_not_move(void **state) {
+    (void)state;
+    mlx_array at[] = {row(MLX_FLOAT32, VALUES(1, 2, 3)), row(MLX_INT32, VALUES(1))};
+    mlx_array moves[] = {row(MLX_FLOAT32, VALUES(5, 6, 7)), row(MLX_INT32, VALUES(1))};
+    mlx_vector_array in = vector_of(at, 2), directions = vector_of(moves, 2);
+    mlx_vector_array values = mlx_vector_array_new(), tangents = mlx_vector_array_new();
+    mlx_closure f = mlx_closure_new_func(part);
+    mlx_array tangent = mlx_array_new();
+    must(mlx_jvp(&values, &tangents, f, in, directions) ||
+             mlx_vector_array_get(&tangent, tangents, 0),
+         tangent);
+    check(tangent, 6, 7);
+    mlx_closure_free(f);
+    mlx_vector_array_free(in);
+    mlx_vector_array_free(directions);
+    mlx_vector_array_free(values);
+    mlx_vector_array_free(tangents);
+}
+
+RUN(TEST(test_scales_and_biases_come_from_the_edge_of_a_group),
+    TEST(test_the_place_of_a_slice_does_not_move),
+    TEST(test_tangents_of_complex_functions_are_derivatives),
     TEST(test_the_gradient_of_one_over_a_complex_number),
     TEST(test_a_rule_for_the_way_back_leaves_the_way_forward_alone),
     TEST(test_rope_has_a_gradient_in_its_frequencies), TEST(test_norms_of_no_rows),

@@ -56,8 +56,9 @@ static Node *node_tangent(Node *node, const Node *y, const size_t *key, Node *co
 
 /* The rules of those whose transposed one would say something else. */
 static ForwardRule forward_rule(const Node *node) {
-    const ForwardRule rule = unary_forward_rule(node);
-    return rule ? rule : scan_forward_rule(node);
+    ForwardRule rule = unary_forward_rule(node);
+    if (!rule) rule = scan_forward_rule(node);
+    return rule ? rule : slice_dynamic_forward_rule(node);
 }
 
 /* The tangents of node's inputs, borrowed; free() the list. */

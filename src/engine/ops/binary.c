@@ -198,8 +198,8 @@ static Node *binary_right(BinaryKind kind, Node *a, Node *b, Node *y, Node *g, T
     case BINARY_DIVIDE:
         return temp(
             t, op_negative(temp(t, op_divide(temp(t, op_multiply(g, slope(y, t))), slope(b, t)))));
-    case BINARY_MAXIMUM: return temp(t, op_drop(temp(t, op_binary(BINARY_GREATER, a, b)), g));
-    case BINARY_MINIMUM: return temp(t, op_drop(temp(t, op_binary(BINARY_LESS, a, b)), g));
+    case BINARY_MAXIMUM: return temp(t, op_keep(temp(t, op_binary(BINARY_LESS_EQUAL, a, b)), g));
+    case BINARY_MINIMUM: return temp(t, op_keep(temp(t, op_binary(BINARY_GREATER_EQUAL, a, b)), g));
     case BINARY_POWER: { /* 0 where y is, whatever the logarithm */
         Node *logs = temp(t, op_unary(UNARY_LOG, a));
         Node *slope = temp(t, op_astype(temp(t, op_multiply(y, logs)), g->dtype));

@@ -83,6 +83,7 @@ Node *op_unary(UnaryKind kind, Node *x);
 typedef Node *(*ForwardRule)(Node *node, Node *const *tangents);
 ForwardRule unary_forward_rule(const Node *node);
 ForwardRule scan_forward_rule(const Node *node);
+ForwardRule slice_dynamic_forward_rule(const Node *node);
 
 /* From BINARY_EQUAL to BINARY_LOGICAL_OR the result is bool. */
 typedef enum {

@@ -1,5 +1,7 @@
-/* quantize: floats to weights of few bits, as MLX does it on the CPU. */
+/* quantize: floats to weights of few bits, as MLX does it on the CPU. Its gradient is
+ * that of scales and biases; the codes have none. */
 #include "engine/ops/quant.h"
+#include "engine/ops/rule.h"
 #include "mlx/c/ops.h"
 
 #include <string.h>
@@ -46,7 +48,55 @@ static bool quantize_eval(Node *node, Error *err) {
     node_release(w);
     return ok;
 }
-static const Op quantize_op = {"quantize", quantize_eval, NULL};
+
+/* ---- the gradient --------------------------------------------------------------- */
+
+/* Scales and biases of affine groups [.., groups, group], from basic operations: the
+ * scale is such that the group's edge, its end farther from 0, is a whole number of
+ * steps q from 0; it is the bias unless that number is 0. */
+static bool affine_composed(const void *pointer, Node *const *inputs, Node **outputs) {
+    const QuantParam *param = pointer;
+    Node *w = inputs[0];
+    const int last = w->ndim; /* the axis within a group */
+    int shape[NODE_DIMS + 1];
+    memcpy(shape, w->shape, (size_t)w->ndim * sizeof *shape);
+    shape[last - 1] = w->shape[w->ndim - 1] / param->group;
+    shape[last] = param->group;
+    Temps t = {0};
+    Node *groups = temp(&t, op_reshape(w, shape, (size_t)last + 1));
+    Node *high = temp(&t, op_reduce(REDUCE_MAX, groups, &last, 1, false));
+    Node *low = temp(&t, op_reduce(REDUCE_MIN, groups, &last, 1, false));
+    Node *below = temp(&t, op_binary(BINARY_GREATER, temp(&t, op_unary(UNARY_ABS, low)),
+                                     temp(&t, op_unary(UNARY_ABS, high))));
+    Node *span = temp(&t, op_subtract(high, low));
+    Node *step = temp(&t, op_scale(span, 1.0 / ((1 << param->bits) - 1)));
+    Node *least = temp(&t, node_scalar(1e-7, w->dtype)), *zero = temp(&t, node_scalar(0, w->dtype));
+    step = temp(&t, op_binary(BINARY_MAXIMUM, step, least));
+    step = temp(&t, op_where(below, step, temp(&t, op_negative(step))));
+    Node *edge = temp(&t, op_where(below, low, high));
+    Node *steps = temp(&t, op_unary(UNARY_ROUND, temp(&t, op_divide(edge, step))));
+    Node *some = temp(&t, op_binary(BINARY_NOT_EQUAL, steps, zero));
+    shape[last - 1] = (int)((int64_t)w->shape[w->ndim - 1] * param->bits / 32);
+    outputs[0] = op_full_value(shape, (size_t)last, 0, MLX_UINT32);
+    outputs[1] = op_where(some, temp(&t, op_divide(edge, steps)), step);
+    outputs[2] = op_where(some, edge, zero);
+    return temps_end(&t, outputs[0] && outputs[1] && outputs[2]);
+}
+
+static bool quantize_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
+    const QuantParam *param = node->param;
+    if (param->mode != CPU_AFFINE) {
+        op_error("[quantize] No gradient passes through scales of mode %s.",
+                 quant_mode_name(param->mode));
+        return false;
+    }
+    const QuantizeSizes sizes = quantize_sizes(node->inputs[0], param);
+    const size_t keys[3] = {0, sizes.words_bytes, sizes.words_bytes + sizes.scales_bytes};
+    return ops_composed_vjp(node, g, wanted, grads, affine_composed, keys, 3);
+}
+static const Op quantize_op = {"quantize", quantize_eval, quantize_vjp};
+
+/* ---- the operation --------------------------------------------------------------- */
 
 static bool can_quantize(const Node *w, const QuantParam *param) {
     CpuType type;

@@ -100,6 +100,28 @@ static bool dynamic_update_vjp(Node *node, Node *g, const bool *wanted, Node **g
     return ok;
 }
 
+/* Forward the place stays what it is, whatever moves. */
+static Node *dynamic_jvp(Node *node, Node *const *tangents) {
+    return tangents[0] ? part_at(tangents[0], node->inputs[1], node->shape, node->param)
+                       : op_zeros_like(node);
+}
+
+static Node *dynamic_update_jvp(Node *node, Node *const *tangents) {
+    Temps t = {0};
+    Node *moved[2];
+    for (int i = 0; i < 2; i++)
+        moved[i] = tangents[i] ? tangents[i] : temp(&t, op_zeros_like(node->inputs[i]));
+    Node *result = put_at(moved[0], moved[1], node->inputs[2], node->param);
+    temps_end(&t, true);
+    return result;
+}
+
+ForwardRule slice_dynamic_forward_rule(const Node *node) {
+    return node->op == &dynamic_op          ? dynamic_jvp
+           : node->op == &dynamic_update_op ? dynamic_update_jvp
+                                            : NULL;
+}
+
 static bool place_axes(const char *op, const Node *x, const Node *start, const int *axes, size_t n,
                        PlaceParam *param) {
     int fixed[NODE_DIMS];
