@@ -63,8 +63,8 @@ bool tape_backward(const Trace *trace, Node *const *outputs, Node *const *cotang
 bool tape_forward(const Trace *trace, Node *const *tangents, Node *const *outputs, size_t count,
                   Node **results);
 
-/* Of a node made by a function with a forward rule of its own: the bundle of all
- * tangents of its parts. *handled is false for any other node. */
+/* Of a node made by a function with rules of its own: the bundle of all tangents of
+ * its parts. *handled is false for any other node. */
 Node *custom_tangents(Node *whole, Node *const *tangents, bool *handled);
 
 /* mlx_vjp with gradients of chosen primals only: *values are all outputs of fun,

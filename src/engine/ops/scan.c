@@ -269,20 +269,27 @@ static Node *extreme_grad(Node *x, Node *y, Node *g, const ScanParam *param, Tem
                              temp(t, op_stop_gradient(owner)), cotangent, axis);
 }
 
+/* The logarithm of the scanned exp(inside) * size, where it counts; elsewhere size is
+ * zero, whose logarithm is `none`. */
+static Node *scan_in_logs(Node *size, Node *counts, Node *inside, Node *none,
+                          const ScanParam *param, bool reverse, Temps *t) {
+    Node *one = temp(t, node_scalar(1, size->dtype));
+    Node *logs = temp(t, op_unary(UNARY_LOG, temp(t, op_where(counts, size, one))));
+    Node *level = temp(t, op_where(counts, temp(t, op_add(logs, inside)), none));
+    return temp(t, op_scan(SCAN_LOGSUM, level, param->axis, reverse, param->inclusive));
+}
+
 /* exp(x + log of the scanned g * exp(-y)), for g's positive and negative parts. */
 static Node *logsum_grad(Node *x, Node *y, Node *g, const ScanParam *param, Temps *t) {
     Node *parts[2];
-    Node *one = temp(t, node_scalar(1, x->dtype));
+    Node *down = temp(t, op_negative(y));
     Node *lowest = temp(t, node_scalar(x->dtype == MLX_FLOAT16 ? -65504 : -1e30, x->dtype));
     for (int i = 0; i < 2; i++) {
         Node *size = i ? temp(t, op_negative(g)) : g;
         Node *counts = temp(t, op_binary_scalar(BINARY_GREATER, size, 0));
         counts =
             temp(t, op_binary(BINARY_LOGICAL_AND, counts, temp(t, op_unary(UNARY_ISFINITE, y))));
-        Node *logs = temp(t, op_unary(UNARY_LOG, temp(t, op_where(counts, size, one))));
-        Node *level = temp(t, op_where(counts, temp(t, op_subtract(logs, y)), lowest));
-        Node *sum =
-            temp(t, op_scan(SCAN_LOGSUM, level, param->axis, !param->reverse, param->inclusive));
+        Node *sum = scan_in_logs(size, counts, down, lowest, param, !param->reverse, t);
         parts[i] = temp(t, op_unary(UNARY_EXP, temp(t, op_add(sum, x))));
     }
     return op_subtract(parts[0], parts[1]);
@@ -305,15 +312,12 @@ static bool scan_vjp(Node *node, Node *g, const bool *wanted, Node **grads) {
 /* The scanned exp(x) t over exp(y), for t's positive and negative parts. */
 static Node *logsum_tangent(Node *x, Node *y, Node *tangent, const ScanParam *param, Temps *t) {
     Node *parts[2];
-    Node *zero = temp(t, node_scalar(0, x->dtype)), *one = temp(t, node_scalar(1, x->dtype));
+    Node *zero = temp(t, node_scalar(0, x->dtype));
     Node *none = temp(t, node_scalar(-INFINITY, x->dtype));
     for (int i = 0; i < 2; i++) {
         Node *size = i ? temp(t, op_negative(tangent)) : tangent;
         Node *counts = temp(t, op_binary(BINARY_GREATER, size, zero));
-        Node *logs = temp(t, op_unary(UNARY_LOG, temp(t, op_where(counts, size, one))));
-        Node *level = temp(t, op_where(counts, temp(t, op_add(x, logs)), none));
-        Node *sum =
-            temp(t, op_scan(SCAN_LOGSUM, level, param->axis, param->reverse, param->inclusive));
+        Node *sum = scan_in_logs(size, counts, x, none, param, param->reverse, t);
         Node *part = temp(t, op_unary(UNARY_EXP, temp(t, op_subtract(sum, y))));
         Node *some = temp(t, op_binary(BINARY_NOT_EQUAL, sum, none));
         parts[i] = temp(t, op_where(some, part, zero));

@@ -182,7 +182,6 @@ LOOP(tanh_c64, Complex, Complex, ctanhf(x))
 LOOP(isinf_c64, Complex, uint8_t, isinf(crealf(x)) || isinf(cimagf(x)))
 LOOP(isnan_c64, Complex, uint8_t, isnan(crealf(x)) || isnan(cimagf(x)))
 LOOP(negative_c64, Complex, Complex, -x)
-LOOP(reciprocal_c64, Complex, Complex, 1.0f / x)
 LOOP(sign_c64, Complex, Complex, x == 0 ? x : x / cabsf(x))
 LOOP(square_c64, Complex, Complex, x *x)
 
@@ -218,8 +217,7 @@ const UnaryRow unary_rows[UNARY_COUNT] = {
     [UNARY_NEGATIVE] = {"negative", KEEPS, CPU_NEGATIVE, NULL, negative_f64, negative_c64,
                         negative_integers},
     [UNARY_REAL] = {"real", KEEPS, -1, NULL, NULL, real_c64, NULL},
-    [UNARY_RECIPROCAL] = {"reciprocal", FLOATS, CPU_RECIPROCAL, NULL, reciprocal_f64,
-                          reciprocal_c64, NULL},
+    [UNARY_RECIPROCAL] = {"reciprocal", FLOATS, CPU_RECIPROCAL, NULL, reciprocal_f64, NULL, NULL},
     [UNARY_ROUND] = {"round", KEEPS, CPU_ROUND, NULL, round_f64, round_c64, NULL},
     [UNARY_RSQRT] = {"rsqrt", FLOATS, CPU_RSQRT, NULL, rsqrt_f64, rsqrt_c64, NULL},
     [UNARY_SIGMOID] = {"sigmoid", FLOATS, CPU_SIGMOID, NULL, sigmoid_f64, sigmoid_c64, NULL},
