@@ -1,4 +1,4 @@
-/* dense_kernels: the tile of the float32 product, the packing of its panels,
+/* dense_kernels: the tile of the float32 product (gemm_tile.h), the packing of its panels,
  * and the products that stream a dense matrix once; for every vector width
  * (vector.h). Included by gemm_avx2.c,
  * gemm_avx512.c and gemm_neon.c.
@@ -22,46 +22,12 @@ enum { MR = 6 };
 #endif
 enum { NR = 2 * LANES, HALF_MR = MR / 2 + 1 };
 
-/* The first `rows` of it. The loops are unrolled early, before the sums get a place. */
-static inline __attribute__((always_inline)) void tile_rows(size_t k, const void *a_panel,
-                                                            const void *b_panel, float *c,
-                                                            ptrdiff_t c_row, bool accumulate,
-                                                            int rows) {
-    const float *a = a_panel, *b = b_panel;
-    V acc[MR][2];
-#pragma GCC unroll MR
-    for (int i = 0; i < rows; i++) acc[i][0] = acc[i][1] = v_set(0.0f);
-#pragma GCC unroll MR
-    for (int i = 0; i < rows; i++) __builtin_prefetch(c + i * c_row, 1);
-    for (size_t p = 0; p < k; p++, a += MR, b += NR) {
-        V b0 = v_load(b), b1 = v_load(b + LANES);
-#pragma GCC unroll MR
-        for (int i = 0; i < rows; i++) {
-            V x = v_set(a[i]);
-            acc[i][0] = v_fma(x, b0, acc[i][0]);
-            acc[i][1] = v_fma(x, b1, acc[i][1]);
-        }
-    }
-#pragma GCC unroll MR
-    for (int i = 0; i < rows; i++, c += c_row) {
-        if (accumulate) {
-            acc[i][0] = v_add(acc[i][0], v_load(c));
-            acc[i][1] = v_add(acc[i][1], v_load(c + LANES));
-        }
-        v_store(c, acc[i][0]);
-        v_store(c + LANES, acc[i][1]);
-    }
-}
-
-static void gemm_tile(size_t k, const void *a, const void *b, float *c, ptrdiff_t c_row,
-                      bool accumulate) {
-    tile_rows(k, a, b, c, c_row, accumulate, MR);
-}
-
-static void gemm_half_tile(size_t k, const void *a, const void *b, float *c, ptrdiff_t c_row,
-                           bool accumulate) {
-    tile_rows(k, a, b, c, c_row, accumulate, HALF_MR);
-}
+typedef float Item;
+typedef V Panel;
+#define panel_load v_load
+#define panel_all v_set
+#define panel_fma v_fma
+#include "cpu/gemm_tile.h"
 
 /* Packing turns squares of SQUARE rows by as many items around. */
 #if defined(__aarch64__)

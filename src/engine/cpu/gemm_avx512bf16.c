@@ -5,51 +5,23 @@
  *   products of 32 multiply-adds a step against 16 loads. The instruction
  *   issues once a cycle on the cores that have it: 32 multiply-adds a cycle
  *   and lane-for-lane twice the float32 rate. */
-#include "cpu/table.h"
+#include "cpu/vector.h"
 
-#include <immintrin.h>
-#include <string.h>
+enum { MR = 14, NR = 2 * LANES, HALF_MR = MR / 2 + 1 };
 
-enum { MR = 14, NR = 32, HALF_MR = 8 };
-
-/* The first `rows` of it. The loops are unrolled early, before the sums get a place. */
-static inline __attribute__((always_inline)) void tile_rows(size_t k, const void *a_panel,
-                                                            const void *b_panel, float *c,
-                                                            ptrdiff_t c_row, bool accumulate,
-                                                            int rows) {
-    const int32_t *a = a_panel, *b = b_panel;
-    __m512 acc[MR][2];
-#pragma GCC unroll MR
-    for (int i = 0; i < rows; i++) acc[i][0] = acc[i][1] = _mm512_setzero_ps();
-    for (size_t p = 0; p < k; p++, a += MR, b += NR) {
-        __m512bh b0 = (__m512bh)_mm512_loadu_si512(b), b1 = (__m512bh)_mm512_loadu_si512(b + 16);
-#pragma GCC unroll MR
-        for (int i = 0; i < rows; i++) {
-            __m512bh x = (__m512bh)_mm512_set1_epi32(a[i]);
-            acc[i][0] = _mm512_dpbf16_ps(acc[i][0], x, b0);
-            acc[i][1] = _mm512_dpbf16_ps(acc[i][1], x, b1);
-        }
-    }
-#pragma GCC unroll MR
-    for (int i = 0; i < rows; i++, c += c_row) {
-        if (accumulate) {
-            acc[i][0] = _mm512_add_ps(acc[i][0], _mm512_loadu_ps(c));
-            acc[i][1] = _mm512_add_ps(acc[i][1], _mm512_loadu_ps(c + 16));
-        }
-        _mm512_storeu_ps(c, acc[i][0]);
-        _mm512_storeu_ps(c + 16, acc[i][1]);
-    }
+/* An item is a pair; a panel vector 16 of them. */
+typedef int32_t Item;
+typedef __m512bh Panel;
+static inline Panel panel_load(const Item *p) {
+    return (__m512bh)_mm512_loadu_si512(p);
 }
-
-static void gemm_tile(size_t k, const void *a, const void *b, float *c, ptrdiff_t c_row,
-                      bool accumulate) {
-    tile_rows(k, a, b, c, c_row, accumulate, MR);
+static inline Panel panel_all(Item x) {
+    return (__m512bh)_mm512_set1_epi32(x);
 }
-
-static void gemm_half_tile(size_t k, const void *a, const void *b, float *c, ptrdiff_t c_row,
-                           bool accumulate) {
-    tile_rows(k, a, b, c, c_row, accumulate, HALF_MR);
+static inline V panel_fma(Panel x, Panel b, V sums) {
+    return _mm512_dpbf16_ps(sums, x, b);
 }
+#include "cpu/gemm_tile.h"
 
 void cpu_fill_gemm_avx512bf16(Kernels *t) {
     t->bf16_mr = MR;
